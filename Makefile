@@ -1,0 +1,82 @@
+# Every command of the project. `make demo` and `make test` set up what they need first.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: install ## Run the whole pipeline on the embedded sample.
+	@FRUITS_SOURCE= FRUITS_WEIGHTS= $(MAKE) --no-print-directory run
+
+.PHONY: run
+run: install ## Run the whole pipeline on FRUITS_SOURCE.
+	@$(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
+		2> >(grep -v SupersessionWarning >&2)
+	@$(BIN)/python -m fruits_assets.lake
+
+.PHONY: ui
+ui: install ## Open the Dagster UI on http://localhost:3000.
+	@$(BIN)/dagster dev -w workspace.yaml $(if $(PORT),-p $(PORT))
+
+.PHONY: test
+test: install ## Run the tests.
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: install ## Lint and check types and definitions.
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright
+	@$(BIN)/dg check defs
+
+.PHONY: sample-weights
+sample-weights: install ## Train the weights of the embedded sample again.
+	@$(BIN)/python -m fruits_assets.sample.train
+
+.PHONY: lock
+lock: install ## Pin again what pyproject.toml asks for.
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove what was installed and made, but not the lake.
+	@rm -rf .venv .dagster .pytest_cache .ruff_cache build *.egg-info artifacts
+
+.PHONY: install
+install: java .venv/installed $(DAGSTER_HOME)/dagster.yaml
+
+.PHONY: java
+java:
+	@java -version 2>&1 | grep -qE 'version "(1[7-9]|2[0-9])' || { \
+		$(call apt,openjdk-17-jre-headless) || { \
+			echo 'Spark needs Java 17: install it with "sudo apt-get install openjdk-17-jre-headless".' >&2; exit 1; }; }
+
+# uv itself is installed from the lock, with its hash, by the pip of a new environment.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3.11-venv) || { \
+		echo 'Python 3.11 with venv is needed: install it with "sudo apt-get install python3.11-venv".' >&2; exit 1; }
+	@echo 'Installing into .venv ...'
+	@$(PYTHON) -m venv --clear .venv
+	@sed -n '/^uv==/,/^[a-z]/p' requirements.lock | sed '1n;/^[a-z]/d' > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .venv/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Dagster reports nothing to anybody.
+$(DAGSTER_HOME)/dagster.yaml:
+	@mkdir -p $(@D)
+	@printf 'telemetry:\n  enabled: false\n' > $@
+
+# Only where it can be done without asking: as root, on Debian.
+apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' \
+	&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) > /dev/null; }

@@ -1,0 +1,1 @@
+"""Fruits!: from fruit photos to compact features, as a Dagster asset pipeline on PySpark."""

@@ -1,0 +1,93 @@
+"""What people see of a dataset in the UI: figures as numbers, and pictures."""
+
+import base64
+import io
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.deliverables import figures
+from fruits_assets.transforms.ingest import THUMBNAILS
+from fruits_assets.transforms.pca import MAP, MODEL
+
+MAX_REJECTED_SHOWN = 30
+
+
+def raw_metadata(raw: Dataset) -> dict[str, Any]:
+    """Counts, the classes and a contact sheet."""
+    found = raw.manifest.figures
+    counts: dict[str | None, dict[str | None, int]] = {}
+    for label, split, count in found["classes"]:
+        counts.setdefault(label, {})[split] = count
+    photos = [
+        (np.asarray(Image.open(io.BytesIO(row["jpeg"])).convert("RGB")), row["label"])
+        for row in _table(raw, THUMBNAILS).to_pylist()
+    ]
+    return {
+        "images": found["images"],
+        "classes": len(counts),
+        "files_found": found["files_found"],
+        "hidden_passed_over": found["hidden_passed_over"],
+        "images_per_second": round(found["images"] / max(raw.manifest.seconds, 1e-3), 1),
+        "formats": found["formats"],
+        "images_per_class": _picture(figures.class_bar_chart(counts)),
+        "contact_sheet": _picture(figures.contact_sheet(photos)),
+    }
+
+
+def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
+    """Counts by reason, and the first files with what is wrong with them."""
+    found = rejected.manifest.figures
+    columns = ["path", "reason", "detail"]
+    rows = rejected.arrow(columns).slice(0, MAX_REJECTED_SHOWN).to_pylist()
+    sheet = figures.rejected_sheet(
+        [(row["path"], row["reason"], row["detail"]) for row in rows], found["rejected"]
+    )
+    return {
+        "rejected": found["rejected"],
+        "files_found": found["files_found"],
+        "rejected_share": found["rejected"] / found["files_found"],
+        "reasons": found["reasons"],
+        "rejected_files": _picture(sheet),
+    }
+
+
+def pca_model_metadata(dataset: Dataset) -> dict[str, Any]:
+    """What was kept, and the scree plot."""
+    found = dataset.manifest.figures
+    model = PcaModel.from_npz(dataset.read(MODEL))
+    target = found["n_components"] if found["n_components"] < 1 else None
+    plot = figures.scree_plot(model.spectrum, chosen=found["components"], target=target)
+    shown = ("fitted_on", "images", "features", "components", "explained_variance")
+    return {**{name: found[name] for name in shown}, "scree_plot": _picture(plot)}
+
+
+def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any]:
+    """The first two components as a map."""
+    found = dataset.manifest.figures
+    points = _table(dataset, MAP).to_pydict()
+    ratio = PcaModel.from_npz(pca_model.read(MODEL)).explained_variance_ratio
+    plot = figures.component_scatter(
+        np.column_stack([points["pc_1"], points["pc_2"]]),
+        points["label"],
+        explained=(float(ratio[0]), float(ratio[1])) if len(ratio) > 1 else (float(ratio[0]), 0.0),
+    )
+    return {
+        "images": found["images"],
+        "components": found["components"],
+        "map_of_the_photos": _picture(plot),
+    }
+
+
+def _table(dataset: Dataset, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(dataset.read(name)))
+
+
+def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")

@@ -1,0 +1,93 @@
+"""`raw_images` and `rejected_images`: every file of the source, in one table or the other."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from pydantic import Field
+
+from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.places import Source
+from fruits_assets.assets.previews import raw_metadata, rejected_metadata
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.lake.resource import told
+from fruits_assets.spark.target import SparkTarget
+from fruits_assets.transforms.ingest import ingest
+
+COMMONEST = 10
+
+
+class IngestConfig(ForceConfig):
+    """What is taken for a photo, and how many files may not be one."""
+
+    recursive: bool = Field(default=True, description="Look into sub-folders, to any depth.")
+    max_rejected: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of the files that may be rejected before the run fails.",
+    )
+    max_megapixels: float = Field(
+        default=100.0, gt=0, description="Larger pictures are rejected before they are decoded."
+    )
+    max_megabytes: float = Field(
+        default=100.0, gt=0, description="Larger files are rejected before they are read."
+    )
+
+
+@dg.multi_asset(
+    name="ingest",
+    group_name=GROUP,
+    outs={
+        "rejected_images": dg.AssetOut(
+            dagster_type=Dataset,
+            description="Every file of the source that is not a usable photo, and why.",
+            kinds={"pyspark", "parquet"},
+            owners=OWNERS,
+            code_version=ingest.code_version,
+        ),
+        "raw_images": dg.AssetOut(
+            dagster_type=Dataset,
+            description="Every photo of the source, examined, its metadata (EXIF, GPS, XMP, "
+            "comments) removed without touching a pixel.",
+            kinds={"pyspark", "parquet"},
+            owners=OWNERS,
+            code_version=ingest.code_version,
+        ),
+    },
+)
+def ingest_images(
+    context: dg.AssetExecutionContext, spark: SparkTarget, source: Source, config: IngestConfig
+) -> Iterator[dg.MaterializeResult[Dataset]]:
+    """Photos of the source -> raw_images and rejected_images."""
+    with told():
+        listing = source.listing(recursive=config.recursive)
+    limits = {
+        "max_pixels": int(config.max_megapixels * 1e6),
+        "max_bytes": int(config.max_megabytes * 1e6),
+    }
+    raw, rejected = spark.run_all(
+        context, ingest, params=limits, force=config.force, source=listing
+    )
+    yield materialized(rejected, rejected_metadata(rejected), asset_key="rejected_images")
+    _refuse_too_many(rejected, max_rejected=config.max_rejected)
+    yield materialized(raw, raw_metadata(raw), asset_key="raw_images")
+
+
+def _refuse_too_many(rejected: Dataset, *, max_rejected: float) -> None:
+    figures = rejected.manifest.figures
+    count, found = figures["rejected"], figures["files_found"]
+    reasons = list(figures["reasons"].items())[:COMMONEST]
+    told = ", ".join(f"{reason} ({number})" for reason, number in reasons)
+    if count == found:
+        raise dg.Failure(
+            f"none of the {found} files of the source is a usable photo: {told}. "
+            "The table rejected_images names each file and what is wrong with it.",
+            allow_retries=False,
+        )
+    if count > max_rejected * found:
+        raise dg.Failure(
+            f"{count} of {found} files were rejected, {count / found:.1%}; max_rejected allows "
+            f"{max_rejected:.1%}. Commonest reasons: {told}. The table rejected_images names each "
+            "file and what is wrong with it: mend or remove them, or raise max_rejected.",
+            allow_retries=False,
+        )

@@ -1,0 +1,233 @@
+"""One asset check for each promise made about the data."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.compute as pc
+from pydantic import Field
+
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.mobilenet import DESCRIPTION as MODEL_DESCRIPTION
+from fruits_assets.core.mobilenet import (
+    MODEL,
+    PROBE,
+    FeatureExtractor,
+    ModelDescription,
+    relative_error,
+)
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.core.source import LISTING, Listing
+from fruits_assets.core.weights import MAX_RELATIVE_ERROR
+from fruits_assets.spark.target import SparkTarget
+from fruits_assets.transforms import pca as pca_transforms
+from fruits_assets.transforms.measures import inspect_features, recognize
+
+SHOWN = 20
+"""Offending items that a result lists."""
+
+
+@dg.asset_check(asset="raw_images", additional_ins={"rejected_images": dg.AssetIn()})
+def every_file_accounted_for(raw_images: Dataset, rejected_images: Dataset) -> dg.AssetCheckResult:
+    """Every file found in the source is in exactly one of raw_images and rejected_images."""
+    listing = Listing.read(raw_images.read(LISTING))
+    listed = set(listing.files["path"].to_pylist())
+    accepted = raw_images.arrow(["path"])["path"].to_pylist()
+    rejected = rejected_images.arrow(["path"])["path"].to_pylist()
+    tables = accepted + rejected
+    lost = sorted(listed - set(tables))
+    invented = sorted(set(tables) - listed)
+    repeated = len(tables) - len(set(tables))
+    return dg.AssetCheckResult(
+        passed=not (lost or invented or repeated),
+        description=f"{len(listed)} files found: {len(accepted)} accepted, {len(rejected)} "
+        f"rejected, {len(lost)} lost, {len(invented)} not from the source, {repeated} twice.",
+        metadata={"lost": lost[:SHOWN], "not_from_the_source": invented[:SHOWN]},
+    )
+
+
+@dg.asset_check(asset="raw_images")
+def no_image_in_both_splits(raw_images: Dataset) -> dg.AssetCheckResult:
+    """No content is in more than one split: a model would be tested on what it was fitted to."""
+    splits: dict[str, dict[str, str]] = {}
+    for row in raw_images.arrow(["path", "split", "sha256"]).to_pylist():
+        if row["split"]:
+            splits.setdefault(row["sha256"], {}).setdefault(row["split"], row["path"])
+    pairs = sorted(sorted(paths.values()) for paths in splits.values() if len(paths) > 1)
+    return dg.AssetCheckResult(
+        passed=not pairs,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(pairs)} image(s) are in more than one split, by content.",
+        metadata={"pairs": pairs[:SHOWN]},
+    )
+
+
+@dg.asset_check(asset="raw_images")
+def labels_present(raw_images: Dataset) -> dg.AssetCheckResult:
+    """Every photo has a label: it lies in a folder that names its class."""
+    table = raw_images.arrow(["path", "label"])
+    unlabelled = table.filter(pc.is_null(table["label"]))["path"].to_pylist()
+    return dg.AssetCheckResult(
+        passed=not unlabelled,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(unlabelled)} of {table.num_rows} photos have no label. Put photos in a "
+        "folder named after their class, inside the source or inside a split's folder."
+        if unlabelled
+        else f"all {table.num_rows} photos have a label.",
+        metadata={"unlabelled": sorted(unlabelled)[:SHOWN]},
+    )
+
+
+@dg.asset_check(asset="model_weights")
+def model_parity(model_weights: Dataset) -> dg.AssetCheckResult:
+    """The published model gives, on this machine, the features that Keras gave."""
+    description = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION))
+    with np.load(io.BytesIO(model_weights.read(PROBE)), allow_pickle=False) as probe:
+        photos, expected = probe["photos"], probe["features"]
+    extract = FeatureExtractor(model_weights.read(MODEL))
+    error = relative_error(np.stack([extract(photo) for photo in photos]), expected)
+    return dg.AssetCheckResult(
+        passed=error <= MAX_RELATIVE_ERROR,
+        description=f"features of {len(photos)} photos differ from Keras's by {error:.1e} "
+        f"(relative L2); at most {MAX_RELATIVE_ERROR:.0e} is accepted.",
+        metadata={"relative_error": error, "weights": description.origin},
+    )
+
+
+@dg.asset_check(
+    asset="features",
+    additional_ins={"raw_images": dg.AssetIn(), "model_weights": dg.AssetIn()},
+)
+def features_complete(
+    context: dg.AssetCheckExecutionContext,
+    spark: SparkTarget,
+    features: Dataset,
+    raw_images: Dataset,
+    model_weights: Dataset,
+) -> dg.AssetCheckResult:
+    """Every photo has its features: of the right width, finite and not all equal."""
+    width = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION)).features
+    found = _measure(context, spark, inspect_features, features=features)
+    have = features.arrow(["path"])["path"].to_pylist()
+    missing = sorted(set(raw_images.arrow(["path"])["path"].to_pylist()) - set(have))
+    problems = {
+        f"{len(missing)} photo(s) without features": len(missing),
+        f"{len(have) - len(set(have))} photo(s) twice": len(have) - len(set(have)),
+        f"widths {found['widths']} instead of {width}": found["widths"] != [width],
+        f"{found['not_finite']} vector(s) with NaN or infinity": found["not_finite"],
+        f"{found['constant']} constant vector(s)": found["constant"],
+    }
+    told = [problem for problem, present in problems.items() if present]
+    return dg.AssetCheckResult(
+        passed=not told,
+        description="; ".join(told) or f"{found['rows']} photos have {width} finite features.",
+        metadata={"rows": found["rows"], "missing": missing[:SHOWN]},
+    )
+
+
+@dg.asset_check(asset="pca_model")
+def components_orthonormal(pca_model: Dataset) -> dg.AssetCheckResult:
+    """Components have length 1 and right angles between them (to 1e-6)."""
+    components = _pca(pca_model).components
+    deviation = float(np.abs(components @ components.T - np.eye(len(components))).max())
+    return dg.AssetCheckResult(
+        passed=deviation <= 1e-6,
+        description=f"{len(components)} components; largest deviation {deviation:.1e}.",
+        metadata={"deviation": deviation},
+    )
+
+
+@dg.asset_check(asset="pca_model")
+def variance_target_reached(pca_model: Dataset) -> dg.AssetCheckResult:
+    """The components explain the share of variance that was asked for."""
+    model = _pca(pca_model)
+    explained = float(model.explained_variance_ratio.sum())
+    target = pca_model.manifest.params["n_components"]
+    asked = f"{target:.1%} of the variance" if target < 1 else f"{target:g} components"
+    return dg.AssetCheckResult(
+        passed=explained >= target - 1e-9 if target < 1 else len(model.components) == target,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(model.components)} components explain {explained:.2%}; asked: {asked}.",
+        metadata={"explained_variance": explained, "components": len(model.components)},
+    )
+
+
+class RecognitionConfig(dg.Config):
+    """How good is good enough."""
+
+    min_accuracy: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Nearest-neighbour accuracy on the components below which the check warns.",
+    )
+    max_loss: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Accuracy that the reduction may cost, against all features.",
+    )
+
+
+@dg.asset_check(asset="pca_features", additional_ins={"features": dg.AssetIn()})
+def recognition(
+    context: dg.AssetCheckExecutionContext,
+    spark: SparkTarget,
+    pca_features: Dataset,
+    features: Dataset,
+    config: RecognitionConfig,
+) -> dg.AssetCheckResult:
+    """The nearest Training photo has the label of the Test photo, on the components."""
+    found = _measure(context, spark, recognize, features=features, pca_features=pca_features)
+    if not (found["test"] and found["training"]):
+        return dg.AssetCheckResult(
+            passed=True,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="skipped: the source has no labelled Training and Test photos to compare.",
+        )
+    accuracy, reference = found["accuracy_components"], found["accuracy_features"]
+    loss = reference - accuracy
+    return dg.AssetCheckResult(
+        passed=accuracy >= config.min_accuracy and loss <= config.max_loss,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{accuracy:.1%} of {found['test']} Test photos are nearest to a Training "
+        f"photo of their class on the components, {reference:.1%} on all features; expected at "
+        f"least {config.min_accuracy:.1%}, and a loss of at most {config.max_loss:.1%}.",
+        metadata={
+            "accuracy_components": accuracy,
+            "accuracy_features": reference,
+            "accuracy_lost": loss,
+            "test_photos": found["test"],
+            "training_photos": found["training"],
+        },
+    )
+
+
+CHECKS: Sequence[dg.AssetChecksDefinition] = (
+    every_file_accounted_for,
+    no_image_in_both_splits,
+    labels_present,
+    model_parity,
+    features_complete,
+    components_orthonormal,
+    variance_target_reached,
+    recognition,
+)
+
+
+def _pca(pca_model: Dataset) -> PcaModel:
+    return PcaModel.from_npz(pca_model.read(pca_transforms.MODEL))
+
+
+def _measure(
+    context: dg.AssetCheckExecutionContext,
+    spark: SparkTarget,
+    measure: Any,
+    **inputs: Dataset,
+) -> dict[str, Any]:
+    """The figures of a measure, kept in the lake so that they are computed once."""
+    dataset = spark.run(context, measure, **inputs)
+    spark.lake.open().publish(dataset)
+    return dict(dataset.manifest.figures)

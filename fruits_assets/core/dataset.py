@@ -1,0 +1,387 @@
+"""Datasets: immutable handles to one version of one asset, and the files that make it up.
+
+A version is a folder of files and a `manifest.json` that lists every one of them with its size and
+SHA-256; a file that the manifest does not list is not part of the version. All data are read and
+written with Arrow, in the process that needs them: on a Spark worker as on a laptop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.storage import join, storage_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+MANIFEST = "manifest.json"
+VECTOR = pa.list_(pa.field("element", pa.float32()))
+"""`array<float>` as Spark and Parquet name its parts."""
+ROW_GROUP_BYTES = 16 * 2**20
+"""Rows are read back one row group at a time, so this bounds a reader's memory (bytes)."""
+
+
+def read(uri: str) -> bytes:
+    """The whole content of a file. Raises OSError."""
+    return storage_of(uri).read(uri)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a version.
+
+    Attributes:
+        name: relative to the version's folder.
+        bytes: its size.
+        sha256: of its content, hexadecimal.
+        rows: number of rows, for Parquet files; 0 for others.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int = 0
+
+
+def write_file(folder: str, name: str, content: bytes, *, rows: int = 0) -> File:
+    """Writes one file of a version, whole, and returns its entry for the manifest."""
+    uri = join(folder, name)
+    storage_of(uri).write(uri, content)
+    return File(name, len(content), hashlib.sha256(content).hexdigest(), rows)
+
+
+def file_of(folder: str, name: str) -> File:
+    """The entry of a file that was written as a stream."""
+    digest, size = hashlib.sha256(), 0
+    uri = join(folder, name)
+    with storage_of(uri).open(uri) as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            size += len(block)
+    return File(name, size, digest.hexdigest())
+
+
+def write_parquet(
+    folder: str,
+    name: str,
+    table: pa.Table,
+    *,
+    incompressible: Sequence[str] = (),
+    group_bytes: int = ROW_GROUP_BYTES,
+) -> File:
+    """Writes a table as one Parquet file of a version.
+
+    Args:
+        folder: URI of the version.
+        name: file name.
+        table: any number of rows.
+        incompressible: columns kept plain, for it costs time to compress them and saves nothing.
+        group_bytes: size of a row group, about.
+    """
+    sink = io.BytesIO()
+    group = max(1, table.num_rows * group_bytes // max(table.nbytes, group_bytes))
+    plain = {f"{column}.list.element" for column in incompressible} | set(incompressible)
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=group,
+        compression={
+            path: "NONE" if path in plain else "ZSTD" for path in _leaf_paths(table.schema)
+        },
+        use_dictionary=[path for path in _leaf_paths(table.schema) if path not in plain],
+        write_page_checksum=True,
+    )
+    return write_file(folder, name, sink.getvalue(), rows=table.num_rows)
+
+
+def finished_parquet(folder: str, name: str) -> tuple[File, pa.Table] | None:
+    """A file that an interrupted run already wrote, or None."""
+    try:
+        content = read(join(folder, name))
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return File(name, len(content), hashlib.sha256(content).hexdigest(), table.num_rows), table
+
+
+def read_table(uri: str) -> pa.Table:
+    """A whole Parquet file, its page checksums verified. Raises OSError or ArrowInvalid."""
+    return pq.read_table(pa.BufferReader(read(uri)), page_checksum_verification=True)
+
+
+def read_rows(uri: str, start: int, stop: int) -> pa.Table:
+    """Rows `start` to `stop` of one Parquet file, reading only the row groups they lie in."""
+    with storage_of(uri).open(uri) as source, pq.ParquetFile(source) as parquet:
+        groups, first, row = [], start, 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if row < stop and row + rows > start:
+                first = row if not groups else first
+                groups.append(group)
+            row += rows
+        return parquet.read_row_groups(groups).slice(start - first, stop - start)
+
+
+def vectors_array(matrix: np.ndarray) -> pa.ListArray:
+    """(n, d) float32 -> an Arrow array of n lists of d."""
+    offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
+    values = pa.array(matrix.astype(np.float32, copy=False).ravel())
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=VECTOR)
+
+
+def vectors_matrix(batch: pa.RecordBatch, column: str) -> np.ndarray:
+    """The reverse of `vectors_array`: (n, d) float32, without a copy."""
+    return batch.column(column).flatten().to_numpy().reshape(batch.num_rows, -1)
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    return [
+        f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name
+        for column in schema
+    ]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What was written into one version.
+
+    Attributes:
+        files: all of them.
+        figures: numbers for people.
+        schema: column -> Arrow type of the part files; empty where there are none.
+    """
+
+    files: tuple[File, ...]
+    figures: dict[str, Any] = field(default_factory=dict)
+    schema: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Output:
+        """The reverse of `to_dict`."""
+        return cls(**{**fields, "files": tuple(File(**file) for file in fields["files"])})
+
+
+def schema_of(schema: pa.Schema) -> dict[str, str]:
+    """Column -> Arrow type, for the manifest."""
+    return {column.name: str(column.type) for column in schema}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version holds and how it came to be.
+
+    Attributes:
+        asset: name of the asset.
+        version: address of the recipe, 16 hexadecimal digits.
+        transform: name of the function that made it.
+        code_version: of that function.
+        params: its parameters.
+        inputs: version of each input, by name.
+        run_id: the Dagster run that made it.
+        created_at: ISO 8601, UTC.
+        seconds: that it took to make, wall clock.
+        files: every file of the version.
+        figures: numbers for people (counts, images/s, ...).
+        schema: column name -> Arrow type; empty where the files are not tables.
+    """
+
+    asset: str
+    version: str
+    transform: str
+    code_version: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    run_id: str
+    created_at: str
+    seconds: float
+    files: tuple[File, ...]
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all part files (side files such as thumbnails do not count)."""
+        return sum(file.rows for file in self.files if is_part(file.name))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files, in bytes."""
+        return sum(file.bytes for file in self.files)
+
+    def to_json(self) -> bytes:
+        """As `manifest.json` holds it."""
+        fields = {**asdict(self), "rows": self.rows, "bytes": self.bytes}
+        return json.dumps(fields, indent=2, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Manifest:
+        """Reads `manifest.json`. Raises ValueError, KeyError or TypeError where it is not one."""
+        fields = json.loads(content)
+        fields["files"] = tuple(File(**file) for file in fields["files"])
+        del fields["rows"], fields["bytes"]
+        return cls(**fields)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file holds rows of the table itself."""
+    return name.startswith("part-")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One version of one asset: where it lies and what its manifest says."""
+
+    uri: str
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, uri: str) -> Dataset:
+        """Opens a finished version.
+
+        Raises:
+            DatasetError: it is missing, unfinished, or files are missing or of another size.
+        """
+        dataset = cls(uri, read_manifest(uri))
+        dataset._check_sizes()
+        return dataset
+
+    @property
+    def name(self) -> str:
+        """The asset's name."""
+        return self.manifest.asset
+
+    @property
+    def version(self) -> str:
+        """Address of the recipe, 16 hexadecimal digits."""
+        return self.manifest.version
+
+    @property
+    def parts(self) -> list[File]:
+        """The Parquet files of the table, in order."""
+        return [file for file in self.manifest.files if is_part(file.name)]
+
+    def stage(self, folder: str) -> str:  # noqa: ARG002 - the protocol of transform inputs
+        """Where a transform finds it: a dataset already lies in the lake."""
+        return self.uri
+
+    def read(self, name: str) -> bytes:
+        """The content of one of its files, compared with the manifest's checksum.
+
+        Raises:
+            DatasetError: the file is missing or is not what was written.
+        """
+        file = next((file for file in self.manifest.files if file.name == name), None)
+        if file is None:
+            raise self._damaged(f"it has no file {name!r}")
+        with self._told(name):
+            content = read(join(self.uri, name))
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise self._damaged(f"{name} is not what was written (its checksum differs)")
+        return content
+
+    def batches(
+        self, name: str, columns: Sequence[str], *, rows: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """Streams one Parquet file, one row group at a time.
+
+        Raises:
+            DatasetError: the file is missing or damaged (page checksums are verified).
+        """
+        with self._opened(name) as parquet:
+            for group in range(parquet.num_row_groups):
+                yield from parquet.iter_batches(
+                    rows, row_groups=[group], columns=list(columns), use_threads=False
+                )
+
+    def arrow(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of the whole table, in memory: for light columns, not for pixels."""
+        tables = []
+        for file in self.parts:
+            with self._opened(file.name) as parquet:
+                tables.append(parquet.read(columns=list(columns)))
+        if not tables:
+            raise self._damaged("it has no part files")
+        return pa.concat_tables(tables)
+
+    def pandas(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of the whole table as a frame."""
+        return self.arrow(columns).to_pandas()
+
+    def spark(self, session: SparkSession) -> DataFrame:
+        """The whole table, lazily."""
+        return session.read.parquet(
+            *(_without_glob(join(self.uri, file.name)) for file in self.parts)
+        )
+
+    def _check_sizes(self) -> None:
+        files = self.manifest.files
+        sizes = storage_of(self.uri).sizes([join(self.uri, file.name) for file in files])
+        for file, size in zip(files, sizes, strict=True):
+            if size is None:
+                raise self._damaged(f"{file.name} is missing")
+            if size != file.bytes:
+                raise self._damaged(f"{file.name} has {size} bytes instead of {file.bytes}")
+
+    def _damaged(self, what: str) -> DatasetError:
+        return DatasetError(
+            f"{self.manifest.asset}, version {self.version} ({self.uri}) is damaged: {what}. "
+            f"Materialise {self.manifest.asset} again with `force: true` in its config."
+        )
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        uri = join(self.uri, name)
+        with (
+            self._told(name),
+            storage_of(uri).open(uri) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as parquet,
+        ):
+            yield parquet
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._damaged(f"{name} cannot be read ({error})") from error
+
+
+def read_manifest(uri: str) -> Manifest:
+    """The manifest of the version at `uri`.
+
+    Raises:
+        DatasetError: there is none, or it is not readable.
+    """
+    try:
+        return Manifest.from_json(read(join(uri, MANIFEST)))
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{uri} is not a finished version: it has no {MANIFEST}. Materialise the asset again."
+        ) from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DatasetError(
+            f"{join(uri, MANIFEST)} cannot be read ({error!r}). "
+            "Materialise the asset again with `force: true` in its config."
+        ) from error
+
+
+def _without_glob(path: str) -> str:
+    """Hadoop takes these characters of a path for a pattern."""
+    return re.sub(r"([\\*?\[\]{}])", r"\\\1", path)

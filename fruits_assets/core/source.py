@@ -1,0 +1,208 @@
+"""The source: what photos there are to ingest, and how one of them is read.
+
+Listing is separate from reading: the listing is small, says what there is to do, and its
+fingerprint tells whether anything changed since the last run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fruits_assets.core.dataset import File, write_parquet
+from fruits_assets.core.errors import SourceError
+from fruits_assets.core.storage import join
+
+LISTING = "listing.parquet"
+LISTING_GROUP_BYTES = 2**18
+"""A task reads only the row groups of its own files: small ones, about 2,000 files each."""
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("problem", pa.string()),
+    ]
+)
+HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""Passed over beside the names that begin with a dot."""
+
+SPLITS = {
+    "training": "Training",
+    "train": "Training",
+    "test": "Test",
+    "validation": "Validation",
+    "val": "Validation",
+}
+"""Folder names that say which split a photo belongs to, in lower case -> the split."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every file of a source, in path order.
+
+    Attributes:
+        root: absolute path or URI of the source.
+        files: `LISTING_SCHEMA`; `problem` says why a file cannot be read, where that is known.
+        hidden: files and folders passed over for their names.
+    """
+
+    root: str
+    files: pa.Table
+    hidden: int
+
+    @property
+    def name(self) -> str:
+        """What manifests call this input."""
+        return "source"
+
+    @property
+    def version(self) -> str:
+        """Fingerprint of paths, sizes and modification times: 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for row in zip(*(column.to_pylist() for column in self.files.columns), strict=True):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()[:16]
+
+    def stage(self, folder: str) -> str:
+        """Writes the listing into a version's folder and returns where a transform finds it."""
+        self.write(folder)
+        return join(folder, LISTING)
+
+    def write(self, folder: str) -> File:
+        """Writes the listing as one Parquet file."""
+        metadata = {"root": self.root, "hidden": str(self.hidden)}
+        files = self.files.replace_schema_metadata(metadata)
+        return write_parquet(folder, LISTING, files, group_bytes=LISTING_GROUP_BYTES)
+
+    @classmethod
+    def read(cls, content: bytes) -> Listing:
+        """Reads the content of a file that `write` made."""
+        table = pq.read_table(pa.BufferReader(content))
+        metadata = table.schema.metadata
+        return cls(
+            metadata[b"root"].decode(),
+            table.replace_schema_metadata(None),
+            int(metadata[b"hidden"]),
+        )
+
+
+def list_folder(root: str, *, recursive: bool) -> Listing:
+    """Lists a folder of this machine.
+
+    Symbolic links are followed, but never round in a circle. Names that are hidden (`.git`,
+    `.DS_Store`, `Thumbs.db`, ...) are passed over and counted.
+
+    Raises:
+        SourceError: the folder is missing, not a folder, not readable, or holds no file.
+    """
+    walk = _Walk(Path(root).absolute(), recursive)
+    rows = sorted(walk.files())
+    if not rows:
+        passed_over = f" ({walk.hidden} hidden ones were passed over)" if walk.hidden else ""
+        deeper = "" if recursive else " at its top level (`recursive` is false)"
+        raise SourceError(
+            f"the source {root} holds no file{deeper}{passed_over}. "
+            "Put photos there, or point FRUITS_SOURCE at the folder that holds them."
+        )
+    columns = list(zip(*rows, strict=True))
+    arrays = [
+        pa.array(column, type=field.type)
+        for column, field in zip(columns, LISTING_SCHEMA, strict=True)
+    ]
+    table = pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA)
+    return Listing(str(walk.root), table, walk.hidden)
+
+
+def read_photo(root: str, path: str) -> bytes:
+    """The bytes of one file of a source. Raises OSError."""
+    return Path(root, path).read_bytes()
+
+
+def split_of(path: str) -> str | None:
+    """`Training`, `Test` or `Validation`, from the first folder that is named so; else None."""
+    folders = PurePosixPath(path).parts[:-1]
+    return next((SPLITS[name.lower()] for name in folders if name.lower() in SPLITS), None)
+
+
+def label_of(path: str) -> str | None:
+    """The parent folder's name; None at the top level or directly in a split's folder."""
+    folder = PurePosixPath(path).parent.name
+    return folder if folder and folder.lower() not in SPLITS else None
+
+
+_Row = tuple[str, int, datetime, str | None]
+
+
+@dataclass
+class _Walk:
+    root: Path
+    recursive: bool
+    hidden: int = field(default=0, init=False)
+
+    def files(self) -> Iterator[_Row]:
+        try:
+            status = self.root.stat()
+        except FileNotFoundError:
+            raise SourceError(
+                f"the source {self.root} does not exist. Point FRUITS_SOURCE at a folder of photos."
+            ) from None
+        except PermissionError:
+            raise self._denied(self.root) from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise SourceError(
+                f"the source {self.root} is a file, not a folder. "
+                "Point FRUITS_SOURCE at the folder that holds the photos."
+            )
+        yield from self._folder(self.root, frozenset())
+
+    def _folder(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[_Row]:
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            return
+        try:
+            with os.scandir(folder) as entries:
+                found = list(entries)
+        except PermissionError:
+            raise self._denied(folder) from None
+        for entry in found:
+            if entry.name.startswith(".") or entry.name.lower() in HIDDEN_NAMES:
+                self.hidden += 1
+            elif not entry.is_dir():
+                yield self._file(entry)
+            elif self.recursive:
+                yield from self._folder(Path(entry.path), ancestors | {identity})
+
+    def _file(self, entry: os.DirEntry[str]) -> _Row:
+        path = Path(entry.path).relative_to(self.root).as_posix()
+        printable = path.encode("utf-8", "backslashreplace").decode()
+        try:
+            status = entry.stat()
+        except OSError as error:
+            return printable, 0, datetime.fromtimestamp(0, UTC), _reason(error)
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        problem = None
+        if printable != path:
+            problem = "the file's name is not valid UTF-8: rename it"
+        elif not stat.S_ISREG(status.st_mode):
+            problem = "it is not a regular file (a pipe, a socket or a device)"
+        return printable, status.st_size, modified_at, problem
+
+    def _denied(self, folder: Path) -> SourceError:
+        return SourceError(
+            f"the folder {folder} may not be read by this user, so the photos in it would be lost. "
+            "Grant the permission to read it (chmod u+rx), or move it out of the source."
+        )
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or repr(error)

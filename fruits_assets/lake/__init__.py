@@ -1,0 +1,1 @@
+"""Where everything that the pipeline produces lies, and how it is published."""

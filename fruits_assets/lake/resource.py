@@ -1,0 +1,69 @@
+"""The lake as a Dagster resource."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from fruits_assets.core.dataset import Dataset, Output
+from fruits_assets.core.errors import FruitsError
+from fruits_assets.lake.lake import Lake, Recipe
+
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turns an error meant for people into the failure that Dagster shows them."""
+    try:
+        yield
+    except FruitsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+class LakeResource(dg.ConfigurableResource):
+    """Where the lake lies."""
+
+    base: str = Field(description="Where the lake lies: a folder.")
+    keep_versions: int = Field(default=3, ge=1, description="Versions of an asset to keep.")
+
+    def open(self) -> Lake:
+        """The lake itself."""
+        return Lake.at(self.base, keep_versions=self.keep_versions)
+
+    def produce(
+        self,
+        context: Context,
+        recipe: Recipe,
+        assets: Sequence[str],
+        make: Callable[[Mapping[str, str]], dict[str, Output]],
+    ) -> tuple[Dataset, ...]:
+        """The version of a recipe, made only if the lake does not hold it already.
+
+        Args:
+            context: of the asset or check that asks.
+            recipe: what it is made of.
+            assets: the assets that the recipe makes.
+            make: given asset -> URI of the version's folder, writes them all.
+
+        Returns:
+            A dataset per asset, ready to be published.
+
+        Raises:
+            dg.Failure: a FruitsError; its text is the description.
+        """
+        with told():
+            lake = self.open()
+            finished = [lake.finished(asset, recipe.version) for asset in assets]
+            if all(finished):
+                context.log.info("%s: reused version %s", recipe.transform, recipe.version)
+                return tuple(dataset for dataset in finished if dataset)
+            started = time.monotonic()
+            outputs = make({asset: lake.folder(asset, recipe.version) for asset in assets})
+        seconds = time.monotonic() - started
+        run = context.run.run_id
+        return tuple(
+            lake.draft(asset, recipe, outputs[asset], run=run, seconds=seconds) for asset in assets
+        )

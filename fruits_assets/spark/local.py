@@ -1,0 +1,54 @@
+"""Spark in this process, or on a standalone cluster that this process drives."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_pyspark.resources import spark_session_from_config
+from pydantic import Field
+from pyspark.sql import SparkSession
+
+from fruits_assets.core.dataset import Output
+from fruits_assets.spark.target import SparkTarget
+from fruits_assets.transforms.transform import Log, Transform
+
+
+class LocalSpark(SparkTarget):
+    """One Spark session, started when first needed and shared by all assets of a process."""
+
+    master: str = Field(
+        default="local[*]", description="Spark master: local[<cores>], or spark://host:port."
+    )
+    driver_memory: str = Field(
+        default="1g", description="Heap of the JVM; images and features never pass through it."
+    )
+    spark_config: dict[str, str] = Field(
+        default_factory=dict, description="Further Spark settings, as spark.* keys."
+    )
+
+    def execute(  # noqa: D102 - see SparkTarget
+        self, transform: Transform, arguments: Mapping[str, Any], *, log: Log
+    ) -> dict[str, Output]:
+        return transform.function(self.session(), log=log, **arguments)
+
+    def session(self) -> SparkSession:
+        """The session of this process, started where there is none yet."""
+        if session := SparkSession.getActiveSession():
+            return session
+        # Workers must run this very interpreter, or they lack the packages it has.
+        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        return spark_session_from_config(
+            {
+                "spark.app.name": "fruits",
+                "spark.master": self.master,
+                "spark.driver.memory": self.driver_memory,
+                "spark.ui.enabled": "false",
+                "spark.ui.showConsoleProgress": "false",
+                "spark.sql.session.timeZone": "UTC",
+                "spark.sql.shuffle.partitions": "8",
+                # One core, one thread: the cores are Spark's to share out.
+                "spark.executorEnv.OMP_NUM_THREADS": "1",
+                **self.spark_config,
+            }
+        )

@@ -1,0 +1,85 @@
+"""The Spark target: the resource that runs a transform somewhere."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import dagster as dg
+
+from fruits_assets.core.dataset import Dataset, Output
+from fruits_assets.lake.lake import Recipe, Versioned
+from fruits_assets.lake.resource import Context, LakeResource
+from fruits_assets.transforms.transform import Log, Transform
+
+
+class Input(Versioned, Protocol):
+    """What a transform can be given: a dataset, or the listing of the source."""
+
+    def stage(self, folder: str) -> str:
+        """The URI at which the transform finds it; written into `folder` if it must be."""
+        ...
+
+
+class SparkTarget(dg.ConfigurableResource, ABC):
+    """Runs transforms; one subclass per place to run them."""
+
+    lake: dg.ResourceDependency[LakeResource]
+
+    def run(
+        self,
+        context: Context,
+        transform: Transform,
+        *,
+        params: Mapping[str, Any] | None = None,
+        force: bool = False,
+        **inputs: Input,
+    ) -> Dataset:
+        """Runs a transform with one output; see `run_all`."""
+        (dataset,) = self.run_all(context, transform, params=params, force=force, **inputs)
+        return dataset
+
+    def run_all(
+        self,
+        context: Context,
+        transform: Transform,
+        *,
+        params: Mapping[str, Any] | None = None,
+        force: bool = False,
+        **inputs: Input,
+    ) -> tuple[Dataset, ...]:
+        """Makes the version of this recipe, or finds it: the same question is answered once.
+
+        Args:
+            context: of the asset or check that asks.
+            transform: what to run.
+            params: its parameters.
+            force: make a new version even where there is one already.
+            **inputs: its inputs.
+
+        Returns:
+            A dataset per output of the transform, ready to be published.
+
+        Raises:
+            dg.Failure: the transform raised a FruitsError; its text is the description.
+        """
+        recipe = Recipe.of(
+            transform.name,
+            transform.code_version,
+            inputs.values(),
+            params=params,
+            salt=context.run.run_id if force else "",
+        )
+
+        def make(folders: Mapping[str, str]) -> dict[str, Output]:
+            first = folders[transform.outputs[0]]
+            uris = {name: value.stage(first) for name, value in inputs.items()}
+            arguments = {**uris, **folders, **recipe.params}
+            return self.execute(transform, arguments, log=context.log.info)
+
+        return self.lake.produce(context, recipe, transform.outputs, make)
+
+    @abstractmethod
+    def execute(
+        self, transform: Transform, arguments: Mapping[str, Any], *, log: Log
+    ) -> dict[str, Output]:
+        """Runs a transform with its URIs and parameters, wherever this target runs things."""

@@ -1,0 +1,1 @@
+"""The Spark computations: plain functions that know neither Dagster nor where they run."""

@@ -1,0 +1,172 @@
+"""`raw_images` and a model -> `features`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.sql import SparkSession, Window
+from pyspark.sql.functions import col
+from pyspark.sql.functions import min as first_of
+
+from fruits_assets.core.dataset import (
+    VECTOR,
+    Dataset,
+    File,
+    Output,
+    finished_parquet,
+    schema_of,
+    vectors_array,
+    write_parquet,
+)
+from fruits_assets.core.images import pixels
+from fruits_assets.core.mobilenet import (
+    DESCRIPTION,
+    MODEL,
+    FeatureExtractor,
+    ModelDescription,
+)
+from fruits_assets.transforms.transform import Done, Log, for_each, transform
+
+FEATURES_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("features", VECTOR, nullable=False),
+    ]
+)
+IDENTITY = ("path", "split", "label", "sha256")
+Identity = tuple[str, str | None, str | None, str]
+
+_extractors: dict[str, FeatureExtractor] = {}
+"""One model per worker process, by fingerprint: Spark reuses the processes between tasks."""
+
+
+@transform(code_version="1", outputs=["features"])
+def featurize(
+    spark: SparkSession, *, images: str, model: str, features: str, log: Log
+) -> dict[str, Output]:
+    """Runs the model once on every distinct content, one task per part of the images.
+
+    The model is broadcast: graph and weights in one flatbuffer, so that a worker neither builds
+    nor downloads anything.
+
+    Args:
+        spark: where to run.
+        images: URI of a version of `raw_images`.
+        model: URI of a version of `model_weights`.
+        features: URI of the version to write.
+        log: told the progress.
+    """
+    started = time.monotonic()
+    source, weights = Dataset.open(images), Dataset.open(model)
+    description = ModelDescription.from_json(weights.read(DESCRIPTION))
+    flatbuffer = spark.sparkContext.broadcast(weights.read(MODEL))
+    copies = spark.sparkContext.broadcast(_copies(spark, source))
+
+    def work(name: str) -> Done:
+        finished = finished_parquet(features, name)
+        if finished is None:
+            extractor = _extractor(description.fingerprint, flatbuffer)
+            rows = _rows(source, name, extractor, description.image_size, copies.value)
+            table = _table(list(rows))
+            finished = write_parquet(features, name, table, incompressible=["features"]), table
+        file, table = finished
+        return Done(table.num_rows, [vars(file), Counter(table["split"].to_pylist()).most_common()])
+
+    names = [file.name for file in source.parts]
+    done = for_each(spark, names, work, doing="features", total=source.manifest.rows, log=log)
+    files = tuple(File(**file) for file, _ in done if file["rows"])
+    images_total = sum(file.rows for file in files)
+    seconds = time.monotonic() - started
+    return {
+        "features": Output(
+            files,
+            {
+                "images": images_total,
+                "inferences": images_total - len(copies.value.paths),
+                "features_per_image": description.features,
+                "images_per_second": round(images_total / seconds, 1),
+                "splits": _total_splits(done),
+            },
+            schema_of(FEATURES_SCHEMA),
+        )
+    }
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images whose content another image, the first by path, has too.
+
+    Attributes:
+        of_first: path of the first -> the identities of its copies.
+        paths: of all copies.
+    """
+
+    of_first: dict[str, list[Identity]]
+    paths: frozenset[str]
+
+
+def _copies(spark: SparkSession, images: Dataset) -> Copies:
+    """Only paths and hashes are shuffled, never pixels, and only the repeated ones come back."""
+    same = Window.partitionBy("sha256")
+    rows = (
+        images.spark(spark)
+        .select(*IDENTITY, first_of("path").over(same).alias("first"))
+        .where(col("path") != col("first"))
+        .collect()
+    )
+    of_first = defaultdict(list)
+    for *identity, first in rows:
+        of_first[first].append(tuple(identity))
+    return Copies(dict(of_first), frozenset(row.path for row in rows))
+
+
+def _extractor(fingerprint: str, flatbuffer: Broadcast[bytes]) -> FeatureExtractor:
+    if fingerprint not in _extractors:
+        _extractors.clear()
+        _extractors[fingerprint] = FeatureExtractor(flatbuffer.value)
+    return _extractors[fingerprint]
+
+
+def _rows(
+    images: Dataset,
+    part: str,
+    extract: FeatureExtractor,
+    image_size: int,
+    copies: Copies,
+) -> Iterator[tuple[Identity, np.ndarray]]:
+    """The features of every image whose content comes first in this part, and of its copies."""
+    for batch in images.batches(part, [*IDENTITY, "content", "orientation"]):
+        for row in batch.to_pylist():
+            if row["path"] in copies.paths:
+                continue
+            identity = tuple(row[name] for name in IDENTITY)
+            picture = pixels(row["content"], orientation=row["orientation"], size=image_size)
+            vector = extract(picture)
+            for one in (identity, *copies.of_first.get(row["path"], ())):
+                yield one, vector
+
+
+def _table(rows: list[tuple[Identity, np.ndarray]]) -> pa.Table:
+    if not rows:
+        return FEATURES_SCHEMA.empty_table()
+    identities, vectors = zip(*rows, strict=True)
+    columns = [pa.array(column, pa.string()) for column in zip(*identities, strict=True)]
+    arrays = [*columns, vectors_array(np.stack(vectors))]
+    return pa.Table.from_arrays(arrays, schema=FEATURES_SCHEMA)
+
+
+def _total_splits(done: list[list[Any]]) -> list[list[Any]]:
+    total: Counter[str | None] = Counter()
+    for _, splits in done:
+        total.update(dict(splits))
+    return [[split, count] for split, count in sorted(total.items(), key=str)]

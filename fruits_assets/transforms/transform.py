@@ -1,0 +1,148 @@
+"""What a transform is, and the one way in which transforms spread work over a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from fruits_assets.core import errors
+from fruits_assets.core.dataset import Output
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Log = Callable[[str], None]
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A Spark computation: `function(spark, *, log, **inputs, **outputs, **params) -> outputs`.
+
+    Inputs and outputs are URIs, params are JSON values; it reads its inputs, writes its outputs
+    and returns an `Output` for each of them, by name.
+
+    Attributes:
+        function: a plain function.
+        code_version: changes whenever the results would.
+        outputs: names of the assets it writes.
+    """
+
+    function: Callable[..., dict[str, Output]]
+    code_version: str
+    outputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+
+def transform(*, code_version: str, outputs: Sequence[str]) -> Callable[..., Transform]:
+    """Declares a function to be a transform."""
+
+    def declare(function: Callable[..., dict[str, Output]]) -> Transform:
+        return Transform(function, code_version, tuple(outputs))
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one task reports.
+
+    Attributes:
+        rows: how many it treated, for the progress.
+        value: any JSON value.
+    """
+
+    rows: int
+    value: Any
+
+
+def for_each(
+    spark: SparkSession,
+    tasks: Sequence[Task],
+    work: Callable[[Task], Done],
+    *,
+    doing: str,
+    total: int,
+    log: Log,
+) -> list[Any]:
+    """Runs `work` on every task, each a Spark task of its own, and returns the values in order.
+
+    Only the tasks and what they report pass through Spark: the data go between the lake and the
+    worker that needs them, as Arrow, and neither the JVM nor the driver ever holds them.
+
+    Args:
+        spark: where to run.
+        tasks: small picklable descriptions.
+        work: runs on the workers.
+        doing: what this is, for the log.
+        total: rows of all tasks.
+        log: told the progress every `PROGRESS_SECONDS`.
+
+    Raises:
+        FruitsError: the one that `work` raised.
+        PySparkException: anything else went wrong.
+    """
+    done = spark.sparkContext.accumulator(0)
+    started = time.monotonic()
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for index in batch.column("id").to_pylist():
+                result = work(tasks[index])
+                done.add(result.rows)
+                yield pa.RecordBatch.from_pydict(
+                    {"id": [index], "value": [json.dumps(result.value)]}
+                )
+
+    def progress() -> str:
+        rows, seconds = done.value, time.monotonic() - started
+        if not rows:
+            return f"{doing}: 0 of {total}"
+        left = (total - rows) * seconds / rows
+        return f"{doing}: {rows} of {total}, {rows / seconds:.0f} per second, {left:.0f} s left"
+
+    frame = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "id long, value string")
+    rows = run_logged(spark, frame.collect, log=log, progress=progress)
+    return [json.loads(row.value) for row in sorted(rows)]
+
+
+def run_logged(
+    spark: SparkSession, action: Callable[[], Result], *, log: Log, progress: Callable[[], str]
+) -> Result:
+    """Runs a Spark action, logs its progress meanwhile, and cancels it when interrupted."""
+    group = uuid.uuid4().hex
+
+    def act() -> Result:
+        spark.sparkContext.setJobGroup(group, progress(), interruptOnCancel=True)
+        return action()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(act)
+        try:
+            while not wait([future], timeout=PROGRESS_SECONDS).done:
+                log(progress())
+            return future.result()
+        except PySparkException as error:
+            raise _own_error(error) from error
+        except BaseException:
+            spark.sparkContext.cancelJobGroup(group)
+            raise
+
+
+def _own_error(error: Exception) -> Exception:
+    """The FruitsError that a worker raised, out of the traceback that Spark reports."""
+    found = re.search(rf"{re.escape(errors.__name__)}\.(\w+): (.+)", str(error))
+    return getattr(errors, found[1])(found[2]) if found else error
