@@ -1,0 +1,369 @@
+"""From the bytes of a file to an accepted photo, and from a photo to what the network sees.
+
+Formats are recognised by content, whatever the file is called.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import filetype
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
+from fruits_assets.core.rejection import (
+    REASONS,
+    Reason,
+    RejectedImage,
+    corrupt,
+    truncated,
+    unsupported,
+)
+from fruits_assets.core.stripped import exif_orientation
+
+__all__ = ["REASONS", "Photo", "Reason", "RejectedImage", "examine", "pixels", "upright_rgb"]
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+}
+# What `filetype` does not know.
+_OTHER_IMAGES = {
+    b"%PDF": "a PDF document",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"icns": "ICNS",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"SIMPLE  =": "FITS",
+    b"gimp xcf": "GIMP XCF",
+    **{b"P%d\n" % digit: "a Netpbm picture" for digit in range(1, 8)},
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE = 255
+# sRGB profiles of different makers differ by rounding; Display P3 and Adobe RGB by tens.
+_SAME_COLOUR = 4
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image that decodes completely.
+
+    Attributes:
+        content: The file without metadata.
+        format: As Pillow names it: JPEG, PNG, GIF, WEBP, BMP, TIFF, AVIF or HEIF.
+        width: Pixels, upright.
+        height: Pixels, upright.
+        orientation: How to turn the pixels of `content` upright, EXIF 1 to 8.
+    """
+
+    content: bytes
+    format: str
+    width: int
+    height: int
+    orientation: int
+
+
+def examine(data: bytes, *, max_pixels: int) -> Photo:
+    """Accepts a file as a photo, or says why not.
+
+    The metadata go first, so that nothing but the image is ever parsed; then the image is decoded
+    to the end, once.
+
+    Args:
+        data: The whole file.
+        max_pixels: Width times height that is still decoded; checked before decoding.
+
+    Raises:
+        RejectedImage: For whatever reason the file is not an acceptable photo. Nothing else is
+            raised, and nothing is warned about, for any bytes at all.
+    """
+    if not data:
+        raise RejectedImage("empty", "The file has no bytes; copy or download it again.")
+    image_format = _format_of(data)
+    if image_format is None:
+        raise _not_a_photo(data)
+    try:
+        return _decode(data, image_format, max_pixels)
+    except RejectedImage:
+        raise
+    except Exception as error:  # decoders raise whatever their parsers stumble over
+        raise _decoder_failure(error, image_format) from error
+
+
+def pixels(photo_content: bytes, *, orientation: int, size: int) -> np.ndarray:
+    """What the network sees of a photo.
+
+    Args:
+        photo_content: `Photo.content`.
+        orientation: `Photo.orientation`.
+        size: Side of the square the photo is fitted to, ignoring its proportions.
+
+    Returns:
+        uint8 array (size, size, 3), RGB. For an 8-bit RGB JPEG in sRGB it equals
+        `Image.open(...).convert("RGB").resize((size, size))` of Pillow.
+    """
+    return np.asarray(upright_rgb(photo_content, orientation=orientation).resize((size, size)))
+
+
+def upright_rgb(photo_content: bytes, *, orientation: int) -> Image.Image:
+    """A photo as people see it: upright, 8-bit sRGB, on white where it is transparent.
+
+    Args:
+        photo_content: `Photo.content`.
+        orientation: `Photo.orientation`.
+
+    Returns:
+        An image of mode RGB.
+    """
+    with _open(photo_content) as image:
+        rgb = _to_srgb(_flattened(image), image.info.get("icc_profile"))
+    rgb.info.clear()  # the profile no longer describes the pixels
+    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+
+
+def _format_of(data: bytes) -> str | None:
+    """The supported format a file begins like, as Pillow names it."""
+    for signature, image_format in _SIGNATURES.items():
+        if data.startswith(signature):
+            return image_format
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        length = min(int.from_bytes(data[:4]), 256)
+        brands = {data[8:12], *(data[start : start + 4] for start in range(16, length, 4))}
+        if brands & _AVIF_BRANDS:
+            return "AVIF"
+        if brands & _HEIF_BRANDS:
+            return "HEIF"
+    return None
+
+
+@cache
+def _prepare_pillow() -> None:
+    """Settings of Pillow that are global, made on first use and never undone."""
+    pillow_heif.register_heif_opener()
+    # `max_pixels` is checked here instead, by caller, where Pillow would first only warn.
+    Image.MAX_IMAGE_PIXELS = None
+
+
+def _open(content: bytes) -> Image.Image:
+    image_format = _format_of(content)
+    if image_format is None:
+        raise _not_a_photo(content)
+    _prepare_pillow()
+    return Image.open(io.BytesIO(content), formats=(image_format,))
+
+
+def _decode(data: bytes, image_format: str, max_pixels: int) -> Photo:
+    # These decoders take memory for all pixels as soon as they open a file.
+    if image_format == "WEBP":
+        _check_size(_webp_size(data), max_pixels)
+    if image_format == "GIF":
+        _check_size(_gif_size(data), max_pixels)
+    content, orientation = strip(data, image_format)
+    with _open(content) as image:
+        _check_size(image.size, max_pixels)
+        width, height = image.size
+        if image_format == "JPEG":
+            # Reads all data and computes an eighth of the pixels: finds the same damage, faster.
+            image.draft(None, (1, 1))
+        image.load()
+        if image_format == "HEIF":  # may know its size only after decoding
+            width, height = image.size
+        if image_format == "AVIF":  # Pillow reports the turn that the picture itself prescribes
+            orientation = exif_orientation(image.info.get("exif", b""))
+    if orientation >= 5:
+        width, height = height, width
+    return Photo(content, image_format, width, height, orientation)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise RejectedImage(
+            "too_large",
+            f"The image has {width} x {height} pixels and at most {max_pixels} are accepted; "
+            "scale it down or raise the limit.",
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the first chunk of a WebP (RFC 9649)."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a GIF with its first frame, which may exceed the declared screen."""
+    width, height = struct.unpack_from("<HH", data, 6)
+    for kind, start, _ in gif_blocks(data):
+        if kind == GIF_IMAGE:
+            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, start + 1)
+            return max(width, left + frame_width), max(height, top + frame_height)
+    return width, height
+
+
+def _decoder_failure(error: Exception, image_format: str) -> RejectedImage:
+    if isinstance(error, MemoryError):
+        return RejectedImage(
+            "too_large", f"There is not enough memory to decode this {image_format}; scale it down."
+        )
+    if isinstance(error, UnidentifiedImageError):
+        return corrupt(f"it begins like {image_format} but its header makes no sense")
+    message = f"{image_format}: {' '.join(str(error).split()) or type(error).__name__}"
+    if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in message.lower():
+        return truncated(message)
+    return corrupt(message)
+
+
+def _not_a_photo(data: bytes) -> RejectedImage:
+    if any(signature.startswith(data) for signature in _SIGNATURES):
+        return truncated(f"it has {len(data)} bytes")
+    head = data[:1024]
+    for signature, name in _OTHER_IMAGES.items():
+        if head.startswith(signature):
+            return unsupported(name)
+    kind = filetype.guess(head)
+    if kind is not None and kind.mime.startswith("image/"):
+        return unsupported(f"{kind.mime.removeprefix('image/')} ({kind.extension})")
+    if kind is not None:
+        return RejectedImage(
+            "not_an_image", f"The file is {kind.mime}; keep only photos in the source."
+        )
+    return _not_a_photo_but_text(head)
+
+
+def _not_a_photo_but_text(head: bytes) -> RejectedImage:
+    text = head.decode("utf-8", errors="ignore").lstrip("\ufeff \t\r\n").lower()
+    if text.startswith("version https://git-lfs"):
+        return RejectedImage(
+            "not_an_image",
+            "This is a Git LFS pointer, not the photo itself: run `git lfs pull` in the source.",
+        )
+    if "<svg" in text:
+        return unsupported("an SVG drawing")
+    if text.startswith(("<!doctype html", "<html")):
+        found = "an HTML page, such as a web server sends instead of a missing photo; download"
+        return RejectedImage("not_an_image", f"The file is {found} the photo again.")
+    if text.startswith("<?xml"):
+        found = "an XML document, such as a storage service sends on errors; download"
+        return RejectedImage("not_an_image", f"The file is {found} the photo again.")
+    if b"\0" not in head and len(text) >= len(head.strip()) * 0.9:
+        return RejectedImage("not_an_image", "The file is text; keep only photos in the source.")
+    return RejectedImage(
+        "not_an_image", "The file begins like no known image; replace it or remove it."
+    )
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """The first picture in 8 bits and without transparency: mode L, RGB, CMYK or LAB."""
+    if image.mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in image.info:
+        return image
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        return _in_8_bits(image)
+    gray = image.mode in {"1", "L", "LA", "La"}
+    if not image.has_transparency_data:
+        return image.convert("L" if gray else "RGB")
+    layered = image.convert("LA" if gray else "RGBA")
+    flat = Image.new("L" if gray else "RGB", image.size, _WHITE if gray else (_WHITE,) * 3)
+    flat.paste(layered, mask=layered.getchannel("A"))
+    return flat
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Gray values of 16 or 32 bits, or floating point, scaled to 8 bits.
+
+    16 bits lose their lower half, as in Pillow's own 16-bit colours. Wider types say nothing of
+    their range: it is taken to be the smallest usual one (0 to 1 for floating point, 0 to 255,
+    0 to 65535) that holds all values, else what the values span.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        transparent = image.info.get("transparency")  # one gray value, in PNG
+        gray = np.where(values == transparent, _WHITE, values >> 8)
+        return Image.fromarray(gray.astype(np.uint8))
+    wide = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    low, high = float(wide.min()), float(wide.max())
+    usual = (255, 65535) if image.mode == "I" else (1, 255, 65535)
+    ceiling = next((limit for limit in usual if low >= 0 and high <= limit), None)
+    if ceiling is None:
+        wide, ceiling = wide - low, high - low or 1
+    return Image.fromarray(np.rint(wide * (_WHITE / ceiling)).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB by the colour profile of the photo, or plainly where it has none that fits."""
+    conversion = _conversion(profile) if profile else None
+    if conversion is None:
+        return image.convert("RGB")
+    mode, apply = conversion
+    if image.mode == mode:
+        return apply(image)
+    if image.mode == "L" and mode == "RGB":
+        return apply(image.convert("RGB"))
+    return image.convert("RGB")
+
+
+@lru_cache(maxsize=16)
+def _conversion(profile: bytes) -> tuple[str, Callable[[Image.Image], Image.Image]] | None:
+    """The mode a profile applies to and its conversion to sRGB; None if it changes nothing.
+
+    A broken profile changes nothing either. One that is sRGB by any name must not: applying it
+    would still move some colours by rounding.
+    """
+    try:
+        source = ImageCms.core.profile_frombytes(profile)
+        mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.xcolor_space]
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(source), srgb, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
+        return None
+    if mode != "CMYK" and _is_identity(transform.apply, mode):
+        return None
+    return mode, transform.apply
+
+
+def _is_identity(apply: Callable[[Image.Image], Image.Image], mode: str) -> bool:
+    """Whether a conversion leaves a lattice of colours, or a ramp of grays, where they are."""
+    if mode == "RGB":
+        steps = np.linspace(0, 255, 17).astype(np.uint8)
+        lattice = np.stack(np.meshgrid(steps, steps, steps), axis=-1)
+        probe = Image.fromarray(lattice.reshape(17, 17 * 17, 3))
+    else:
+        probe = Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
+    change = np.asarray(apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+    return bool(np.abs(change).max() <= _SAME_COLOUR)
