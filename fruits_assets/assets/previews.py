@@ -47,7 +47,9 @@ def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
     columns = ["path", "reason", "detail"]
     rows = rejected.arrow(columns).slice(0, MAX_REJECTED_SHOWN).to_pylist()
     sheet = figures.rejected_sheet(
-        [(row["path"], row["reason"], row["detail"]) for row in rows], found["rejected"]
+        [(row["path"], row["reason"], row["detail"]) for row in rows],
+        found["rejected"],
+        found=found["files_found"],
     )
     return {
         "rejected": found["rejected"],
