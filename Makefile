@@ -72,10 +72,10 @@ java:
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Dagster reports nothing to anybody.
+# Dagster reports nothing to anybody, and little to the terminal; the UI has it all.
 $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(@D)
-	@printf 'telemetry:\n  enabled: false\n' > $@
+	@printf 'telemetry:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n' > $@
 
 # Only where it can be done without asking: as root, on Debian.
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' \

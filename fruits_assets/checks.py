@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow.compute as pc
 from pydantic import Field
 
 from fruits_assets.core.dataset import Dataset
@@ -24,6 +23,7 @@ from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms import pca as pca_transforms
 from fruits_assets.transforms.measures import inspect_features, recognize
+from fruits_assets.transforms.transform import Transform
 
 SHOWN = 20
 """Offending items that a result lists."""
@@ -67,16 +67,16 @@ def no_image_in_both_splits(raw_images: Dataset) -> dg.AssetCheckResult:
 @dg.asset_check(asset="raw_images")
 def labels_present(raw_images: Dataset) -> dg.AssetCheckResult:
     """Every photo has a label: it lies in a folder that names its class."""
-    table = raw_images.arrow(["path", "label"])
-    unlabelled = table.filter(pc.is_null(table["label"]))["path"].to_pylist()
+    rows = raw_images.arrow(["path", "label"]).to_pylist()
+    unlabelled = sorted(row["path"] for row in rows if row["label"] is None)
     return dg.AssetCheckResult(
         passed=not unlabelled,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(unlabelled)} of {table.num_rows} photos have no label. Put photos in a "
+        description=f"{len(unlabelled)} of {len(rows)} photos have no label. Put photos in a "
         "folder named after their class, inside the source or inside a split's folder."
         if unlabelled
-        else f"all {table.num_rows} photos have a label.",
-        metadata={"unlabelled": sorted(unlabelled)[:SHOWN]},
+        else f"all {len(rows)} photos have a label.",
+        metadata={"unlabelled": unlabelled[:SHOWN]},
     )
 
 
@@ -224,8 +224,8 @@ def _pca(pca_model: Dataset) -> PcaModel:
 def _measure(
     context: dg.AssetCheckExecutionContext,
     spark: SparkTarget,
-    measure: Any,
-    **inputs: Dataset,
+    measure: Transform,
+    **inputs: Any,
 ) -> dict[str, Any]:
     """The figures of a measure, kept in the lake so that they are computed once."""
     dataset = spark.run(context, measure, **inputs)

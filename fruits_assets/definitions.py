@@ -14,12 +14,14 @@ from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
 from fruits_assets.spark.local import LocalSpark
 
+ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
+
 
 def compose(settings: Settings) -> dg.Definitions:
     """Everything that Dagster serves, for given settings."""
     lake = LakeResource(base=settings.lake)
     return dg.Definitions(
-        assets=[ingest_images, model_weights, features, pca_model, pca_features],
+        assets=ASSETS,
         asset_checks=CHECKS,
         jobs=[fruits_job],
         # One process per run, so that all of its assets share one Spark session.

@@ -93,17 +93,13 @@ def write_parquet(
     """
     sink = io.BytesIO()
     group = max(1, table.num_rows * group_bytes // max(table.nbytes, group_bytes))
-    plain = {f"{column}.list.element" for column in incompressible} | set(incompressible)
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=group,
-        compression={
-            path: "NONE" if path in plain else "ZSTD" for path in _leaf_paths(table.schema)
-        },
-        use_dictionary=[path for path in _leaf_paths(table.schema) if path not in plain],
-        write_page_checksum=True,
-    )
+    plain = {*incompressible, *(f"{column}.list.element" for column in incompressible)}
+    columns = _leaf_paths(table.schema)
+    encoding: dict[str, Any] = {
+        "compression": {path: "NONE" if path in plain else "ZSTD" for path in columns},
+        "use_dictionary": [path for path in columns if path not in plain],
+    }
+    pq.write_table(table, sink, row_group_size=group, write_page_checksum=True, **encoding)
     return write_file(folder, name, sink.getvalue(), rows=table.num_rows)
 
 
@@ -124,7 +120,10 @@ def read_table(uri: str) -> pa.Table:
 
 def read_rows(uri: str, start: int, stop: int) -> pa.Table:
     """Rows `start` to `stop` of one Parquet file, reading only the row groups they lie in."""
-    with storage_of(uri).open(uri) as source, pq.ParquetFile(source) as parquet:
+    with (
+        storage_of(uri).open(uri) as source,
+        pq.ParquetFile(source, page_checksum_verification=True) as parquet,
+    ):
         groups, first, row = [], start, 0
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows
@@ -143,8 +142,9 @@ def vectors_array(matrix: np.ndarray) -> pa.ListArray:
 
 
 def vectors_matrix(batch: pa.RecordBatch, column: str) -> np.ndarray:
-    """The reverse of `vectors_array`: (n, d) float32, without a copy."""
-    return batch.column(column).flatten().to_numpy().reshape(batch.num_rows, -1)
+    """The reverse of `vectors_array`: (n, d) float32, without a copy; (0, 0) of no rows."""
+    values = batch.column(column).flatten().to_numpy()
+    return values.reshape(batch.num_rows, -1 if batch.num_rows else 0)
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

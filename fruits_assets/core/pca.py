@@ -56,6 +56,14 @@ class Moments:
         scatter = self.gram - np.outer(self.total, self.total) / self.rows
         return scatter / (self.rows - 1)
 
+    def rounding(self) -> np.ndarray:
+        """(d,) float64, the variance of a feature that may be nothing but rounding.
+
+        It is not zero where the pivot is not a row of the data, as when only one split is fitted.
+        """
+        spread = max(self.rows, len(self.total)) * np.finfo(np.float64).eps
+        return spread * self.gram.diagonal() / (self.rows - 1)
+
 
 @dataclass(frozen=True)
 class PcaModel:
@@ -119,7 +127,8 @@ def fit(moments: Moments, pivot: np.ndarray, *, n_components: float, standardize
         standardize: divide each feature by its standard deviation first; constant ones by 1.
 
     Raises:
-        PcaError: fewer than two rows, no variance at all, or more components than there are.
+        PcaError: fewer than two rows, no variance at all, values that are not finite, or more
+            components than there are.
     """
     check_n_components(n_components)
     if moments.rows < 2:
@@ -128,21 +137,27 @@ def fit(moments: Moments, pivot: np.ndarray, *, n_components: float, standardize
             "Add photos to the source, or choose another `fit_split`."
         )
     covariance = moments.covariance()
+    if not np.isfinite(covariance).all():
+        raise PcaError(
+            "the features to fit hold NaN or infinite values, of which there is no PCA. "
+            "Check the weights that they were computed with."
+        )
+    constant = covariance.diagonal() <= moments.rounding()
+    if constant.all():
+        raise PcaError(
+            f"all {moments.rows} images to fit have the same features, so there is no variance to "
+            "explain. Check that the source holds different photos."
+        )
+    covariance[constant], covariance[:, constant] = 0, 0
     scale = np.ones(len(covariance))
     if standardize:
-        deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))
-        scale = np.where(deviation > 0, deviation, 1.0)
+        scale = np.sqrt(np.where(constant, 1.0, covariance.diagonal()))
         covariance = covariance / np.outer(scale, scale)
     variance, vectors = np.linalg.eigh(covariance)
     possible = min(moments.rows - 1, len(covariance))
     variance = np.maximum(variance[::-1][:possible], 0)
     components = _signed(vectors.T[::-1][:possible])
     rank = int((variance > variance[0] * len(covariance) * np.finfo(np.float64).eps).sum())
-    if rank == 0:
-        raise PcaError(
-            f"all {moments.rows} images to fit have the same features, so there is no variance to "
-            "explain. Check that the source holds different photos."
-        )
     ratio = variance / covariance.trace()
     count = _count(n_components, ratio[:rank])
     return PcaModel(

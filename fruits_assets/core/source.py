@@ -7,6 +7,7 @@ fingerprint tells whether anything changed since the last run.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import stat
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ LISTING_SCHEMA = pa.schema(
         pa.field("problem", pa.string()),
     ]
 )
+LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""File systems hold modification times that no calendar does; they are clamped to [1970, 9999]."""
 HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """Passed over beside the names that begin with a dot."""
 
@@ -68,7 +71,9 @@ class Listing:
     def version(self) -> str:
         """Fingerprint of paths, sizes and modification times: 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        for row in zip(*(column.to_pylist() for column in self.files.columns), strict=True):
+        paths, sizes, times, problems = self.files.columns
+        columns = (paths, sizes, times.cast(pa.int64()), problems)
+        for row in zip(*(column.to_pylist() for column in columns), strict=True):
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
 
@@ -105,7 +110,7 @@ def list_folder(root: str, *, recursive: bool) -> Listing:
         SourceError: the folder is missing, not a folder, not readable, or holds no file.
     """
     walk = _Walk(Path(root).absolute(), recursive)
-    rows = sorted(walk.files())
+    rows = sorted(walk.files(), key=operator.itemgetter(0))
     if not rows:
         passed_over = f" ({walk.hidden} hidden ones were passed over)" if walk.hidden else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
@@ -151,12 +156,12 @@ class _Walk:
     def files(self) -> Iterator[_Row]:
         try:
             status = self.root.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise SourceError(
                 f"the source {self.root} does not exist. Point FRUITS_SOURCE at a folder of photos."
             ) from None
-        except PermissionError:
-            raise self._denied(self.root) from None
+        except OSError as error:
+            raise self._unreadable(self.root, error) from error
         if not stat.S_ISDIR(status.st_mode):
             raise SourceError(
                 f"the source {self.root} is a file, not a folder. "
@@ -165,19 +170,19 @@ class _Walk:
         yield from self._folder(self.root, frozenset())
 
     def _folder(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[_Row]:
-        status = folder.stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
-            return
         try:
+            status = folder.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in ancestors:
+                return
             with os.scandir(folder) as entries:
                 found = list(entries)
-        except PermissionError:
-            raise self._denied(folder) from None
+        except OSError as error:
+            raise self._unreadable(folder, error) from error
         for entry in found:
             if entry.name.startswith(".") or entry.name.lower() in HIDDEN_NAMES:
                 self.hidden += 1
-            elif not entry.is_dir():
+            elif not _is_folder(entry):
                 yield self._file(entry)
             elif self.recursive:
                 yield from self._folder(Path(entry.path), ancestors | {identity})
@@ -189,7 +194,7 @@ class _Walk:
             status = entry.stat()
         except OSError as error:
             return printable, 0, datetime.fromtimestamp(0, UTC), _reason(error)
-        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        modified_at = datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
         problem = None
         if printable != path:
             problem = "the file's name is not valid UTF-8: rename it"
@@ -197,11 +202,19 @@ class _Walk:
             problem = "it is not a regular file (a pipe, a socket or a device)"
         return printable, status.st_size, modified_at, problem
 
-    def _denied(self, folder: Path) -> SourceError:
+    def _unreadable(self, folder: Path, error: OSError) -> SourceError:
         return SourceError(
-            f"the folder {folder} may not be read by this user, so the photos in it would be lost. "
-            "Grant the permission to read it (chmod u+rx), or move it out of the source."
+            f"the folder {folder} cannot be read ({_reason(error)}), so the photos in it would be "
+            "lost. Grant this user the permission to read it (chmod u+rx) where that is what is "
+            "missing, or move it out of the source."
         )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle, or to where this user may not look
+        return False
 
 
 def _reason(error: OSError) -> str:

@@ -84,9 +84,9 @@ class LocalStorage(Storage):
             partial.replace(path)
         except OSError as error:
             raise LakeError(
-                f"{uri} cannot be written: {error.strerror}. Free space or grant the permission "
-                "to write there, or point FRUITS_LAKE at another place; then run again: what is "
-                "finished is kept."
+                f"{uri} cannot be written: {error.strerror or error}. Free space or grant the "
+                "permission to write there, or point FRUITS_LAKE at another place; then run again: "
+                "what is finished is kept."
             ) from error
         finally:
             with contextlib.suppress(OSError):

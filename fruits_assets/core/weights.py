@@ -60,7 +60,11 @@ class Weights:
             WeightsError: MobileNetV2 has no such shape.
         """
         own_alpha, own_size = (SAMPLE_ALPHA, SAMPLE_IMAGE_SIZE) if origin == SAMPLE else (1.0, 224)
-        weights = cls(origin, alpha or own_alpha, image_size or own_size)
+        weights = cls(
+            origin,
+            own_alpha if alpha is None else alpha,
+            own_size if image_size is None else image_size,
+        )
         if weights.alpha not in ALPHAS or weights.image_size not in IMAGE_SIZES:
             raise WeightsError(
                 f"alpha is {weights.alpha:g} and image_size {weights.image_size}; expected one of "
@@ -151,7 +155,7 @@ def convert(weights: Weights, probe: np.ndarray) -> ConvertedModel:
 def _load(weights: Weights) -> keras.Model:
     import keras  # noqa: PLC0415 - see convert
 
-    def build(origin: str | None) -> keras.Model:
+    def build(origin: Any) -> keras.Model:  # Keras leaves out that None is a choice
         return keras.applications.MobileNetV2(
             input_shape=(weights.image_size, weights.image_size, 3),
             alpha=weights.alpha,
@@ -180,6 +184,12 @@ def _load(weights: Weights) -> keras.Model:
             f"{weights.alpha:g} ({_first_line(error)}). If the file is whole, `alpha` in the "
             "config of model_weights must be the one it was trained with."
         ) from error
+    for layer in model.layers:
+        if not all(np.isfinite(array).all() for array in layer.get_weights()):
+            raise WeightsError(
+                f"{path.name} holds NaN or infinite weights (layer {layer.name}): the training "
+                "that made it diverged. Point FRUITS_WEIGHTS at another file."
+            )
     return model
 
 

@@ -1,6 +1,6 @@
 """`python -m fruits_assets.lake`: what the lake holds now."""
 
-from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.errors import FruitsError
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 
@@ -19,7 +19,7 @@ def main() -> None:
 def _line(lake: Lake, asset: str) -> str:
     try:
         manifest = lake.current(asset).manifest
-    except DatasetError as error:
+    except FruitsError as error:
         return f"{asset:<20} {error}"
     size, rows = manifest.bytes / MEGABYTE, manifest.rows or ""
     return f"{asset:<20} {manifest.version:<17} {rows:>8} {size:>8.1f}  {manifest.seconds:.1f} s"

@@ -124,7 +124,9 @@ class Lake:
 
     def assets(self) -> list[str]:
         """Names of the assets that have a current version."""
-        return [name for name in self.storage.children(self.base) if self._current_version(name)]
+        names = self.storage.children(self.base)
+        pointers = self.storage.sizes([join(self.base, name, CURRENT) for name in names])
+        return [name for name, size in zip(names, pointers, strict=True) if size is not None]
 
     def finished(self, asset: str, version: str) -> Dataset | None:
         """A version if it is finished and whole, else None: then it is to be made (again)."""

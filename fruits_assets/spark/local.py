@@ -38,7 +38,7 @@ class LocalSpark(SparkTarget):
             return session
         # Workers must run this very interpreter, or they lack the packages it has.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        return spark_session_from_config(
+        session = spark_session_from_config(
             {
                 "spark.app.name": "fruits",
                 "spark.master": self.master,
@@ -52,3 +52,5 @@ class LocalSpark(SparkTarget):
                 **self.spark_config,
             }
         )
+        session.sparkContext.setLogLevel("ERROR")
+        return session

@@ -6,7 +6,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,33 +72,31 @@ def featurize(
     copies = spark.sparkContext.broadcast(_copies(spark, source))
 
     def work(name: str) -> Done:
+        inferences = 0
         finished = finished_parquet(features, name)
         if finished is None:
             extractor = _extractor(description.fingerprint, flatbuffer)
-            rows = _rows(source, name, extractor, description.image_size, copies.value)
-            table = _table(list(rows))
+            seen = list(_seen(source, name, extractor, description.image_size, copies.value))
+            inferences, table = len(seen), _table(seen)
             finished = write_parquet(features, name, table, incompressible=["features"]), table
         file, table = finished
-        return Done(table.num_rows, [vars(file), Counter(table["split"].to_pylist()).most_common()])
+        splits = Counter(table["split"].to_pylist())
+        return Done(table.num_rows, [vars(file), list(splits.items()), inferences])
 
     names = [file.name for file in source.parts]
     done = for_each(spark, names, work, doing="features", total=source.manifest.rows, log=log)
-    files = tuple(File(**file) for file, _ in done if file["rows"])
-    images_total = sum(file.rows for file in files)
-    seconds = time.monotonic() - started
-    return {
-        "features": Output(
-            files,
-            {
-                "images": images_total,
-                "inferences": images_total - len(copies.value.paths),
-                "features_per_image": description.features,
-                "images_per_second": round(images_total / seconds, 1),
-                "splits": _total_splits(done),
-            },
-            schema_of(FEATURES_SCHEMA),
-        )
+    splits: Counter[str | None] = Counter()
+    for _, counts, _ in done:
+        splits.update(dict(counts))
+    figures = {
+        "images": splits.total(),
+        "inferences": sum(inferences for _, _, inferences in done),
+        "features_per_image": description.features,
+        "images_per_second": round(splits.total() / (time.monotonic() - started), 1),
+        "splits": [[split, count] for split, count in sorted(splits.items(), key=str)],
     }
+    files = tuple(File(**file) for file, _, _ in done if file["rows"])
+    return {"features": Output(files, figures, schema_of(FEATURES_SCHEMA))}
 
 
 @dataclass(frozen=True)
@@ -137,36 +134,31 @@ def _extractor(fingerprint: str, flatbuffer: Broadcast[bytes]) -> FeatureExtract
     return _extractors[fingerprint]
 
 
-def _rows(
+def _seen(
     images: Dataset,
     part: str,
     extract: FeatureExtractor,
     image_size: int,
     copies: Copies,
-) -> Iterator[tuple[Identity, np.ndarray]]:
-    """The features of every image whose content comes first in this part, and of its copies."""
+) -> Iterator[tuple[list[Identity], np.ndarray]]:
+    """Runs the model on every content that comes first in this part.
+
+    Yields:
+        The identities of all images with that content, and its (features,) float32 vector.
+    """
     for batch in images.batches(part, [*IDENTITY, "content", "orientation"]):
         for row in batch.to_pylist():
             if row["path"] in copies.paths:
                 continue
             identity = tuple(row[name] for name in IDENTITY)
             picture = pixels(row["content"], orientation=row["orientation"], size=image_size)
-            vector = extract(picture)
-            for one in (identity, *copies.of_first.get(row["path"], ())):
-                yield one, vector
+            yield [identity, *copies.of_first.get(row["path"], ())], extract(picture)
 
 
-def _table(rows: list[tuple[Identity, np.ndarray]]) -> pa.Table:
-    if not rows:
+def _table(seen: list[tuple[list[Identity], np.ndarray]]) -> pa.Table:
+    if not seen:
         return FEATURES_SCHEMA.empty_table()
-    identities, vectors = zip(*rows, strict=True)
+    identities = [identity for some, _ in seen for identity in some]
+    vectors = np.stack([vector for some, vector in seen for _ in some])
     columns = [pa.array(column, pa.string()) for column in zip(*identities, strict=True)]
-    arrays = [*columns, vectors_array(np.stack(vectors))]
-    return pa.Table.from_arrays(arrays, schema=FEATURES_SCHEMA)
-
-
-def _total_splits(done: list[list[Any]]) -> list[list[Any]]:
-    total: Counter[str | None] = Counter()
-    for _, splits in done:
-        total.update(dict(splits))
-    return [[split, count] for split, count in sorted(total.items(), key=str)]
+    return pa.Table.from_arrays([*columns, vectors_array(vectors)], schema=FEATURES_SCHEMA)

@@ -203,7 +203,8 @@ class _Chunk:
 def _chunks(sizes: list[int], cores: int) -> list[_Chunk]:
     """Consecutive files, bounded in number and bytes, enough of them to keep all cores busy."""
     max_rows = min(PART_ROWS, max(MIN_PART_ROWS, math.ceil(len(sizes) / (cores * PARTS_PER_CORE))))
-    bounds, start, filled = [], 0, 0
+    bounds: list[tuple[int, int]] = []
+    start = filled = 0
     for row, size in enumerate(sizes):
         if row > start and (row - start == max_rows or filled + size > PART_BYTES):
             bounds.append((start, row))
@@ -269,11 +270,11 @@ class _Reader:
             return read_photo(self.root, row["path"])
         except OSError as error:
             raise RejectedImage(
-                "unreadable", f"the file cannot be read: {error.strerror or error!r}"
+                "unreadable", f"the file cannot be read: {error.strerror or type(error).__name__}"
             ) from None
 
 
-class _Rejected(Exception):
+class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
     """Carries a row of `REJECTED_SCHEMA`."""
 
     def __init__(self, row: dict[str, Any]) -> None:

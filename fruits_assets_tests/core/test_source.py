@@ -1,0 +1,315 @@
+"""Every file of a source is listed, whatever it is and wherever it lies."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fruits_assets.core.dataset import read
+from fruits_assets.core.errors import SourceError
+from fruits_assets.core.source import (
+    LISTING,
+    LISTING_SCHEMA,
+    Listing,
+    label_of,
+    list_folder,
+    read_photo,
+    split_of,
+)
+
+
+def _put(folder: Path, *paths: str, content: bytes = b"photo") -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def _paths(folder: Path, *, recursive: bool = True) -> list[str]:
+    return list_folder(str(folder), recursive=recursive).files["path"].to_pylist()
+
+
+def _row(folder: Path, path: str) -> dict[str, object]:
+    rows = list_folder(str(folder), recursive=True).files.to_pylist()
+    (row,) = [row for row in rows if row["path"] == path]
+    return row
+
+
+def test_every_file_is_listed_in_path_order(tmp_path: Path) -> None:
+    paths = ["b/2.jpg", "a.txt", "b/1.jpg", "a/x/y/z/deep.png", "B.JPG", "a b/é.jpg", "b/10.jpg"]
+    _put(tmp_path, *paths)
+    listing = list_folder(str(tmp_path), recursive=True)
+    assert listing.files["path"].to_pylist() == sorted(paths)
+    assert listing.files.schema == LISTING_SCHEMA
+    assert listing.files["problem"].null_count == len(paths)
+    assert listing.hidden == 0
+    assert listing.root == str(tmp_path)
+    assert listing.name == "source"
+
+
+def test_size_and_time_of_a_file_are_listed(tmp_path: Path) -> None:
+    _put(tmp_path, "a.jpg", content=b"12345")
+    os.utime(tmp_path / "a.jpg", ns=(0, 1_700_000_000_123_456_000))
+    assert _row(tmp_path, "a.jpg") == {
+        "path": "a.jpg",
+        "bytes": 5,
+        "modified_at": datetime(2023, 11, 14, 22, 13, 20, 123456, UTC),
+        "problem": None,
+    }
+
+
+@pytest.mark.parametrize("seconds", [-(2**31), 0, 2**33])
+def test_a_file_of_any_time_is_listed(tmp_path: Path, seconds: int) -> None:
+    _put(tmp_path, "a.jpg")
+    os.utime(tmp_path / "a.jpg", (seconds, seconds))
+    assert _paths(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no file system for such times")  # noqa: S108
+def test_a_file_of_a_time_that_no_calendar_holds_is_listed() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        _put(Path(folder), "a.jpg")
+        os.utime(Path(folder, "a.jpg"), (10**12, 10**12))
+        assert _paths(Path(folder)) == ["a.jpg"]
+
+
+def test_hidden_files_and_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
+    hidden = [".DS_Store", "a/Thumbs.db", "a/DESKTOP.INI", "__MACOSX/a.jpg", "a/.git/one"]
+    _put(tmp_path, "a/1.jpg", "a/thumbs.db.jpg", ".ipynb_checkpoints/1.jpg", *hidden)
+    listing = list_folder(str(tmp_path), recursive=True)
+    assert listing.files["path"].to_pylist() == ["a/1.jpg", "a/thumbs.db.jpg"]
+    assert listing.hidden == 6
+
+
+def test_a_source_in_a_hidden_folder_is_listed(tmp_path: Path) -> None:
+    _put(tmp_path / ".photos", "1.jpg")
+    assert _paths(tmp_path / ".photos") == ["1.jpg"]
+
+
+def test_only_the_top_level_is_listed_without_recursion(tmp_path: Path) -> None:
+    _put(tmp_path, "1.jpg", "a/2.jpg")
+    assert _paths(tmp_path, recursive=False) == ["1.jpg"]
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    _put(tmp_path, "elsewhere/1.jpg", content=b"12345")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file.jpg").symlink_to(tmp_path / "elsewhere/1.jpg")
+    (source / "folder").symlink_to(tmp_path / "elsewhere")
+    assert _paths(source) == ["file.jpg", "folder/1.jpg"]
+    assert _row(source, "file.jpg")["bytes"] == 5
+    assert read_photo(str(source), "folder/1.jpg") == b"12345"
+    (tmp_path / "link").symlink_to(source)
+    assert _paths(tmp_path / "link") == ["file.jpg", "folder/1.jpg"]
+
+
+def test_links_are_not_followed_round_in_a_circle(tmp_path: Path) -> None:
+    _put(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "a/self").symlink_to(tmp_path / "a")
+    (tmp_path / "a/other").symlink_to(tmp_path / "b")
+    (tmp_path / "b/other").symlink_to(tmp_path / "a")
+    assert _paths(tmp_path) == ["a/1.jpg", "a/other/2.jpg", "b/2.jpg", "b/other/1.jpg"]
+
+
+def test_a_link_to_nothing_is_listed_with_its_problem(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "missing.jpg")
+    (tmp_path / "itself.jpg").symlink_to(tmp_path / "itself.jpg")
+    assert _row(tmp_path, "broken.jpg")["problem"] == "No such file or directory"
+    assert _row(tmp_path, "itself.jpg")["problem"] == "Too many levels of symbolic links"
+
+
+def test_a_pipe_is_listed_with_its_problem_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "not a regular file" in str(_row(tmp_path, "pipe.jpg")["problem"])
+
+
+def test_an_empty_file_is_listed(tmp_path: Path) -> None:
+    _put(tmp_path, "empty.jpg", content=b"")
+    assert _row(tmp_path, "empty.jpg")["bytes"] == 0
+    assert _row(tmp_path, "empty.jpg")["problem"] is None
+
+
+def test_a_name_that_is_not_utf8_is_listed_with_its_problem(tmp_path: Path) -> None:
+    name = b"p\xe9che.jpg"
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"photo")
+    Path(tmp_path, "p\\udce9che.jpg").write_bytes(b"photo")  # what the other is printed as
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    listing = list_folder(str(tmp_path), recursive=True)
+    assert listing.files["path"].to_pylist() == ["p\\udce9che.jpg"] * 2
+    assert sorted(map(str, listing.files["problem"].to_pylist())) == [
+        "None",
+        "the file's name is not valid UTF-8: rename it",
+    ]
+
+
+def test_names_with_any_character_are_listed(tmp_path: Path) -> None:
+    names = ["a\nb.jpg", "a\\b.jpg", "a'b\".jpg", "a,b;c.jpg", "🍓.jpg", "a%20b#c?.jpg", "x" * 255]
+    _put(tmp_path, *names)
+    assert _paths(tmp_path) == sorted(names)
+    assert [read_photo(str(tmp_path), name) for name in names] == [b"photo"] * len(names)
+
+
+@pytest.mark.parametrize("place", ["missing", "missing/deeper", "a.jpg/deeper"])
+def test_a_missing_source_is_told(tmp_path: Path, place: str) -> None:
+    _put(tmp_path, "a.jpg")
+    with pytest.raises(SourceError, match=f"{place} does not exist. Point FRUITS_SOURCE at a fold"):
+        list_folder(str(tmp_path / place), recursive=True)
+
+
+def test_a_source_that_is_a_file_is_told(tmp_path: Path) -> None:
+    _put(tmp_path, "a.jpg")
+    with pytest.raises(
+        SourceError, match=r"a\.jpg is a file, not a folder. Point FRUITS_SOURCE at"
+    ):
+        list_folder(str(tmp_path / "a.jpg"), recursive=True)
+
+
+def test_a_source_that_is_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(SourceError, match=r"loop cannot be read \(Too many levels of symbolic"):
+        list_folder(str(tmp_path / "loop"), recursive=True)
+
+
+def test_an_empty_source_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as told:
+        list_folder(str(tmp_path), recursive=True)
+    assert f"{tmp_path} holds no file. Put photos there, or point FRUITS" in str(told.value)
+
+
+def test_a_source_that_seems_empty_is_told_why(tmp_path: Path) -> None:
+    _put(tmp_path, ".DS_Store", "a/1.jpg")
+    with pytest.raises(SourceError) as told:
+        list_folder(str(tmp_path), recursive=False)
+    assert "at its top level (`recursive` is false) (1 hidden ones were passed" in str(told.value)
+
+
+@pytest.mark.parametrize("forbidden", ["source", "source/a"])
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_folder_that_may_not_be_read_is_told(
+    open_folder: Path,
+    unprivileged: Callable[[], contextlib.AbstractContextManager[None]],
+    forbidden: str,
+    mode: int,
+) -> None:
+    _put(open_folder / "source", "1.jpg", "a/2.jpg", "a/b/3.jpg")
+    (open_folder / forbidden).chmod(mode)
+    with unprivileged(), pytest.raises(SourceError) as told:
+        list_folder(str(open_folder / "source"), recursive=True)
+    (open_folder / forbidden).chmod(0o755)
+    text = str(told.value)
+    assert f"the folder {open_folder / forbidden}" in text
+    assert "Permission denied" in text
+    assert "chmod u+rx" in text
+
+
+def test_a_link_to_where_this_user_may_not_look_is_listed_with_its_problem(
+    open_folder: Path, unprivileged: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    _put(open_folder, "source/1.jpg", "private/a/2.jpg")
+    (open_folder / "source/link").symlink_to(open_folder / "private/a")
+    (open_folder / "private").chmod(0)
+    with unprivileged():
+        assert _row(open_folder / "source", "link")["problem"] == "Permission denied"
+        assert _row(open_folder / "source", "1.jpg")["problem"] is None
+
+
+def test_the_version_is_that_of_the_files_not_of_their_place(tmp_path: Path) -> None:
+    versions = []
+    for place in ("here", "there"):
+        _put(tmp_path / place, "a/1.jpg", "2.jpg", ".hidden")
+        for path in tmp_path.glob(f"{place}/**/*.jpg"):
+            os.utime(path, (1000, 1000))
+        versions.append(list_folder(str(tmp_path / place), recursive=True).version)
+    assert versions[0] == versions[1]
+    assert len(versions[0]) == 16
+    assert int(versions[0], 16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.utime(path, ns=(0, 1_000_001_000)),
+        lambda path: (path.write_bytes(b"photos"), os.utime(path, (1, 1))),
+        lambda path: path.rename(path.with_name("2.jpg")),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("new.jpg").write_bytes(b"photo"),
+    ],
+    ids=["a microsecond", "size", "name", "one less", "one more"],
+)
+def test_the_version_changes_when_a_file_does(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    _put(tmp_path, "a/1.jpg", "b/1.jpg")
+    for path in tmp_path.glob("*/*"):
+        os.utime(path, (1, 1))
+    before = list_folder(str(tmp_path), recursive=True).version
+    assert list_folder(str(tmp_path), recursive=True).version == before
+    change(tmp_path / "a/1.jpg")
+    assert list_folder(str(tmp_path), recursive=True).version != before
+
+
+def test_the_version_is_the_same_on_every_platform() -> None:
+    rows = [["a.jpg"], [5], [datetime(2026, 1, 2, 3, 4, 5, 6, UTC)], [None]]
+    files = pa.Table.from_arrays(
+        [pa.array(row, field.type) for row, field in zip(rows, LISTING_SCHEMA, strict=True)],
+        schema=LISTING_SCHEMA,
+    )
+    assert Listing("/photos", files, 0).version == "b398e5e950379cdc"
+
+
+def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
+    source = tmp_path / "source, été"
+    _put(source, *(f"label {i % 7}/{i}.jpg" for i in range(50)), ".hidden")
+    os.mkfifo(source / "pipe")
+    listing = list_folder(str(source), recursive=True)
+    version = str(tmp_path / "version")
+    uri = listing.stage(version)
+    assert uri == f"{version}/{LISTING}"
+    assert Listing.read(read(uri)) == listing
+    assert Listing.read(read(uri)).version == listing.version
+    assert listing.write(version).rows == 51
+
+
+@pytest.mark.parametrize(
+    ("path", "split", "label"),
+    [
+        ("a.jpg", None, None),
+        ("Apple/a.jpg", None, "Apple"),
+        ("Training/Apple/a.jpg", "Training", "Apple"),
+        ("Test/Apple/a.jpg", "Test", "Apple"),
+        ("Validation/Apple/a.jpg", "Validation", "Apple"),
+        ("train/Apple/a.jpg", "Training", "Apple"),
+        ("test/Apple/a.jpg", "Test", "Apple"),
+        ("val/Apple/a.jpg", "Validation", "Apple"),
+        ("TRAINING/Apple/a.jpg", "Training", "Apple"),
+        ("fruits-360/Training/Apple/Red/a.jpg", "Training", "Red"),
+        ("Training/Test/Apple/a.jpg", "Training", "Apple"),
+        ("Training/a.jpg", "Training", None),
+        ("val/a.jpg", "Validation", None),
+        ("Trainings/a.jpg", None, "Trainings"),
+        ("training.jpg", None, None),
+        ("Apple/test.jpg", None, "Apple"),
+        ("Test/Apple Red 1/a.jpg", "Test", "Apple Red 1"),
+        ("Test/Pêche/a.jpg", "Test", "Pêche"),
+        ("Test/Pe\u0302che/a.jpg", "Test", "Pe\u0302che"),
+        ("Test/🍓 fraise/a.jpg", "Test", "🍓 fraise"),
+        ("Test/a, b; c/a.jpg", "Test", "a, b; c"),
+        ('Test/l\'"oignon"/a.jpg', "Test", 'l\'"oignon"'),
+        (f"Test/{'x' * 200}/a.jpg", "Test", "x" * 200),
+        ("Test/a..b/a..jpg", "Test", "a..b"),
+        ("Test/..b/a.jpg", "Test", "..b"),
+        ("Test/ Apple /a.jpg", "Test", " Apple "),
+    ],
+)
+def test_split_and_label_come_from_the_folders(
+    path: str, split: str | None, label: str | None
+) -> None:
+    assert split_of(path) == split
+    assert label_of(path) == label

@@ -1,0 +1,245 @@
+"""Every check passes on a whole run (test_assets.py) and fails here, on data that break it."""
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fruits_assets.checks import CHECKS
+from fruits_assets.core.dataset import Dataset, vectors_array, write_file, write_parquet
+from fruits_assets.core.mobilenet import PROBE
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.definitions import ASSETS
+from fruits_assets.lake.lake import Lake
+from fruits_assets_tests.conftest import Pipeline
+
+
+@pytest.fixture
+def broken(finished, tmp_path: Path) -> Pipeline:
+    """A copy of a finished lake, to be broken."""
+    pipeline, _ = finished
+    base = tmp_path / "lake"
+    shutil.copytree(pipeline.lake.base, base)
+    return Pipeline(Lake.at(str(base)), pipeline.source)
+
+
+def evaluate(pipeline: Pipeline, name: str, **config) -> dg.AssetCheckEvaluation:
+    """Runs one check alone, on what the lake holds."""
+    (check,) = [check for check in CHECKS if check.check_key.name == name]
+    op = f"{check.check_key.asset_key.to_user_string()}_{name}"
+    result = dg.materialize(
+        [*ASSETS, *CHECKS],
+        selection=dg.AssetSelection.checks(check.check_key),
+        resources=pipeline.resources,
+        run_config={"ops": {op: {"config": config}}} if config else {},
+    )
+    (evaluation,) = result.get_asset_check_evaluations()
+    return evaluation
+
+
+def republish(
+    pipeline: Pipeline, asset: str, change: Callable[[pa.Table], pa.Table], **figures
+) -> None:
+    """Publishes a version of an asset whose rows were changed."""
+    dataset = pipeline.lake.current(asset)
+    columns = [name for name in dataset.manifest.schema if name != "content"]
+    table = change(dataset.arrow(columns))
+    uri = pipeline.lake.folder(asset, "broken0000000000")
+    others = tuple(file for file in dataset.manifest.files if not file.name.startswith("part-"))
+    for file in others:
+        write_file(uri, file.name, dataset.read(file.name))
+    parts = (write_parquet(uri, "part-0.parquet", table),)
+    _publish(pipeline.lake, dataset, uri, parts + others, figures)
+
+
+def republish_file(pipeline: Pipeline, asset: str, name: str, content: bytes) -> None:
+    """Publishes a version of an asset with one file replaced."""
+    dataset = pipeline.lake.current(asset)
+    uri = pipeline.lake.folder(asset, "broken0000000000")
+    files = tuple(
+        write_file(uri, file.name, content if file.name == name else dataset.read(file.name))
+        for file in dataset.manifest.files
+    )
+    _publish(pipeline.lake, dataset, uri, files, {})
+
+
+def _publish(lake: Lake, dataset: Dataset, uri: str, files, figures) -> None:
+    manifest = replace(
+        dataset.manifest,
+        version="broken0000000000",
+        files=files,
+        figures={**dataset.manifest.figures, **figures},
+    )
+    lake.publish(Dataset(uri, manifest))
+
+
+def _set(table: pa.Table, column: str, change: Callable[[list], list]) -> pa.Table:
+    index = table.schema.get_field_index(column)
+    values = pa.array(change(table[column].to_pylist()), table.schema.field(column).type)
+    return table.set_column(index, table.schema.field(column), values)
+
+
+def test_a_lost_file_is_found(broken: Pipeline):
+    lost = broken.lake.current("raw_images").arrow(["path"])["path"][7].as_py()
+    republish(broken, "raw_images", lambda rows: pa.concat_tables([rows[:7], rows[8:]]))
+    evaluation = evaluate(broken, "every_file_accounted_for")
+    assert not evaluation.passed
+    assert "1 lost" in str(evaluation.description)
+    assert evaluation.metadata["lost"].value == [lost]
+
+
+def test_an_invented_file_and_one_that_is_twice_are_found(broken: Pipeline):
+    republish(
+        broken,
+        "raw_images",
+        lambda rows: _set(rows, "path", lambda paths: ["invented", paths[2], *paths[2:]]),
+    )
+    evaluation = evaluate(broken, "every_file_accounted_for")
+    assert not evaluation.passed
+    assert "2 lost, 1 not from the source, 1 twice" in str(evaluation.description)
+
+
+def test_an_image_in_both_splits_is_a_warning_with_the_pair(broken: Pipeline):
+    def leak(rows: pa.Table) -> pa.Table:
+        splits = rows["split"].to_pylist()
+        train, test = splits.index("Training"), splits.index("Test")
+        leaked = _set(rows, "sha256", lambda all_: [*all_[:train], all_[test], *all_[train + 1 :]])
+        expected.extend(sorted([rows["path"][train].as_py(), rows["path"][test].as_py()]))
+        return leaked
+
+    expected: list[str] = []
+    republish(broken, "raw_images", leak)
+    evaluation = evaluate(broken, "no_image_in_both_splits")
+    assert not evaluation.passed
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert evaluation.metadata["pairs"].value == [expected]
+
+
+def test_a_copy_within_one_split_is_no_leak(broken: Pipeline):
+    def copy(rows: pa.Table) -> pa.Table:
+        first, second, *_ = [
+            row for row, split in enumerate(rows["split"].to_pylist()) if split == "Training"
+        ]
+        return _set(rows, "sha256", lambda all_: [*all_[:second], all_[first], *all_[second + 1 :]])
+
+    republish(broken, "raw_images", copy)
+    assert evaluate(broken, "no_image_in_both_splits").passed
+
+
+def test_missing_labels_are_a_warning(broken: Pipeline):
+    republish(
+        broken, "raw_images", lambda rows: _set(rows, "label", lambda all_: [None, *all_[1:]])
+    )
+    evaluation = evaluate(broken, "labels_present")
+    assert not evaluation.passed
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert "1 of 90 photos have no label" in str(evaluation.description)
+
+
+def test_a_model_that_is_not_keras_any_more_is_found(broken: Pipeline):
+    model = broken.lake.current("model_weights")
+    with np.load(io.BytesIO(model.read(PROBE))) as probe:
+        photos, features = probe["photos"], probe["features"]
+    changed = io.BytesIO()
+    np.savez(changed, photos=photos, features=features * np.float32(1.0001))
+    republish_file(broken, "model_weights", PROBE, changed.getvalue())
+    evaluation = evaluate(broken, "model_parity")
+    assert not evaluation.passed
+    assert evaluation.metadata["relative_error"].value == pytest.approx(1e-4, rel=0.01)
+
+
+def _vectors(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[pa.Table], pa.Table]:
+    def apply(rows: pa.Table) -> pa.Table:
+        matrix = change(np.array(rows["features"].to_pylist(), np.float32))
+        return rows.set_column(
+            rows.schema.get_field_index("features"),
+            rows.schema.field("features"),
+            vectors_array(matrix),
+        )
+
+    return apply
+
+
+def _with(row: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(matrix: np.ndarray) -> np.ndarray:
+        matrix[row, 5:] = value
+        matrix[row, :5] = value
+        return matrix
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_vectors(_with(3, np.nan)), "1 vector(s) with NaN or infinity"),
+        (_vectors(_with(3, np.inf)), "1 vector(s) with NaN or infinity"),
+        (_vectors(_with(3, 0.0)), "1 constant vector(s)"),
+        (_vectors(lambda matrix: matrix[:, :1000]), "widths [1000] instead of 1280"),
+        (lambda rows: rows[1:], "1 photo(s) without features"),
+        (lambda rows: pa.concat_tables([rows, rows[:2]]), "2 photo(s) twice"),
+    ],
+)
+def test_incomplete_features_are_found(broken: Pipeline, change, expected: str):
+    republish(broken, "features", change)
+    evaluation = evaluate(broken, "features_complete")
+    assert not evaluation.passed
+    assert expected in str(evaluation.description)
+
+
+def _model(pipeline: Pipeline, **changes: np.ndarray) -> bytes:
+    model = PcaModel.from_npz(pipeline.lake.current("pca_model").read("pca.npz"))
+    return replace(model, **changes).to_npz()
+
+
+def test_components_that_are_not_orthonormal_are_found(broken: Pipeline):
+    model = PcaModel.from_npz(broken.lake.current("pca_model").read("pca.npz"))
+    skewed = model.components.copy()
+    skewed[0] += 0.01 * skewed[1]
+    republish_file(broken, "pca_model", "pca.npz", _model(broken, components=skewed))
+    evaluation = evaluate(broken, "components_orthonormal")
+    assert not evaluation.passed
+    assert evaluation.metadata["deviation"].value == pytest.approx(0.01, rel=0.01)
+
+
+def test_a_missed_variance_target_is_a_warning(broken: Pipeline):
+    model = PcaModel.from_npz(broken.lake.current("pca_model").read("pca.npz"))
+    ratio = model.explained_variance_ratio[:1]
+    republish_file(broken, "pca_model", "pca.npz", _model(broken, explained_variance_ratio=ratio))
+    evaluation = evaluate(broken, "variance_target_reached")
+    assert not evaluation.passed
+    assert "asked: 95.0% of the variance" in str(evaluation.description)
+
+
+def test_recognition_under_its_floor_is_a_warning(broken: Pipeline):
+    republish(broken, "pca_features", lambda rows: _set(rows, "components", _rotated))
+    evaluation = evaluate(broken, "recognition")
+    assert not evaluation.passed
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert float(str(evaluation.metadata["accuracy_lost"].value)) > 0.5
+    assert evaluate(broken, "recognition", min_accuracy=0.0, max_loss=1.0).passed
+
+
+def _rotated(components: list) -> list:
+    """Gives every photo the components of one far away in the table."""
+    return components[37:] + components[:37]
+
+
+def test_recognition_without_splits_is_skipped_and_says_so(broken: Pipeline):
+    for asset in ("features", "pca_features"):
+        republish(
+            broken,
+            asset,
+            lambda rows: _set(rows, "split", lambda all_: [None] * len(all_)),
+            splits=[[None, 90]],
+        )
+    evaluation = evaluate(broken, "recognition")
+    assert evaluation.passed
+    assert str(evaluation.description).startswith("skipped")
+    assert broken.lake.current("recognition").manifest.figures["test"] == 0

@@ -1,0 +1,195 @@
+"""The definitions, and the commands that people type."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from fruits_assets.definitions import ASSETS, compose
+from fruits_assets.lake.lake import Lake
+from fruits_assets.settings import Settings
+from fruits_assets_tests.conftest import REPOSITORY
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"source": "/photos"}, {"source": "/photos", "weights": "sample"}, {"lake": "/lake"}],
+)
+def test_definitions_load_in_every_configuration(settings):
+    dg.Definitions.validate_loadable(compose(Settings(**settings)))
+
+
+def test_every_asset_is_described():
+    for asset in ASSETS:
+        for spec in asset.specs:
+            assert spec.description
+            assert len(spec.description) > 40
+            assert spec.kinds
+            assert spec.owners
+            assert spec.group_name == "fruits"
+            assert spec.code_version
+
+
+def test_every_config_field_is_described():
+    from fruits_assets.assets.common import ForceConfig
+    from fruits_assets.assets.model_weights import WeightsConfig
+    from fruits_assets.assets.pca import PcaConfig, PcaFeaturesConfig
+    from fruits_assets.assets.raw_images import IngestConfig
+    from fruits_assets.checks import RecognitionConfig
+
+    configs = (
+        ForceConfig,
+        WeightsConfig,
+        PcaConfig,
+        PcaFeaturesConfig,
+        IngestConfig,
+        RecognitionConfig,
+    )
+    for config in configs:
+        for name, field in config.model_fields.items():
+            assert field.description, f"{config.__name__}.{name}"
+
+
+@pytest.fixture
+def environment(photos: Path, tmp_path: Path) -> dict[str, str]:
+    """Of a person who set up a source and a lake."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FRUITS_")}
+    (tmp_path / "home").mkdir()
+    return {
+        **own,
+        "FRUITS_SOURCE": str(photos),
+        "FRUITS_WEIGHTS": "sample",
+        "FRUITS_LAKE": str(tmp_path / "lake"),
+        "DAGSTER_HOME": str(tmp_path / "home"),
+    }
+
+
+def dagster(*arguments: str, environment: dict[str, str], command: str = "dagster") -> str:
+    """Runs a command line tool; returns what it printed."""
+    run = subprocess.run(
+        [str(BIN / command), *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
+    return run.stdout
+
+
+JOB = ("job", "execute", "-m", "fruits_assets.definitions", "-j", "fruits_job")
+
+
+def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_path: Path):
+    printed = dagster(*JOB, environment=environment)
+    lake = Lake.at(environment["FRUITS_LAKE"])
+    assert lake.current("pca_features").manifest.rows == 90
+    assert "featurize: reused version" not in printed
+    before = lake.current("features")
+    config = {"ops": {"pca_model": {"config": {"n_components": 3}}}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    printed = dagster(*JOB, "-c", str(tmp_path / "run.yaml"), environment=environment)
+    assert "featurize: reused version" in printed
+    assert lake.current("pca_model").manifest.figures["components"] == 3
+    assert lake.current("features") == before
+    dagster(
+        *("asset", "materialize", "-m", "fruits_assets.definitions", "--select", "features*"),
+        environment=environment,
+    )
+    assert lake.current("pca_model").manifest.figures["components"] > 3
+
+
+def test_dg_finds_the_definitions_sound(environment: dict[str, str]):
+    assert "All definitions loaded successfully" in dagster(
+        "check", "defs", environment=environment, command="dg"
+    )
+
+
+def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [str(BIN / "dagster-webserver"), "-w", "workspace.yaml", "-p", str(port)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        query = "{ assetNodes { assetKey { path } groupName configField { isRequired } } }"
+        nodes = _graphql(port, query)["assetNodes"]
+        assert {node["assetKey"]["path"][0] for node in nodes} == {
+            "raw_images",
+            "rejected_images",
+            "model_weights",
+            "features",
+            "pca_model",
+            "pca_features",
+        }
+        assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _graphql(port: int, query: str, *, patience: float = 60) -> dict:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return json.load(answer)["data"]
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_killed_run_leaves_the_lake_whole_and_the_next_one_finishes(
+    environment: dict[str, str],
+):
+    lake = Lake.at(environment["FRUITS_LAKE"])
+    folder = Path(lake.base, "features")
+    command = [str(BIN / "dagster"), *JOB]
+    run = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*/part-*.parquet")):
+        assert time.monotonic() < deadline
+        assert run.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=30)
+    assert "features" not in lake.assets(), "the run was killed too late: nothing was proved"
+    for asset in lake.assets():
+        lake.current(asset)
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/part-*.parquet")}
+    dagster(*JOB, environment=environment)
+    assert lake.current("features").manifest.rows == 90
+    assert lake.current("pca_features").manifest.rows == 90
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished

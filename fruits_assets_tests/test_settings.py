@@ -1,0 +1,96 @@
+"""The environment says where things are, and nothing else does."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fruits_assets.settings import Settings
+
+EXAMPLE = Path(__file__).parent.parent / ".env.example"
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.upper().startswith("FRUITS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_with_nothing_set_the_sample_goes_into_a_folder_beside() -> None:
+    settings = Settings()
+    assert (settings.source, settings.lake, settings.spark) == ("sample", "lake", "local")
+    assert settings.weights_origin == "sample"
+
+
+def test_a_source_of_your_own_has_imagenet_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRUITS_SOURCE", "/photos")
+    assert Settings().source == "/photos"
+    assert Settings().weights_origin == "imagenet"
+
+
+@pytest.mark.parametrize("source", ["sample", "/photos"])
+@pytest.mark.parametrize("weights", ["imagenet", "sample", "/mine.weights.h5"])
+def test_weights_that_are_named_are_used(
+    monkeypatch: pytest.MonkeyPatch, source: str, weights: str
+) -> None:
+    monkeypatch.setenv("FRUITS_SOURCE", source)
+    monkeypatch.setenv("FRUITS_WEIGHTS", weights)
+    assert Settings().weights_origin == weights
+
+
+@pytest.mark.parametrize("name", ["SOURCE", "LAKE", "WEIGHTS", "SPARK"])
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    unset = Settings()
+    monkeypatch.setenv(f"FRUITS_{name}", "")
+    assert Settings() == unset
+    assert Settings().weights_origin == "sample"
+
+
+def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "# comment\nFRUITS_SOURCE='/my photos/été #1'\n"
+        "FRUITS_WEIGHTS=\nFRUITS_LAKE=/lake\nOTHER=1\n"
+    )
+    settings = Settings()
+    assert settings.source == "/my photos/été #1"
+    assert settings.lake == "/lake"
+    assert settings.weights_origin == "imagenet"
+
+
+def test_the_environment_wins_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("FRUITS_SOURCE=/from-file\nFRUITS_LAKE=/from-file\n")
+    monkeypatch.setenv("FRUITS_SOURCE", "/from-environment")
+    assert Settings().source == "/from-environment"
+    assert Settings().lake == "/from-file"
+
+
+def test_the_example_lists_every_setting_and_changes_none(tmp_path: Path) -> None:
+    unset = Settings()
+    shutil.copy(EXAMPLE, tmp_path / ".env")
+    assert Settings() == unset
+    assert Settings().weights_origin == "sample"
+    lines = EXAMPLE.read_text().splitlines()
+    named = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    assert named >= {f"FRUITS_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_variables_of_others_and_other_prefixes_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unset = Settings()
+    for name in ("SOURCE", "LAKE", "WEIGHTS", "SPARK", "FRUITS", "FRUITS_UNHEARD"):
+        monkeypatch.setenv(name, "other")
+    assert Settings() == unset
+
+
+@pytest.mark.parametrize("spark", ["cluster", "LOCAL", "true"])
+def test_an_unknown_place_for_spark_is_refused(monkeypatch: pytest.MonkeyPatch, spark: str) -> None:
+    monkeypatch.setenv("FRUITS_SPARK", spark)
+    with pytest.raises(ValidationError, match="'local'"):
+        Settings()

@@ -1,0 +1,225 @@
+"""Features: equal to Keras's, once per content, from the broadcast model alone."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.mobilenet import relative_error
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline
+
+
+def vectors(dataset: Dataset, column: str = "features") -> dict[str, np.ndarray]:
+    """Path -> vector."""
+    table = dataset.arrow(["path", column])
+    return dict(
+        zip(table["path"].to_pylist(), map(np.array, table[column].to_pylist()), strict=True)
+    )
+
+
+def test_features_equal_keras(finished):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    from fruits_assets.core.weights import Weights
+
+    pipeline, _ = finished
+    found = vectors(pipeline.lake.current("features"))
+    nothing: Any = None  # Keras leaves out that None is a choice
+    model = keras.applications.MobileNetV2(
+        input_shape=(96, 96, 3), alpha=0.35, include_top=False, pooling="avg", weights=nothing
+    )
+    model.load_weights(Weights.of("sample").file())
+    paths = sorted(found)[::5]
+    photos = np.stack(
+        [
+            np.asarray(Image.open(pipeline.source / path).convert("RGB").resize((96, 96)))
+            for path in paths
+        ]
+    )
+    scaled = keras.applications.mobilenet_v2.preprocess_input(photos.astype(np.float32))
+    expected = np.asarray(model(scaled, training=False))
+    assert relative_error(np.stack([found[path] for path in paths]), expected) <= 1e-5
+
+
+def test_features_equal_the_golden_values(pipeline: Pipeline, shared_data: Path, tmp_path: Path):
+    with np.load(shared_data / "golden" / "keras_features.npz") as golden:
+        paths, expected = golden["path"].astype(str).tolist(), golden["features"]
+    for path in paths:
+        target = tmp_path / "photos" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shared_data / "fruits-360-sample" / path, target)
+    weights = shared_data / "weights" / "mobilenet_v2_imagenet_no_top.weights.h5"
+    own = Pipeline(pipeline.lake, tmp_path / "photos", weights=str(weights))
+    assert own.run("raw_images", "rejected_images", "model_weights", "features").success
+    found = vectors(own.lake.current("features"))
+    assert relative_error(np.stack([found[path] for path in paths]), expected) <= 1e-5
+
+
+def test_every_content_is_inferred_once(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    shutil.copytree(pipeline.source / "Training", source / "Training")
+    for copy in ("Banana/copy 1.jpg", "Banana/copy 2.jpg", "Elsewhere/copy 3.jpg"):
+        (source / "Training" / copy).parent.mkdir(exist_ok=True)
+        original = min((source / "Training" / "Banana").glob("*.jpg"))
+        shutil.copyfile(original, source / "Training" / copy)
+    own = Pipeline(pipeline.lake, source)
+    assert own.run("raw_images", "rejected_images", "features").success
+    features = own.lake.current("features")
+    assert features.manifest.rows == 63
+    assert features.manifest.figures["inferences"] == 60
+    labels = dict(features.arrow(["path", "label"]).to_pandas().itertuples(index=False))
+    assert labels["Training/Elsewhere/copy 3.jpg"] == "Elsewhere"
+    found = vectors(features)
+    np.testing.assert_array_equal(
+        found["Training/Elsewhere/copy 3.jpg"], found["Training/Banana/copy 1.jpg"]
+    )
+
+
+SITE = textwrap.dedent("""
+    # Imported by every Python process that starts with this folder on its path.
+    import os, socket, sys
+
+    if "pyspark.daemon" in sys.orig_argv or "pyspark.worker" in sys.orig_argv:
+        def refuse(*args, **kwargs):
+            raise OSError("no network here")
+
+        connect = socket.socket.connect
+
+        def local_only(self, address):
+            if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+                refuse()
+            return connect(self, address)
+
+        socket.socket.connect = local_only
+
+        class NoTensorFlow:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in ("tensorflow", "keras", "dagster"):
+                    raise ImportError(f"{name} is not on the workers")
+
+        sys.meta_path.insert(0, NoTensorFlow())
+        open(os.environ["FRUITS_TEST_TRACE"], "a").write(f"{os.getpid()}\\n")
+""")
+
+
+def test_workers_need_neither_network_nor_tensorflow(pipeline: Pipeline, tmp_path: Path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    script = textwrap.dedent(f"""
+        import dagster as dg
+        from pathlib import Path
+        from fruits_assets.lake.lake import Lake
+        from fruits_assets_tests.conftest import Pipeline
+        pipeline = Pipeline(Lake.at({pipeline.lake.base!r}), Path({str(pipeline.source)!r}))
+        assert pipeline.run("raw_images", "rejected_images", "features").success
+    """)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'site'}:{REPOSITORY}",
+        "FRUITS_TEST_TRACE": str(tmp_path / "trace"),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "trace").read_text(), "the workers were not blocked: nothing was proved"
+    assert pipeline.lake.current("features").manifest.rows == 90
+
+
+@pytest.fixture
+def standalone_cluster(tmp_path: Path) -> Iterator[str]:
+    """A Spark master and two workers of one core each, as processes of their own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "SPARK_WORKER_DIR": str(tmp_path / "work"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_PYTHON": sys.executable,
+    }
+    import pyspark
+
+    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
+    deploy = "org.apache.spark.deploy"
+    master = [f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port)]
+    worker = [f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g"]
+    commands = [
+        [*master, "--webui-port", "0"],
+        *[[*worker, "--webui-port", "0", f"spark://127.0.0.1:{port}"]] * 2,
+    ]
+    processes = []
+    try:
+        for command in commands:
+            with (tmp_path / f"{len(processes)}.log").open("w") as log:
+                processes.append(
+                    subprocess.Popen(
+                        [str(spark_class), *command], env=environment, stdout=log, stderr=log
+                    )
+                )
+        yield f"spark://127.0.0.1:{port}"
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+
+
+def test_separate_executors_give_the_same_rows(
+    finished, pipeline: Pipeline, standalone_cluster: str
+):
+    script = textwrap.dedent(f"""
+        from dataclasses import dataclass
+        from pathlib import Path
+        from fruits_assets.lake.lake import Lake
+        from fruits_assets.spark.local import LocalSpark
+        from fruits_assets_tests.conftest import Pipeline
+
+        class Clustered(Pipeline):
+            @property
+            def resources(self):
+                resources = super().resources
+                cluster = LocalSpark(
+                    lake=resources["lake"],
+                    master={standalone_cluster!r},
+                    spark_config={{
+                        "spark.executor.memory": "512m",
+                        "spark.driver.host": "127.0.0.1",
+                        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+                        "spark.cores.max": "2",
+                    }},
+                )
+                return {{**resources, "spark": cluster}}
+
+        pipeline = Clustered(Lake.at({pipeline.lake.base!r}), Path({str(pipeline.source)!r}))
+        assert pipeline.run().success
+        from pyspark.sql import SparkSession
+        context = SparkSession.getActiveSession().sparkContext
+        pids = context.parallelize(range(8), 8).map(lambda i: __import__("os").getppid()).collect()
+        assert len(set(pids)) == 2, pids
+    """)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    for asset, column in (("features", "features"), ("pca_features", "components")):
+        one = vectors(finished[0].lake.current(asset), column)
+        two = vectors(pipeline.lake.current(asset), column)
+        assert one.keys() == two.keys()
+        for path, vector in one.items():
+            np.testing.assert_allclose(two[path], vector, rtol=0, atol=1e-5)

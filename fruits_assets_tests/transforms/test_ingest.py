@@ -1,0 +1,169 @@
+"""Ingest: every file of the source in exactly one table, photos as they were found."""
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline
+
+INGEST = ("raw_images", "rejected_images")
+
+
+def test_the_messy_corpus_gives_exactly_what_is_expected(pipeline: Pipeline, shared_data: Path):
+    own = Pipeline(pipeline.lake, shared_data / "messy" / "photos")
+    assert own.run(*INGEST, config={"ingest": {"max_rejected": 0.5}}).success
+    raw = own.lake.current("raw_images").arrow(["path", "format", "width", "height"]).to_pylist()
+    rejected = own.lake.current("rejected_images").arrow(["path", "reason"]).to_pylist()
+    found = {
+        **{row["path"]: ("accept", row["format"], row["width"], row["height"]) for row in raw},
+        **{row["path"]: ("reject", row["reason"], None, None) for row in rejected},
+    }
+    with (shared_data / "messy" / "expected.csv").open() as file:
+        expected = {row["file"]: row for row in csv.DictReader(file)}
+    assert found.keys() == expected.keys()
+    assert len(raw) + len(rejected) == len(expected)
+    for path, (outcome, kind, width, height) in found.items():
+        row = expected[path]
+        assert outcome == row["outcome"], path
+        assert kind in row["format_or_reason"].split("|"), path
+        if outcome == "accept":
+            assert (width, height) == (int(row["width"]), int(row["height"])), path
+
+
+def test_rows_say_what_was_found(pipeline: Pipeline, tmp_path: Path):
+    photo = tmp_path / "photos" / "deep" / "Training" / "Apple Red" / "1.jpg"
+    photo.parent.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[2] = (48.0, 51.0, 24.0)
+    picture = Image.effect_noise((60, 40), 80).convert("RGB")
+    picture.save(photo, exif=exif, comment=b"taken at home")
+    os.utime(photo, (1_700_000_000, 1_700_000_000))
+    own = Pipeline(pipeline.lake, tmp_path / "photos")
+    assert own.run(*INGEST).success
+    raw = own.lake.current("raw_images")
+    (row,) = raw.arrow(list(raw.manifest.schema)).to_pylist()
+    content = row.pop("content")
+    data = photo.read_bytes()
+    assert row.pop("modified_at").timestamp() == 1_700_000_000
+    assert row == {
+        "path": "deep/Training/Apple Red/1.jpg",
+        "split": "Training",
+        "label": "Apple Red",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "format": "JPEG",
+        "width": 40,
+        "height": 60,
+        "orientation": 6,
+        "bytes": len(data),
+    }
+    kept = Image.open(io.BytesIO(content))
+    assert not kept.getexif()
+    assert b"taken at home" not in content
+    np.testing.assert_array_equal(np.asarray(kept), np.asarray(Image.open(photo)))
+
+
+def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Path):
+    """As another user than root, who may read everything."""
+    source = tmp_path / "photos" / "Apple"
+    source.mkdir(parents=True)
+    for name in ("readable.jpg", "forbidden.jpg"):
+        Image.new("RGB", (30, 30), "red").save(source / name)
+    (source / "forbidden.jpg").chmod(0)
+    os.mkfifo(source / "pipe.jpg")
+    (source / "gone.jpg").symlink_to("nowhere.jpg")
+    script = textwrap.dedent(f"""
+        import os
+        from fruits_assets.core.source import list_folder
+        from fruits_assets.transforms.ingest import _ingest_chunk, _Reader
+        listing = list_folder({str(source)!r}, recursive=True)
+        reader = _Reader(listing.root, max_pixels=10**6, max_bytes=10**6)
+        rows = listing.files.to_pylist()
+        reader.accepted(rows[-1])  # imports what the other user may not
+        if os.getuid() == 0:
+            os.setuid(65534)
+        accepted, rejected = _ingest_chunk(rows, reader)
+        print(accepted["path"].to_pylist())
+        for row in rejected.to_pylist():
+            print(row["path"], row["reason"], row["detail"])
+    """)
+    for folder in (source, source.parent, *source.parents[1:4]):
+        folder.chmod(0o755)
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stdout
+    assert printed.splitlines() == [
+        "['readable.jpg']",
+        "forbidden.jpg unreadable the file cannot be read: Permission denied",
+        "gone.jpg unreadable No such file or directory",
+        "pipe.jpg unreadable it is not a regular file (a pipe, a socket or a device)",
+    ]
+
+
+def test_files_over_the_limits_are_rejected_unread(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos" / "Apple"
+    source.mkdir(parents=True)
+    Image.new("RGB", (30, 30), "red").save(source / "small.jpg")
+    Image.new("RGB", (2000, 1000), "red").save(source / "many pixels.jpg")
+    with (source / "many bytes.jpg").open("wb") as file:
+        file.truncate(3_000_000)
+    own = Pipeline(pipeline.lake, source)
+    limits = {"max_rejected": 1.0, "max_megapixels": 1.0, "max_megabytes": 2.0}
+    assert own.run(*INGEST, config={"ingest": limits}).success
+    rejected = own.lake.current("rejected_images").arrow(["path", "reason", "sha256"]).to_pylist()
+    assert [(row["path"], row["reason"]) for row in rejected] == [
+        ("many bytes.jpg", "too_large"),
+        ("many pixels.jpg", "too_large"),
+    ]
+    assert rejected[0]["sha256"] is None
+    assert rejected[1]["sha256"] == _sha256(source / "many pixels.jpg")
+
+
+def test_hidden_files_are_passed_over_and_counted(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    shutil.copytree(pipeline.source / "Training" / "Banana", source / "Banana")
+    (source / ".DS_Store").write_text("x")
+    (source / "Banana" / "Thumbs.db").write_text("x")
+    (source / ".ipynb_checkpoints").mkdir()
+    own = Pipeline(pipeline.lake, source)
+    assert own.run(*INGEST).success
+    figures = own.lake.current("raw_images").manifest.figures
+    assert figures["hidden_passed_over"] == 3
+    assert figures["files_found"] == figures["images"] == 4
+
+
+def test_an_interrupted_ingest_keeps_the_parts_it_finished(pipeline: Pipeline):
+    assert pipeline.run(*INGEST).success
+    raw = pipeline.lake.current("raw_images")
+    first, *others = [Path(raw.uri, part.name) for part in raw.parts]
+    kept = {path: path.stat().st_mtime_ns for path in others}
+    Path(raw.uri, "manifest.json").unlink()
+    (Path(raw.uri).parent / "current.json").unlink()
+    first.unlink()
+    assert pipeline.run(*INGEST).success
+    assert pipeline.lake.current("raw_images").manifest.files == raw.manifest.files
+    assert {path: path.stat().st_mtime_ns for path in others} == kept
+    assert others, "there was one part only: nothing was proved"
+
+
+def test_not_recursive_takes_the_top_level_only(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    (source / "below").mkdir(parents=True)
+    for path in ("a.jpg", "below/b.jpg"):
+        Image.new("RGB", (30, 30), "red").save(source / path)
+    own = Pipeline(pipeline.lake, source)
+    assert own.run(*INGEST, config={"ingest": {"recursive": False}}).success
+    assert own.lake.current("raw_images").arrow(["path"])["path"].to_pylist() == ["a.jpg"]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
