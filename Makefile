@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export TF_CPP_MIN_LOG_LEVEL := 3
+# Every command starts many Python processes: without bytecode, each compiles all it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the commands.
@@ -75,7 +77,7 @@ java:
 # Dagster reports nothing to anybody, and little to the terminal; the UI has it all.
 $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(@D)
-	@printf 'telemetry:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n' > $@
+	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n' > $@
 
 # Only where it can be done without asking: as root, on Debian.
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fruits_assets.core.errors import DatasetError, LakeError
 from fruits_assets.core.storage import Storage, join, storage_of
 
 CURRENT = "current.json"
+VERSION = re.compile("[0-9a-f]{16}")
 ABANDONED_SECONDS = 24 * 3600
 """A version that is unfinished and untouched for so long is not being written any more."""
 
@@ -184,7 +186,7 @@ class Lake:
         finished: list[tuple[str, str]] = []
         for version in self.storage.children(join(self.base, asset)):
             folder = self.folder(asset, version)
-            if version == CURRENT or version.startswith("."):
+            if not VERSION.fullmatch(version):  # the pointer, or what others put there
                 continue
             try:
                 finished.append((read_manifest(folder).created_at, version))

@@ -43,6 +43,8 @@ class LocalSpark(SparkTarget):
                 "spark.app.name": "fruits",
                 "spark.master": self.master,
                 "spark.driver.memory": self.driver_memory,
+                # The JVM only plans and schedules: it should start fast and leave the cores alone.
+                "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
                 "spark.ui.enabled": "false",
                 "spark.ui.showConsoleProgress": "false",
                 "spark.sql.session.timeZone": "UTC",

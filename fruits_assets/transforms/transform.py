@@ -6,6 +6,7 @@ import json
 import re
 import time
 import uuid
+import zipimport
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def for_each(
     started = time.monotonic()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _keep_archive_listings()
         for batch in batches:
             for index in batch.column("id").to_pylist():
                 result = work(tasks[index])
@@ -140,6 +142,15 @@ def run_logged(
         except BaseException:
             spark.sparkContext.cancelJobGroup(group)
             raise
+
+
+def _keep_archive_listings() -> None:
+    """Saves a worker 0.2 s per task.
+
+    PySpark calls `importlib.invalidate_caches()` before every task, and so reads the thousands of
+    entries of `pyspark.zip` and of Spark's jar, which never change while a worker lives, again.
+    """
+    zipimport.zipimporter.invalidate_caches = lambda _: None  # type: ignore[method-assign]
 
 
 def _own_error(error: Exception) -> Exception:

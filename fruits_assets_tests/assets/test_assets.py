@@ -1,6 +1,8 @@
 """The assets as Dagster materialises them, on drawn photos."""
 
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from fruits_assets.assets.common import ForceConfig
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
 
 ASSETS = (
@@ -276,3 +279,35 @@ def test_a_damaged_version_is_told_by_who_reads_it(pipeline: Pipeline):
 def test_features_before_raw_images_are_told(pipeline: Pipeline):
     result = pipeline.run("features")
     assert "has no raw_images yet. Materialise raw_images first" in failure(result)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 1.2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system can only be mounted as root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_where_there_is_room(
+    pipeline: Pipeline, small_disk: Path
+):
+    cramped = Pipeline(Lake.at(str(small_disk / "lake")), pipeline.source)
+    (small_disk / "ballast").write_bytes(bytes(1_100_000))
+    result = cramped.run("raw_images", "rejected_images")
+    assert "cannot be written: No space left on device. Free space" in failure(result)
+    assert cramped.lake.assets() == []
+    (small_disk / "ballast").unlink()
+    assert cramped.run("raw_images", "rejected_images").success
+    assert cramped.lake.current("raw_images").manifest.rows == 90
+
+
+def test_a_lake_that_is_a_file_is_told(pipeline: Pipeline, tmp_path: Path):
+    (tmp_path / "file").write_text("not a lake")
+    own = Pipeline(Lake.at(str(tmp_path / "file")), pipeline.source)
+    result = own.run("raw_images", "rejected_images")
+    assert "cannot be written: Not a directory. Free space or grant" in failure(result)

@@ -71,7 +71,10 @@ def test_standardised_it_equals_scikit_learn(shape: tuple[int, int], n_component
     unbiased = np.sqrt(shape[0] / (shape[0] - 1))  # StandardScaler divides by n, not by n - 1
     scaler = StandardScaler().fit(exact)
     np.testing.assert_allclose(model.scale, scaler.scale_ * unbiased, rtol=1e-10)
-    _assert_equal(model, scaler.transform(exact) / unbiased, n_components)
+    scaled = scaler.transform(exact) / unbiased
+    _assert_equal(model, scaled, n_components)
+    projected = scaled @ model.components.T
+    np.testing.assert_allclose(model.transform(data), projected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model.spectrum.sum(), 1.0)
     assert model.explained_variance.sum() <= shape[1]
 
@@ -108,8 +111,16 @@ def test_a_share_keeps_the_fewest_components_that_explain_more() -> None:
 
 
 def test_a_share_that_cannot_be_reached_keeps_all_meaningful_components() -> None:
-    corners = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
-    assert len(_fit(np.tile(corners, (5, 1)), np.nextafter(1.0, 0)).components) == 2
+    for seed in range(30):  # in some of them the shares add up to less than 1, by rounding
+        random = np.random.default_rng(seed)
+        plane = random.normal(size=(20, 2)) @ random.normal(size=(2, 6))
+        assert len(_fit(plane, np.nextafter(1.0, 0)).components) == 2
+
+
+def test_a_share_that_is_just_reached_takes_one_component_more() -> None:
+    cross = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+    assert len(_fit(cross, 0.5).components) == 2
+    assert len(_fit(cross, 0.49).components) == 1
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7, 300, 400])

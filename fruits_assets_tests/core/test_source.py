@@ -296,6 +296,7 @@ def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("Trainings/a.jpg", None, "Trainings"),
         ("training.jpg", None, None),
         ("Apple/test.jpg", None, "Apple"),
+        ("Apple/test", None, "Apple"),
         ("Test/Apple Red 1/a.jpg", "Test", "Apple Red 1"),
         ("Test/Pêche/a.jpg", "Test", "Pêche"),
         ("Test/Pe\u0302che/a.jpg", "Test", "Pe\u0302che"),

@@ -318,10 +318,12 @@ def test_files_of_others_in_the_lake_do_no_harm(lake: Lake) -> None:
     Path(lake.base, "raw", "notes").mkdir(parents=True)
     for name in (".DS_Store", "README.txt", "raw/.DS_Store", "raw/notes.txt", "raw/notes/a.txt"):
         Path(lake.base, name).write_bytes(b"mine")
+    os.utime(Path(lake.base, "raw", "notes"), (0, 0))
     published = _publish(lake, "raw", 1)
     assert lake.current("raw") == published
     assert lake.assets() == ["raw"]
     assert Path(lake.base, "raw", "notes.txt").read_bytes() == b"mine"
+    assert Path(lake.base, "raw", "notes", "a.txt").read_bytes() == b"mine"
 
 
 def test_two_lakes_do_not_see_each_other(tmp_path: Path) -> None:
