@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+# What the JVM, TensorFlow and Dagster say at every start.
+NOISE := '^(WARNING: (Using incubator|All log messages)|[IW]0000|INFO: Created TensorFlow Lite|Using Spark.s default|Setting default log level|To adjust logging level|[0-9/]+ [0-9:]+ WARN )|SupersessionWarning|^  return callback'
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Every command starts many Python processes: without bytecode, each compiles all it imports again.
@@ -18,11 +20,15 @@ help: ## List the commands.
 .PHONY: demo
 demo: install ## Run the whole pipeline on the embedded sample.
 	@FRUITS_SOURCE= FRUITS_WEIGHTS= $(MAKE) --no-print-directory run
+	@printf '\n%s\n' 'Go on with:'
+	@printf '  %-34s %s\n' 'make ui' 'see it all in the Dagster UI' \
+		'FRUITS_SOURCE=~/photos make run' 'run on your own photos' \
+		'make help' 'every other command'
 
 .PHONY: run
 run: install ## Run the whole pipeline on FRUITS_SOURCE.
 	@$(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
-		2> >(grep -v SupersessionWarning >&2)
+		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
 	@$(BIN)/python -m fruits_assets.lake
 
 .PHONY: ui

@@ -206,7 +206,7 @@ def _to_tflite(model: keras.Model, image_size: int) -> bytes:
     signature = tf.TensorSpec((1, image_size, image_size, 3), tf.uint8)
     traced = tf.function(from_pixels, autograph=False).get_concrete_function(signature)
     frozen = convert_variables_to_constants_v2(traced)
-    return tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module()).convert()
 
 
 def _fingerprint(model: keras.Model) -> str:

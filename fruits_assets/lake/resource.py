@@ -63,6 +63,7 @@ class LakeResource(dg.ConfigurableResource):
             started = time.monotonic()
             outputs = make({asset: lake.folder(asset, recipe.version) for asset in assets})
         seconds = time.monotonic() - started
+        context.log.info("%s: made version %s in %.1f s", recipe.transform, recipe.version, seconds)
         run = context.run.run_id
         return tuple(
             lake.draft(asset, recipe, outputs[asset], run=run, seconds=seconds) for asset in assets
