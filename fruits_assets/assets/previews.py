@@ -17,6 +17,7 @@ from fruits_assets.transforms.ingest import THUMBNAILS
 from fruits_assets.transforms.pca import MAP, MODEL
 
 MAX_REJECTED_SHOWN = 30
+SHOWN_WIDTH = 1000
 
 
 def raw_metadata(raw: Dataset) -> dict[str, Any]:
@@ -92,4 +93,13 @@ def _table(dataset: Dataset, name: str) -> pa.Table:
 
 
 def _picture(png: bytes) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+    """The UI shows a picture at its own size, in a dialog not much wider than `SHOWN_WIDTH`."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.thumbnail((SHOWN_WIDTH, picture.height))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    if buffer.tell() > figures.LIMIT:
+        buffer = io.BytesIO()
+        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{data})")
