@@ -46,6 +46,15 @@ check: install ## Lint and check types and definitions.
 	@$(BIN)/pyright
 	@$(BIN)/dg check defs
 
+.PHONY: bench
+bench: install ## Measure against what a user would pick instead, small (artifacts/benchmark.*).
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-full
+bench-full: install ## The same at the sizes that targets are set for; SOURCE=folder of JPEGs.
+	@$(BIN)/python -m benchmarks --photos 2430 14000 --rows 100000 \
+		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
 .PHONY: sample-weights
 sample-weights: install ## Train the weights of the embedded sample again.
 	@$(BIN)/python -m fruits_assets.sample.train

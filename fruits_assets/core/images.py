@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import filetype
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageCms, UnidentifiedImageError
 
 from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
 from fruits_assets.core.rejection import (
@@ -170,6 +170,9 @@ def _format_of(data: bytes) -> str | None:
 def _prepare_pillow() -> None:
     """Settings of Pillow that are global, made on first use and never undone."""
     pillow_heif.register_heif_opener()
+    # One core, one thread: on a Spark worker the other cores are busy with other photos.
+    pillow_heif.options.DECODE_THREADS = 1
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     # `max_pixels` is checked here instead, by caller, where Pillow would first only warn.
     Image.MAX_IMAGE_PIXELS = None
 

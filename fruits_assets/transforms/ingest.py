@@ -59,7 +59,7 @@ MAX_THUMBNAILS = 60
 PART_BYTES = 64 * 2**20
 """Photos in one part file, at most (one larger photo is a part of its own)."""
 PART_ROWS = 4096
-MIN_PART_ROWS = 64
+MIN_PART_ROWS = 32
 PARTS_PER_CORE = 8
 """Parts are the unit of work of all later stages: enough of them even out the cores' loads."""
 

@@ -1,0 +1,336 @@
+"""The contenders: each is a process of its own that waits for orders and says how long it took.
+
+    python -m benchmarks.contenders NAME SPEC.json
+
+An order is a line on standard input; the answer is a JSON line on standard output. So every
+contender has its session up before the clock starts, and they can take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+BATCH = 32
+"""Images per `predict`, Keras's default."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to compute features of, with what.
+
+    Attributes:
+        photos: folder of JPEGs, for those who read files.
+        images: URI of a version of `raw_images` with the same photos, for those who read the lake.
+        model: URI of a version of `model_weights`.
+        weights: the Keras weights file that it was converted from.
+        alpha: width multiplier of the network.
+        image_size: of its input, in pixels.
+        features: URI of a version of `features` to fit a PCA to.
+        scratch: folder to write to.
+        master: Spark master.
+        cores: to use.
+    """
+
+    photos: str
+    images: str
+    model: str
+    weights: str
+    alpha: float
+    image_size: int
+    features: str
+    scratch: str
+    master: str
+    cores: int
+
+    def write(self, path: Path) -> Path:
+        """Saves it for another process."""
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+
+Run = Callable[[], int]
+"""Does the work once; returns how many images (or rows) it treated."""
+
+
+def intern(spec: Spec) -> Run:
+    """(a) The intern's notebook, as the brief describes it.
+
+    The whole model is built in every task before the broadcast weights are set, `SCALAR_ITER`
+    pandas UDF, float32 batches, `model.predict`, 20 partitions, Parquet out. The network is built
+    without its top, whose layers the notebook cuts off.
+    """
+    from pyspark.sql.functions import col, element_at, pandas_udf, split
+
+    spark, weights = _session(spec), _keras_weights(spec)
+    broadcast = spark.sparkContext.broadcast(weights)
+
+    # Spark 4 tells the kind of a UDF from its annotations, which must be real types here.
+    import pandas as pd
+
+    def featurize(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        model = _keras_model(spec)
+        model.set_weights(broadcast.value)
+        for batch in batches:
+            pixels = np.stack([_keras_pixels(content, spec.image_size) for content in batch])
+            vectors = model.predict(pixels, verbose=0)
+            yield pd.Series(list(vectors))
+
+    featurize.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
+    featurize_udf = pandas_udf(featurize, "array<float>")
+
+    def run() -> int:
+        images = (
+            spark.read.format("binaryFile")
+            .option("pathGlobFilter", "*.jpg")
+            .option("recursiveFileLookup", "true")
+            .load(spec.photos)
+        )
+        labelled = images.withColumn("label", element_at(split("path", "/"), -2))
+        features = labelled.repartition(20).select(
+            "path", "label", featurize_udf(col("content")).alias("features")
+        )
+        output = f"{spec.scratch}/intern"
+        features.write.mode("overwrite").parquet(output)
+        return spark.read.parquet(output).count()
+
+    return run
+
+
+def predict_batch(spec: Spec) -> Run:
+    """(b) The same with Spark's own `predict_batch_udf`, which keeps a model per worker."""
+    from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql.functions import col, element_at, split
+    from pyspark.sql.types import ArrayType, FloatType
+
+    spark = _session(spec)
+    broadcast = spark.sparkContext.broadcast(_keras_weights(spec))
+
+    def make_predict() -> Callable[[np.ndarray], np.ndarray]:
+        model = _keras_model(spec)
+        model.set_weights(broadcast.value)
+
+        def predict(contents: np.ndarray) -> np.ndarray:
+            pixels = np.stack([_keras_pixels(content, spec.image_size) for content in contents])
+            return model.predict(pixels, verbose=0)
+
+        return predict
+
+    predict_udf = predict_batch_udf(
+        make_predict, return_type=ArrayType(FloatType()), batch_size=BATCH
+    )
+
+    def run() -> int:
+        images = (
+            spark.read.format("binaryFile")
+            .option("pathGlobFilter", "*.jpg")
+            .option("recursiveFileLookup", "true")
+            .load(spec.photos)
+        )
+        features = images.repartition(20).select(
+            "path",
+            element_at(split("path", "/"), -2).alias("label"),
+            predict_udf(col("content")).alias("features"),
+        )
+        output = f"{spec.scratch}/predict_batch"
+        features.write.mode("overwrite").parquet(output)
+        return spark.read.parquet(output).count()
+
+    return run
+
+
+def project(spec: Spec) -> Run:
+    """(c) This project's features stage."""
+    from fruits_assets.transforms.featurize import featurize
+
+    spark = _session(spec)
+
+    def run() -> int:
+        output = f"{spec.scratch}/features"
+        shutil.rmtree(output, ignore_errors=True)
+        made = featurize.function(
+            spark, images=spec.images, model=spec.model, features=output, log=_quiet
+        )
+        return made["features"].figures["images"]
+
+    return run
+
+
+def ceiling(spec: Spec) -> Run:
+    """(d) As many bare processes as cores; each decodes, resizes and infers, and nothing else."""
+    paths = sorted(map(str, Path(spec.photos).rglob("*.jpg")))
+    shares = [paths[i :: spec.cores] for i in range(spec.cores)]
+    context = get_context("spawn")
+    orders, answers = context.Queue(), context.Queue()
+    for share in shares:
+        context.Process(
+            target=_infer_on_order, args=(spec, share, orders, answers), daemon=True
+        ).start()
+    for _ in shares:
+        answers.get()
+
+    def run() -> int:
+        for _ in shares:
+            orders.put("go")
+        return sum(answers.get() for _ in shares)
+
+    return run
+
+
+def _infer_on_order(spec: Spec, paths: list[str], orders: Any, answers: Any) -> None:
+    from fruits_assets.core.dataset import Dataset
+    from fruits_assets.core.images import pixels
+    from fruits_assets.core.mobilenet import MODEL, FeatureExtractor
+
+    extract = FeatureExtractor(Dataset.open(spec.model).read(MODEL))
+    answers.put("ready")
+    while orders.get():
+        for path in paths:
+            extract(pixels(Path(path).read_bytes(), orientation=1, size=spec.image_size))
+        answers.put(len(paths))
+
+
+def project_pca(spec: Spec) -> Run:
+    """(e) This project's PCA fit."""
+    from fruits_assets.transforms.pca import fit_pca
+
+    spark = _session(spec)
+
+    def run() -> int:
+        made = fit_pca.function(
+            spark,
+            features=spec.features,
+            pca_model=f"{spec.scratch}/pca",
+            n_components=0.95,
+            standardize=False,
+            fit_split="all",
+            log=_quiet,
+        )
+        return made["pca_model"].figures["images"]
+
+    return run
+
+
+def spark_ml_pca(spec: Spec) -> Run:
+    """(e) Spark ML's PCA of as many components, reading the same Parquet files."""
+    from pyspark.ml.feature import PCA
+    from pyspark.ml.functions import array_to_vector
+    from pyspark.sql.functions import col
+
+    from fruits_assets.core.dataset import Dataset
+
+    spark = _session(spec, memory="6g")
+    dataset = Dataset.open(spec.features)
+
+    def run() -> int:
+        rows = dataset.spark(spark).select(array_to_vector(col("features")).alias("features"))
+        PCA(k=50, inputCol="features", outputCol="components").fit(rows)
+        return dataset.manifest.rows
+
+    return run
+
+
+def scikit_learn_pca(spec: Spec) -> Run:
+    """(e) scikit-learn's fastest exact PCA for this shape, in memory, reading counted."""
+    from sklearn.decomposition import PCA
+
+    from fruits_assets.core.dataset import Dataset
+
+    dataset = Dataset.open(spec.features)
+
+    def run() -> int:
+        column = dataset.arrow(["features"])["features"].combine_chunks()
+        rows = column.flatten().to_numpy().reshape(len(column), -1)
+        PCA(n_components=0.95, svd_solver="covariance_eigh").fit(rows)
+        return len(rows)
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[Spec], Run]] = {
+    contender.__name__: contender
+    for contender in (
+        intern,
+        predict_batch,
+        project,
+        ceiling,
+        project_pca,
+        spark_ml_pca,
+        scikit_learn_pca,
+    )
+}
+
+
+def _session(spec: Spec, *, memory: str = "2g") -> Any:
+    """A Spark session as this project starts it, with its Python workers up."""
+    from fruits_assets.lake.resource import LakeResource
+    from fruits_assets.spark.local import LocalSpark
+
+    target = LocalSpark(
+        lake=LakeResource(base=spec.scratch), master=spec.master, driver_memory=memory
+    )
+    spark = target.session()
+    spark.range(0, spec.cores, 1, spec.cores).mapInArrow(lambda rows: rows, "id long").collect()
+    return spark
+
+
+def _keras_model(spec: Spec) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    nothing: Any = None
+    return keras.applications.MobileNetV2(
+        input_shape=(spec.image_size, spec.image_size, 3),
+        alpha=spec.alpha,
+        include_top=False,
+        pooling="avg",
+        weights=nothing,
+    )
+
+
+def _keras_weights(spec: Spec) -> list[np.ndarray]:
+    model = _keras_model(spec)
+    model.load_weights(spec.weights)
+    return model.get_weights()
+
+
+def _keras_pixels(content: bytes, size: int) -> np.ndarray:
+    import io
+
+    from keras.applications.mobilenet_v2 import preprocess_input
+
+    picture = Image.open(io.BytesIO(content)).convert("RGB").resize((size, size))
+    return preprocess_input(np.asarray(picture, np.float32))
+
+
+def _quiet(_: str) -> None:
+    """No progress: it would be measured too."""
+
+
+def main() -> None:
+    """Serves orders until standard input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    spec = Spec(**json.loads(Path(sys.argv[2]).read_text()))
+    run = CONTENDERS[sys.argv[1]](spec)
+    print(json.dumps("ready"), file=answers, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        images = run()
+        seconds = time.perf_counter() - started
+        print(json.dumps({"images": images, "seconds": seconds}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
