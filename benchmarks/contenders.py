@@ -8,6 +8,7 @@ contender has its session up before the clock starts, and they can take turns.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -88,7 +89,8 @@ def intern(spec: Spec) -> Run:
             yield pd.Series(list(vectors))
 
     featurize.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
-    featurize_udf = pandas_udf(featurize, "array<float>")
+    # PySpark's stubs do not know the annotated form of a UDF.
+    featurize_udf = pandas_udf(featurize, "array<float>")  # type: ignore[call-overload]
 
     def run() -> int:
         images = (
@@ -306,12 +308,10 @@ def _keras_weights(spec: Spec) -> list[np.ndarray]:
 
 
 def _keras_pixels(content: bytes, size: int) -> np.ndarray:
-    import io
-
     from keras.applications.mobilenet_v2 import preprocess_input
 
     picture = Image.open(io.BytesIO(content)).convert("RGB").resize((size, size))
-    return preprocess_input(np.asarray(picture, np.float32))
+    return np.asarray(preprocess_input(np.asarray(picture, np.float32)))
 
 
 def _quiet(_: str) -> None:
