@@ -72,7 +72,7 @@ def intern(spec: Spec) -> Run:
     pandas UDF, float32 batches, `model.predict`, 20 partitions, Parquet out. The network is built
     without its top, whose layers the notebook cuts off.
     """
-    from pyspark.sql.functions import col, element_at, pandas_udf, split
+    from pyspark.sql.functions import pandas_udf
 
     spark, weights = _session(spec), _keras_weights(spec)
     broadcast = spark.sparkContext.broadcast(weights)
@@ -92,28 +92,12 @@ def intern(spec: Spec) -> Run:
     # PySpark's stubs do not know the annotated form of a UDF.
     featurize_udf = pandas_udf(featurize, "array<float>")  # type: ignore[call-overload]
 
-    def run() -> int:
-        images = (
-            spark.read.format("binaryFile")
-            .option("pathGlobFilter", "*.jpg")
-            .option("recursiveFileLookup", "true")
-            .load(spec.photos)
-        )
-        labelled = images.withColumn("label", element_at(split("path", "/"), -2))
-        features = labelled.repartition(20).select(
-            "path", "label", featurize_udf(col("content")).alias("features")
-        )
-        output = f"{spec.scratch}/intern"
-        features.write.mode("overwrite").parquet(output)
-        return spark.read.parquet(output).count()
-
-    return run
+    return _over_files(spec, spark, featurize_udf)
 
 
 def predict_batch(spec: Spec) -> Run:
     """(b) The same with Spark's own `predict_batch_udf`, which keeps a model per worker."""
     from pyspark.ml.functions import predict_batch_udf
-    from pyspark.sql.functions import col, element_at, split
     from pyspark.sql.types import ArrayType, FloatType
 
     spark = _session(spec)
@@ -133,6 +117,15 @@ def predict_batch(spec: Spec) -> Run:
         make_predict, return_type=ArrayType(FloatType()), batch_size=BATCH
     )
 
+    return _over_files(spec, spark, predict_udf)
+
+
+def _over_files(spec: Spec, spark: Any, features_of: Callable[[Any], Any]) -> Run:
+    """The notebook's plan around a UDF: label from the path, 20 partitions, Parquet out."""
+    from pyspark.sql.functions import col, element_at, split
+
+    output = f"{spec.scratch}/notebook"
+
     def run() -> int:
         images = (
             spark.read.format("binaryFile")
@@ -143,9 +136,8 @@ def predict_batch(spec: Spec) -> Run:
         features = images.repartition(20).select(
             "path",
             element_at(split("path", "/"), -2).alias("label"),
-            predict_udf(col("content")).alias("features"),
+            features_of(col("content")).alias("features"),
         )
-        output = f"{spec.scratch}/predict_batch"
         features.write.mode("overwrite").parquet(output)
         return spark.read.parquet(output).count()
 
