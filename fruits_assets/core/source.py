@@ -109,7 +109,7 @@ def list_folder(root: str, *, recursive: bool) -> Listing:
     Raises:
         SourceError: the folder is missing, not a folder, not readable, or holds no file.
     """
-    walk = _Walk(Path(root).absolute(), recursive)
+    walk = _Walk(Path(root).expanduser().absolute(), recursive)
     rows = sorted(walk.files(), key=operator.itemgetter(0))
     if not rows:
         passed_over = f" ({walk.hidden} hidden ones were passed over)" if walk.hidden else ""
