@@ -14,10 +14,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,7 @@ def spark_ml_pca(spec: Spec) -> Run:
 
     from fruits_assets.core.dataset import Dataset
 
-    spark = _session(spec, memory="6g")
+    spark = _session(spec, memory="6g", options=PLAIN_JVM)
     dataset = Dataset.open(spec.features)
 
     def run() -> int:
@@ -266,13 +267,22 @@ CONTENDERS: dict[str, Callable[[Spec], Run]] = {
 }
 
 
-def _session(spec: Spec, *, memory: str = "2g") -> Any:
+PLAIN_JVM = {"spark.driver.extraJavaOptions": "-XX:+IgnoreUnrecognizedVMOptions"}
+"""Takes back what this project sets for a JVM that only schedules: here it computes."""
+
+
+def _session(
+    spec: Spec, *, memory: str = "2g", options: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """A Spark session as this project starts it, with its Python workers up."""
     from fruits_assets.lake.resource import LakeResource
     from fruits_assets.spark.local import LocalSpark
 
     target = LocalSpark(
-        lake=LakeResource(base=spec.scratch), master=spec.master, driver_memory=memory
+        lake=LakeResource(base=spec.scratch),
+        master=spec.master,
+        driver_memory=memory,
+        spark_config=dict(options),
     )
     spark = target.session()
     spark.range(0, spec.cores, 1, spec.cores).mapInArrow(lambda rows: rows, "id long").collect()
