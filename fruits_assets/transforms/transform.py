@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -137,7 +138,7 @@ def run_logged(
             while not wait([future], timeout=PROGRESS_SECONDS).done:
                 log(progress())
             return future.result()
-        except PySparkException as error:
+        except (PySparkException, Py4JJavaError) as error:  # of SQL, and of RDDs
             raise _own_error(error) from error
         except BaseException:
             spark.sparkContext.cancelJobGroup(group)

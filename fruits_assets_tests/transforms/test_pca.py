@@ -62,6 +62,19 @@ def test_an_unknown_split_is_told(finished):
     assert "splits found: Test, Training" in failure(result)
 
 
+def test_damage_that_only_workers_see_is_told(pipeline: Pipeline):
+    assert pipeline.run("raw_images", "rejected_images", "features").success
+    features = pipeline.lake.current("features")
+    part = Path(features.uri, features.parts[-1].name)
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    part.write_bytes(content)
+    told = failure(pipeline.run("pca_model"))
+    assert f"features, version {features.version}" in told
+    assert "Materialise features again" in told
+    assert "Py4J" not in told
+
+
 def test_the_csv_holds_the_same_numbers(finished):
     pipeline, _ = finished
     dataset = pipeline.lake.current("pca_features")
