@@ -48,11 +48,12 @@ check: install ## Lint and check types and definitions.
 
 .PHONY: bench
 bench: install ## Measure against what a user would pick instead, small (artifacts/benchmark.*).
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks --photos 240 --rows 10000 $(ARGS)
 
 .PHONY: bench-full
 bench-full: install ## The same at the sizes that targets are set for; SOURCE=folder of JPEGs.
-	@$(BIN)/python -m benchmarks --photos 2430 14000 --rows 100000 \
+	@$(BIN)/python -m benchmarks --photos 2430 14000 --rows 100000 --cold 2430 \
+		--grow 1000 5000 14000 50000 --large 500 \
 		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 .PHONY: sample-weights

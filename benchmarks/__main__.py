@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pyarrow as pa
 
-from benchmarks import photos, report
+from benchmarks import decoding, photos, report
+from benchmarks.cluster import standalone
 from benchmarks.contenders import Spec
 from benchmarks.memory import PeakMemory
-from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.core.dataset import (
     File,
     Manifest,
@@ -29,48 +29,189 @@ from fruits_assets.core.dataset import (
     write_file,
     write_parquet,
 )
-from fruits_assets.definitions import ASSETS
-from fruits_assets.lake.io_manager import LakeIOManager
-from fruits_assets.lake.lake import Lake
-from fruits_assets.lake.resource import LakeResource
-from fruits_assets.spark.local import LocalSpark
 from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 
 FEATURE_CONTENDERS = ("intern", "predict_batch", "project", "ceiling")
 PCA_CONTENDERS = ("spark_ml_pca", "project_pca", "scikit_learn_pca")
+CORES = os.cpu_count() or 1
 
 
 def main() -> None:
-    """Runs the benchmark and prints the table; exits with 1 where a target is missed."""
+    """Runs the benchmark and prints the tables; exits with 1 where a target is missed."""
     arguments = _arguments()
-    work = Path(arguments.work).absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    weights = Path(arguments.weights).absolute() if arguments.weights else _random_weights(work)
-    source = Path(arguments.source) if arguments.source else photos.drawn(work / "drawn")
-    results = []
+    bench = Bench.of(arguments)
+    results: list[report.Result] = []
     for size in arguments.photos:
-        spec = _prepared(work, source, weights, size=size, rows=0)
-        results += _compete(FEATURE_CONTENDERS, spec, work, size=size, repeat=arguments.repeat)
+        results += bench.compete(FEATURE_CONTENDERS, bench.spec(size), size, arguments.repeat)
+    for size in arguments.cold:
+        results += bench.compete(["cold_job"], bench.spec(size), size, arguments.repeat)
     if arguments.rows:
-        spec = _prepared(work, source, weights, size=arguments.photos[0], rows=arguments.rows)
-        results += _compete(
-            PCA_CONTENDERS, spec, work, size=arguments.rows, repeat=arguments.repeat
-        )
-    _tell(results, Path(arguments.output), repeat=arguments.repeat)
+        spec = replace(bench.spec(0), features=_random_features(bench.work, arguments.rows))
+        results += bench.compete(PCA_CONTENDERS, spec, arguments.rows, arguments.repeat)
+    for size in arguments.grow:
+        results += bench.compete(["pipeline"], bench.spec(size), size, 1)
+    for executors in range(1, CORES + 1) if arguments.grow else ():
+        for size in arguments.grow:
+            results += bench.on_cluster(executors, size)
+    notes = []
+    if arguments.large:
+        spec = bench.large(arguments.large)
+        (result,) = bench.compete(["pipeline"], spec, arguments.large, 1)
+        results.append(replace(result, contender="large"))
+        notes.append(str(decoding.measure(spec)))
+    _tell(results, notes, Path(arguments.output), repeat=arguments.repeat)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--source", help="folder of JPEG photos (the embedded sample without)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--source", help="folder of JPEG photos (the embedded sample without)")
+    add(
         "--weights", help="Keras weights of MobileNetV2 without its top, alpha 1.0 (random without)"
     )
-    parser.add_argument("--photos", type=int, nargs="+", default=[240], help="sizes to run at")
-    parser.add_argument("--rows", type=int, default=10_000, help="rows of the PCA, 0 for none")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--work", default="artifacts/benchmark", help="folder for what is made")
-    parser.add_argument("--output", default="artifacts", help="folder for table, JSON and plot")
+    add("--photos", type=int, nargs="*", default=[], help="sizes at which all contenders run")
+    add("--rows", type=int, default=0, help="rows of the PCA")
+    add("--cold", type=int, nargs="*", default=[], help="sizes of the job from process start")
+    add("--grow", type=int, nargs="*", default=[], help="sizes for memory and scaling")
+    add("--large", type=int, default=0, help="number of photos of 12 megapixels")
+    add("--repeat", type=int, default=3, help="runs, of which the median counts")
+    add("--work", default="artifacts/benchmark", help="folder for what is made")
+    add("--output", default="artifacts", help="folder for tables, JSON and plots")
     return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is the same for all measurements of a sitting.
+
+    Attributes:
+        work: folder for what is made.
+        source: folder of photos, from which any number is made.
+        weights: Keras weights file.
+    """
+
+    work: Path
+    source: Path
+    weights: Path
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Bench:
+        """Draws photos and makes up weights where none are given."""
+        work = Path(arguments.work).absolute()
+        work.mkdir(parents=True, exist_ok=True)
+        weights = Path(arguments.weights).absolute() if arguments.weights else _random_weights(work)
+        source = Path(arguments.source) if arguments.source else photos.drawn(work / "drawn")
+        return cls(work, source, weights)
+
+    def spec(self, size: int) -> Spec:
+        """As many photos as this; in the lake too, once."""
+        folder = self.work / f"photos-{size}"
+        return self._ingested(
+            photos.multiplied(self.source, folder, count=size) if size else self.source, size
+        )
+
+    def large(self, count: int) -> Spec:
+        """As many photos of 12 megapixels, in the lake too."""
+        folder = photos.large(self.source, self.work / f"large-{count}", count=count)
+        return self._ingested(folder, count)
+
+    def on_cluster(self, executors: int, size: int) -> list[report.Result]:
+        """The features stage on executors that are processes of their own, one core each."""
+        with standalone(executors, self.work / "cluster") as cluster:
+            spec = replace(self.spec(size), master=cluster.master, cores=executors)
+            results = self.compete(["project"], spec, size, 1, others=cluster.pids)
+        return [replace(result, executors=executors) for result in results]
+
+    def compete(
+        self,
+        names: Sequence[str],
+        spec: Spec,
+        size: int,
+        repeat: int,
+        *,
+        others: Sequence[int] = (),
+    ) -> list[report.Result]:
+        """Starts all contenders, then lets them take turns.
+
+        Args:
+            names: of the contenders.
+            spec: their work.
+            size: images or rows that each must treat.
+            repeat: turns.
+            others: processes that work for them and are not their children.
+        """
+        path = spec.write(self.work / "spec.json")
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        peaks: dict[str, dict[str, int]] = {name: {} for name in names}
+        with _contenders(names, path, self.work) as contenders:
+            for turn in range(repeat):
+                for name, process in contenders.items():
+                    with PeakMemory(process.pid, others) as memory:
+                        answer = _ask(process)
+                    if size and answer["images"] != size:
+                        sys.exit(f"{name} treated {answer['images']} of {size}")
+                    seconds[name].append(answer["seconds"])
+                    for kind, peak in memory.peaks.items():
+                        peaks[name][kind] = max(peak, peaks[name].get(kind, 0))
+                    print(
+                        f"{time.strftime('%H:%M:%S')} {name}, {size}, run {turn + 1}: "
+                        f"{answer['seconds']:.1f} s",
+                        flush=True,
+                    )
+        return [report.Result(name, size, seconds[name], peaks[name]) for name in names]
+
+    def _ingested(self, folder: Path, size: int) -> Spec:
+        spec = Spec(
+            photos=str(folder),
+            lake=str(self.work / f"lake-{folder.name}"),
+            weights=str(self.weights),
+            features="",
+            scratch=str(self.work / "scratch"),
+            master="local[*]",
+            cores=CORES,
+        )
+        if size and not Path(spec.lake, "model_weights", "current.json").exists():
+            self.compete(["ingest"], spec, size, 1)
+        return spec
+
+
+@contextlib.contextmanager
+def _contenders(
+    names: Sequence[str], spec: Path, work: Path
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Starts them all at once, and waits until the last has its session up."""
+    processes = {}
+    try:
+        for name in names:
+            with (work / f"{name}.log").open("w") as log:
+                processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "benchmarks.contenders", name, str(spec)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+        for process in processes.values():
+            _answer(process)
+        yield processes
+    finally:
+        for process in processes.values():
+            process.communicate()
+
+
+def _ask(process: subprocess.Popen[str]) -> dict[str, float]:
+    assert process.stdin  # noqa: S101 - opened as a pipe above
+    process.stdin.write("run\n")
+    process.stdin.flush()
+    return _answer(process)
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
+    assert process.stdout  # noqa: S101 - opened as a pipe above
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"{process.args} ended: see its log in the work folder")
+    return json.loads(line)
 
 
 def _random_weights(work: Path) -> Path:
@@ -85,39 +226,6 @@ def _random_weights(work: Path) -> Path:
             include_top=False, pooling="avg", weights=nothing, input_shape=(224, 224, 3)
         ).save_weights(path)
     return path
-
-
-def _prepared(work: Path, source: Path, weights: Path, *, size: int, rows: int) -> Spec:
-    """Photos, their raw_images and the converted model: what the features stage starts from."""
-    folder = photos.multiplied(source, work / f"photos-{size}", count=size)
-    lake = LakeResource(base=str(work / f"lake-{size}"))
-    result = dg.materialize(
-        list(ASSETS),
-        selection=["raw_images", "rejected_images", "model_weights"],
-        resources={
-            "io_manager": LakeIOManager(lake=lake),
-            "lake": lake,
-            "spark": LocalSpark(lake=lake),
-            "source": Source(place=str(folder)),
-            "weights": WeightsOrigin(place=str(weights)),
-        },
-        instance=dg.DagsterInstance.ephemeral(),
-    )
-    if not result.success:
-        sys.exit("the photos could not be ingested: see above")
-    current = Lake.at(lake.base)
-    return Spec(
-        photos=str(folder),
-        images=current.current("raw_images").uri,
-        model=current.current("model_weights").uri,
-        weights=str(weights),
-        alpha=1.0,
-        image_size=224,
-        features=_random_features(work, rows) if rows else "",
-        scratch=str(work / "scratch"),
-        master="local[*]",
-        cores=os.cpu_count() or 1,
-    )
 
 
 def _random_features(work: Path, rows: int, *, width: int = 1280, part: int = 4096) -> str:
@@ -156,92 +264,25 @@ def _random_features(work: Path, rows: int, *, width: int = 1280, part: int = 40
     return uri
 
 
-def _compete(
-    names: Sequence[str], spec: Spec, work: Path, *, size: int, repeat: int
-) -> list[report.Result]:
-    """Starts all contenders, then lets them take turns."""
-    path = spec.write(work / "spec.json")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    peaks: dict[str, dict[str, int]] = {name: {} for name in names}
-    with contextlib.ExitStack() as stack:
-        contenders = {name: stack.enter_context(_contender(name, path, work)) for name in names}
-        for turn in range(repeat):
-            for name, process in contenders.items():
-                with PeakMemory(process.pid) as memory:
-                    answer = _ask(process)
-                if answer["images"] != size:
-                    sys.exit(f"{name} treated {answer['images']} of {size}")
-                seconds[name].append(answer["seconds"])
-                for kind, peak in memory.peaks.items():
-                    peaks[name][kind] = max(peak, peaks[name].get(kind, 0))
-                print(
-                    f"{time.strftime('%H:%M:%S')} {name}, {size}, run {turn + 1}: "
-                    f"{answer['seconds']:.1f} s",
-                    flush=True,
-                )
-    return [report.Result(name, size, seconds[name], peaks[name]) for name in names]
-
-
-@contextlib.contextmanager
-def _contender(name: str, spec: Path, work: Path) -> Iterator[subprocess.Popen[str]]:
-    with (work / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", name, str(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        _answer(process)
-        yield process
-    finally:
-        process.communicate()
-
-
-def _ask(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdin  # noqa: S101 - opened as a pipe above
-    process.stdin.write("run\n")
-    process.stdin.flush()
-    return _answer(process)
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdout  # noqa: S101 - opened as a pipe above
-    line = process.stdout.readline()
-    if not line:
-        sys.exit(f"{process.args} ended: see its log in the work folder")
-    return json.loads(line)
-
-
-def _tell(results: Sequence[report.Result], output: Path, *, repeat: int) -> None:
+def _tell(
+    results: Sequence[report.Result], notes: Sequence[str], output: Path, *, repeat: int
+) -> None:
     output.mkdir(parents=True, exist_ok=True)
     promises = report.targets(results)
-    own = max((one for one in results if one.contender == "project"), key=lambda one: one.size)
-    intern = next(one for one in results if (one.contender, one.size) == ("intern", own.size))
-    cores = os.cpu_count() or 1
-    costs = {one.contender: report.cost(one, cores=cores) for one in (intern, own)}
-    text = "\n".join(
-        [
-            f"{cores} cores, median of {repeat}, contenders taking turns",
-            "",
-            report.table(results),
-            "",
-            *(promise.line() for promise in promises),
-            "",
-            *(
-                f"{report.TITLES[name]}: {it['images_per_core_second']:.0f} images/core-second, "
-                f"{it['core_hours_per_million']:.1f} core-hours per million; EUR per million "
-                f"{it['eur_per_million_on_demand']:.2f} on demand, "
-                f"{it['eur_per_million_spot']:.2f} on Spot"
-                for name, it in costs.items()
-            ),
-        ]
-    )
+    costs = report.costs(results, cores=CORES)
+    blocks = [
+        [f"{CORES} cores, median of {repeat}, contenders taking turns"],
+        [report.table(results)],
+        [promise.line() for promise in promises],
+        [f"{title}: {cost}" for title, cost in costs.items()],
+        notes,
+    ]
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
     print(f"\n{text}")
     (output / "benchmark.txt").write_text(f"{text}\n")
-    (output / "benchmark.json").write_text(report.as_json(results, promises, cost=costs))
+    (output / "benchmark.json").write_text(report.as_json(results, promises, costs))
     report.plot_rates(results, output / "benchmark.png")
+    report.plot_growth(results, output / "growth.png")
     if any(promise.promised and not promise.passed for promise in promises):
         sys.exit(1)
 

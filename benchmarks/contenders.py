@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.lake.lake import Lake
+
 BATCH = 32
 """Images per `predict`, Keras's default."""
 
@@ -34,27 +38,35 @@ class Spec:
 
     Attributes:
         photos: folder of JPEGs, for those who read files.
-        images: URI of a version of `raw_images` with the same photos, for those who read the lake.
-        model: URI of a version of `model_weights`.
-        weights: the Keras weights file that it was converted from.
-        alpha: width multiplier of the network.
-        image_size: of its input, in pixels.
+        lake: with the same photos and the weights, once `ingest` has run.
+        weights: Keras weights file.
         features: URI of a version of `features` to fit a PCA to.
         scratch: folder to write to.
         master: Spark master.
         cores: to use.
+        alpha: width multiplier of the network.
+        image_size: of its input, in pixels.
     """
 
     photos: str
-    images: str
-    model: str
+    lake: str
     weights: str
-    alpha: float
-    image_size: int
     features: str
     scratch: str
     master: str
     cores: int
+    alpha: float = 1.0
+    image_size: int = 224
+
+    @property
+    def images(self) -> str:
+        """URI of a version of `raw_images` with the same photos, for those who read the lake."""
+        return Lake.at(self.lake).current("raw_images").uri
+
+    @property
+    def model(self) -> str:
+        """URI of a version of `model_weights`."""
+        return Lake.at(self.lake).current("model_weights").uri
 
     def write(self, path: Path) -> Path:
         """Saves it for another process."""
@@ -155,9 +167,76 @@ def project(spec: Spec) -> Run:
         output = f"{spec.scratch}/features"
         shutil.rmtree(output, ignore_errors=True)
         made = featurize.function(
-            spark, images=spec.images, model=spec.model, features=output, log=_quiet
+            spark,
+            images=spec.images,
+            model=spec.model,
+            features=output,
+            reduced_decoding=False,
+            log=_quiet,
         )
         return made["features"].figures["images"]
+
+    return run
+
+
+def ingest(spec: Spec) -> Run:
+    """Brings photos and model into the lake: what the features stage starts from."""
+    _session(spec)
+
+    def run() -> int:
+        _materialize(spec, spec.lake, ["raw_images", "rejected_images", "model_weights"])
+        return Dataset.open(spec.images).manifest.rows
+
+    return run
+
+
+def pipeline(spec: Spec) -> Run:
+    """This project's assets from photos to components, as Dagster runs them in one process."""
+    _session(spec)
+    lake = f"{spec.scratch}/lake"
+    stages = ["raw_images", "rejected_images", "features", "pca_model", "pca_features"]
+
+    def run() -> int:
+        shutil.rmtree(lake, ignore_errors=True)
+        shutil.copytree(f"{spec.lake}/model_weights", f"{lake}/model_weights")
+        _materialize(spec, lake, stages)
+        return Lake.at(lake).current("pca_features").manifest.rows
+
+    return run
+
+
+def _materialize(spec: Spec, lake: str, selection: list[str]) -> None:
+    import dagster as dg
+
+    from fruits_assets.definitions import ASSETS, compose
+    from fruits_assets.settings import Settings
+
+    definitions = compose(Settings(source=spec.photos, lake=lake, weights=spec.weights))
+    dg.materialize(
+        list(ASSETS),
+        selection=selection,
+        resources=definitions.resources,
+        instance=dg.DagsterInstance.ephemeral(),
+    )
+
+
+def cold_job(spec: Spec) -> Run:
+    """The whole job from process start to exit, into an empty lake."""
+    lake = f"{spec.scratch}/cold"
+    command = ["dagster", "job", "execute", "-m", "fruits_assets.definitions", "-j", "fruits_job"]
+    environment = {
+        **os.environ,
+        "FRUITS_SOURCE": spec.photos,
+        "FRUITS_LAKE": lake,
+        "FRUITS_WEIGHTS": spec.weights,
+    }
+
+    def run() -> int:
+        shutil.rmtree(lake, ignore_errors=True)
+        subprocess.run(
+            [sys.executable, "-m", *command], env=environment, check=True, stdin=subprocess.DEVNULL
+        )
+        return Lake.at(lake).current("pca_features").manifest.rows
 
     return run
 
@@ -184,7 +263,6 @@ def ceiling(spec: Spec) -> Run:
 
 
 def _infer_on_order(spec: Spec, paths: list[str], orders: Any, answers: Any) -> None:
-    from fruits_assets.core.dataset import Dataset
     from fruits_assets.core.images import pixels
     from fruits_assets.core.mobilenet import MODEL, FeatureExtractor
 
@@ -223,8 +301,6 @@ def spark_ml_pca(spec: Spec) -> Run:
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql.functions import col
 
-    from fruits_assets.core.dataset import Dataset
-
     spark = _session(spec, memory="6g", options=PLAIN_JVM)
     dataset = Dataset.open(spec.features)
 
@@ -240,8 +316,6 @@ def scikit_learn_pca(spec: Spec) -> Run:
     """(e) scikit-learn's fastest exact PCA for this shape, in memory, reading counted."""
     from sklearn.decomposition import PCA
 
-    from fruits_assets.core.dataset import Dataset
-
     dataset = Dataset.open(spec.features)
 
     def run() -> int:
@@ -256,16 +330,27 @@ def scikit_learn_pca(spec: Spec) -> Run:
 CONTENDERS: dict[str, Callable[[Spec], Run]] = {
     contender.__name__: contender
     for contender in (
+        ingest,
         intern,
         predict_batch,
         project,
         ceiling,
+        pipeline,
+        cold_job,
         project_pca,
         spark_ml_pca,
         scikit_learn_pca,
     )
 }
 
+
+CLUSTER = {
+    "spark.executor.memory": "512m",
+    "spark.executor.cores": "1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+}
+"""Of executors as processes of their own; a local session has none."""
 
 PLAIN_JVM = {"spark.driver.extraJavaOptions": "-XX:+IgnoreUnrecognizedVMOptions"}
 """Takes back what this project sets for a JVM that only schedules: here it computes."""
@@ -282,7 +367,7 @@ def _session(
         lake=LakeResource(base=spec.scratch),
         master=spec.master,
         driver_memory=memory,
-        spark_config=dict(options),
+        spark_config={**CLUSTER, **options, "spark.cores.max": str(spec.cores)},
     )
     spark = target.session()
     spark.range(0, spec.cores, 1, spec.cores).mapInArrow(lambda rows: rows, "id long").collect()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import psutil
@@ -14,12 +16,15 @@ INTERVAL_SECONDS = 0.1
 class PeakMemory:
     """Samples a process and its descendants: `driver`, `jvm`, and the largest of the `worker`s.
 
+    Further roots are those of executors that are no children of the driver.
+
     Attributes:
         peaks: kind of process -> the largest resident set that one such process had, in bytes.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
+    def __init__(self, pid: int, others: Sequence[int] = ()) -> None:
+        self._driver = pid
+        self._roots = [psutil.Process(root) for root in (pid, *others)]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self.peaks: dict[str, int] = defaultdict(int)
@@ -39,14 +44,20 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while not self._done.wait(INTERVAL_SECONDS):
-            for process in [self._root, *self._root.children(recursive=True)]:
+            for process in self._processes():
                 try:
                     kind, size = self._kind(process), process.memory_info().rss
                 except psutil.Error:  # it ended meanwhile
                     continue
                 self.peaks[kind] = max(self.peaks[kind], size)
 
+    def _processes(self) -> Iterator[psutil.Process]:
+        for root in self._roots:
+            yield root
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                yield from root.children(recursive=True)
+
     def _kind(self, process: psutil.Process) -> str:
-        if process.pid == self._root.pid:
+        if process.pid == self._driver:
             return "driver"
         return "jvm" if process.name() == "java" else "worker"

@@ -12,6 +12,10 @@ from fruits_assets.core.source import list_folder
 from fruits_assets.sample.drawing import write_sample
 
 PHOTO_12_MEGAPIXELS = (4032, 3024)
+LARGE_ORIGINALS = 40
+NOISE = 6.0
+"""Standard deviation in gray levels."""
+JPEG = frozenset({".jpg", ".jpeg"})
 
 
 def multiplied(source: Path, target: Path, *, count: int) -> Path:
@@ -22,7 +26,7 @@ def multiplied(source: Path, target: Path, *, count: int) -> Path:
     if target.is_dir():
         return target
     paths = list_folder(str(source), recursive=True).files["path"].to_pylist()
-    jpegs = [path for path in paths if path.lower().endswith((".jpg", ".jpeg"))]
+    jpegs = [path for path in paths if Path(path).suffix.lower() in JPEG]
     for number, path in zip(range(count), itertools.cycle(jpegs), strict=False):
         original = source / path
         copy = target / Path(path).parent / f"{number:07d}.jpg"
@@ -37,23 +41,30 @@ def drawn(folder: Path) -> Path:
     return folder
 
 
-def large(target: Path, *, count: int) -> Path:
-    """Photos of 12 megapixels, as a phone takes them: noise on a gradient, about 5 MB each."""
-    few = target.with_name(f"{target.name}-few")
-    for number in range(4):
-        path = few / "Apple" / f"{number}.jpg"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _large_picture(number).save(path, quality=90)
+def large(source: Path, target: Path, *, count: int) -> Path:
+    """Photos of 12 megapixels as a phone takes them: enlarged, with a sensor's noise, about 5 MB.
+
+    Args:
+        source: photos to enlarge; `LARGE_ORIGINALS` of them, evenly chosen, make all others.
+        target: folder to write to.
+        count: how many.
+    """
+    few = target.with_name(f"{target.name}-originals")
+    paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in JPEG]
+    for number, path in enumerate(paths[:: max(1, len(paths) // LARGE_ORIGINALS)]):
+        enlarged = few / path.parent.name / f"{number}.jpg"
+        if not enlarged.exists():
+            enlarged.parent.mkdir(parents=True, exist_ok=True)
+            _enlarged(path, seed=number).save(enlarged, quality=90)
     return multiplied(few, target, count=count)
 
 
-def _large_picture(seed: int) -> Image.Image:
+def _enlarged(path: Path, *, seed: int) -> Image.Image:
+    with Image.open(path) as photo:
+        picture = photo.convert("RGB").resize(PHOTO_12_MEGAPIXELS)
     width, height = PHOTO_12_MEGAPIXELS
-    rng = np.random.default_rng(seed)
-    gradient = np.linspace(60, 200, width, dtype=np.float32)[np.newaxis, :, np.newaxis]
-    noise = rng.normal(0, 12, (height, width, 3)).astype(np.float32)
-    return Image.fromarray(np.clip(gradient + noise, 0, 255).astype(np.uint8))
+    noise = np.random.default_rng(seed).normal(0, NOISE, (height, width, 1))
+    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
 
 
 def _commented(jpeg: bytes, text: str) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PRICES = Path(__file__).with_name("prices.json")
@@ -20,11 +22,16 @@ TITLES = {
     "predict_batch": "(b) predict_batch_udf",
     "project": "(c) this project",
     "ceiling": "(d) ceiling: bare processes",
+    "pipeline": "pipeline, photos to PCA",
+    "cold_job": "job, process start to exit",
+    "large": "pipeline, 12 megapixels each",
     "spark_ml_pca": "(e) Spark ML PCA",
     "project_pca": "(e) this project's PCA",
     "scikit_learn_pca": "(e) scikit-learn, in memory",
 }
 
+COSTED = ("intern", "project")
+RATED = ("intern", "predict_batch", "project", "ceiling")
 FEATURE_TARGETS = (
     ("intern", 5.0, 2_000),
     ("predict_batch", 2.5, 10_000),
@@ -32,6 +39,13 @@ FEATURE_TARGETS = (
 )
 """Rival, how many times its images/s this project reaches, and from how many photos on."""
 PCA_PROMISED_FROM = 100_000
+COLD_SECONDS = 30.0
+COLD_PROMISED_FROM = 2_000
+MEMORY_GROWTH = 1.15
+"""Largest peak of a kind of process over its peak at the smaller size."""
+MEMORY_SIZES = (5_000, 50_000)
+LARGE_WORKER_BYTES = 1.5e9
+LARGE_PROMISED_FROM = 500
 
 
 @dataclass(frozen=True)
@@ -43,12 +57,21 @@ class Result:
         size: images or rows.
         seconds: of each repetition, wall clock.
         peaks: kind of process -> largest resident set of one such process, bytes.
+        executors: processes of a cluster that it ran on; 0 for a local session.
     """
 
     contender: str
     size: int
     seconds: Sequence[float]
     peaks: Mapping[str, int]
+    executors: int = 0
+
+    @property
+    def title(self) -> str:
+        """What the table calls it."""
+        if not self.executors:
+            return TITLES[self.contender]
+        return f"{TITLES[self.contender]}, {self.executors} executor{'s'[: self.executors - 1]}"
 
     @property
     def median(self) -> float:
@@ -101,7 +124,7 @@ def table(results: Sequence[Result]) -> str:
     for one in results:
         megabytes = [one.peaks.get(kind, 0) / 1e6 for kind in ("driver", "jvm", "worker")]
         lines.append(
-            f"{TITLES[one.contender]:<30} {one.size:>7} {one.median:>9.2f} {one.rate:>8.0f} "
+            f"{one.title:<30} {one.size:>7} {one.median:>9.2f} {one.rate:>8.0f} "
             f"{len(one.seconds):>5}   {megabytes[0]:>9.0f} {megabytes[1]:>7.0f} "
             f"{megabytes[2]:>9.0f}"
         )
@@ -110,80 +133,159 @@ def table(results: Sequence[Result]) -> str:
 
 def targets(results: Sequence[Result]) -> list[Target]:
     """The promises that these results can be held to."""
-    found = {(one.contender, one.size): one for one in results}
-    sizes = sorted({one.size for one in results if one.contender == "project"})
-    promises = []
-    for size in sizes:
-        own = found["project", size]
-        for rival, bound, promised_from in FEATURE_TARGETS:
-            if (rival, size) in found:
-                ratio = own.rate / found[rival, size].rate
-                text = f"features, {size} photos: times {rival}"
-                promises.append(Target(text, ratio, bound, promised=size >= promised_from))
-    for one in results:
-        if one.contender != "project_pca":
-            continue
-        text, promised = f"PCA fit, {one.size} rows", one.size >= PCA_PROMISED_FROM
-        rival, library = found["spark_ml_pca", one.size], found["scikit_learn_pca", one.size]
-        faster, share = rival.median / one.median, one.median / library.median
-        promises += [
-            Target(f"{text}: times Spark ML", faster, 6.0, promised=promised),
-            Target(f"{text}: scikit-learn's time", share, 1.3, at_least=False, promised=promised),
-        ]
-    return promises
+    found = {(one.contender, one.size): one for one in results if not one.executors}
+    return [
+        *(target for one in found.values() for target in _feature_targets(one, found)),
+        *(target for one in found.values() for target in _pca_targets(one, found)),
+        *(target for one in found.values() for target in _whole_targets(one)),
+        *_memory_targets(found),
+    ]
 
 
-def cost(result: Result, *, cores: int) -> dict[str, float]:
-    """What a million images cost at this rate, from core-seconds and the price table.
+_Found = Mapping[tuple[str, int], Result]
 
-    Returns:
-        Images per core-second, core-hours per million images, EUR per million on demand and on
-        Spot (the EMR surcharge is not reduced there).
+
+def _feature_targets(own: Result, found: _Found) -> Iterator[Target]:
+    for rival, bound, promised_from in FEATURE_TARGETS:
+        if own.contender == "project" and (rival, own.size) in found:
+            ratio = own.rate / found[rival, own.size].rate
+            text = f"features, {own.size} photos: times {rival}"
+            yield Target(text, ratio, bound, promised=own.size >= promised_from)
+
+
+def _pca_targets(own: Result, found: _Found) -> Iterator[Target]:
+    if own.contender != "project_pca":
+        return
+    text, promised = f"PCA fit, {own.size} rows", own.size >= PCA_PROMISED_FROM
+    rival, library = found["spark_ml_pca", own.size], found["scikit_learn_pca", own.size]
+    faster, share = rival.median / own.median, own.median / library.median
+    yield Target(f"{text}: times Spark ML", faster, 6.0, promised=promised)
+    yield Target(f"{text}: scikit-learn's time", share, 1.3, at_least=False, promised=promised)
+
+
+def _whole_targets(own: Result) -> Iterator[Target]:
+    if own.contender == "cold_job":
+        promised = own.size >= COLD_PROMISED_FROM
+        text = f"job from process start to exit, {own.size} photos: seconds"
+        yield Target(text, own.median, COLD_SECONDS, at_least=False, promised=promised)
+    if own.contender == "large":
+        promised = own.size >= LARGE_PROMISED_FROM
+        text = f"{own.size} photos of 12 megapixels: GB of a worker"
+        bound = LARGE_WORKER_BYTES / 1e9
+        yield Target(text, own.peaks["worker"] / 1e9, bound, at_least=False, promised=promised)
+
+
+def _memory_targets(found: _Found) -> Iterator[Target]:
+    few, many = (found.get(("pipeline", size)) for size in MEMORY_SIZES)
+    if few and many:
+        for kind, peak in few.peaks.items():
+            text = f"memory of {kind}, {many.size} photos: times that at {few.size}"
+            yield Target(text, many.peaks[kind] / peak, MEMORY_GROWTH, at_least=False)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a million images cost, from core-seconds and the price table.
+
+    Attributes:
+        images_per_core_second: measured.
+        core_hours_per_million: of images.
+        eur_on_demand: per million images.
+        eur_spot: the same on Spot, where the EMR surcharge is not reduced.
     """
-    prices = json.loads(PRICES.read_text())
-    per_core_second = result.rate / cores
-    core_hours = MILLION / per_core_second / SECONDS_PER_HOUR
-    hours = core_hours / prices["vcpus"]
-    instance, surcharge = prices["instance_eur_per_hour"], prices["emr_surcharge_eur_per_hour"]
-    spot = instance * (1 - prices["spot_discount"])
-    return {
-        "images_per_core_second": per_core_second,
-        "core_hours_per_million": core_hours,
-        "eur_per_million_on_demand": hours * (instance + surcharge),
-        "eur_per_million_spot": hours * (spot + surcharge),
-    }
+
+    images_per_core_second: float
+    core_hours_per_million: float
+    eur_on_demand: float
+    eur_spot: float
+
+    @classmethod
+    def of(cls, result: Result, *, cores: int) -> Cost:
+        """At the rate that was measured on so many cores."""
+        prices = json.loads(PRICES.read_text())
+        per_core_second = result.rate / cores
+        core_hours = MILLION / per_core_second / SECONDS_PER_HOUR
+        hours = core_hours / prices["vcpus"]
+        instance, surcharge = prices["instance_eur_per_hour"], prices["emr_surcharge_eur_per_hour"]
+        spot = instance * (1 - prices["spot_discount"])
+        return cls(
+            per_core_second, core_hours, hours * (instance + surcharge), hours * (spot + surcharge)
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images_per_core_second:.0f} images/core-second, "
+            f"{self.core_hours_per_million:.1f} core-hours per million; EUR per million "
+            f"{self.eur_on_demand:.2f} on demand, {self.eur_spot:.2f} on Spot"
+        )
+
+
+def costs(results: Sequence[Result], *, cores: int) -> dict[str, Cost]:
+    """Of the notebook and of this project, at the largest size that both did."""
+    compared = [one for one in results if one.contender in COSTED and not one.executors]
+    largest = max((one.size for one in compared if one.contender == "intern"), default=None)
+    return {one.title: Cost.of(one, cores=cores) for one in compared if one.size == largest}
 
 
 def plot_rates(results: Sequence[Result], path: Path) -> None:
     """Images per second of the contenders at the largest size that all of them did."""
-    stages = [
-        one for one in results if one.contender in {"intern", "predict_batch", "project", "ceiling"}
-    ]
-    largest = max(one.size for one in stages if one.contender == "intern")
+    stages = [one for one in results if one.contender in RATED and not one.executors]
+    largest = max((one.size for one in stages if one.contender == "intern"), default=None)
+    if largest is None:
+        return
     bars = [one for one in stages if one.size == largest]
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _axes((8, 2.8), f"Features of {largest:,} photos")
     colours = ["#a3a9b2", "#a3a9b2", "#0072b2", "#dfe3e8"]
-    drawn = axes.barh(
-        [TITLES[one.contender] for one in bars], [one.rate for one in bars], color=colours
-    )
+    drawn = axes.barh([one.title for one in bars], [one.rate for one in bars], color=colours)
     axes.bar_label(drawn, fmt="%.0f", padding=4)
     axes.invert_yaxis()
     axes.set_xlabel("images per second")
-    axes.set_title(f"Features of {largest:,} photos", loc="left", fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
 
-def as_json(results: Sequence[Result], promises: Sequence[Target], **more: Any) -> str:
+def plot_growth(results: Sequence[Result], path: Path) -> None:
+    """Seconds against number of photos: the stage per number of executors, and the pipeline."""
+    lines: dict[str, list[Result]] = defaultdict(list)
+    for one in results:
+        if one.executors or one.contender == "pipeline":
+            lines[one.title].append(one)
+    if not lines:
+        return
+    figure, axes = _axes((8, 4), "Time against number of photos")
+    for (title, points), marker in zip(lines.items(), itertools.cycle("osD^v")):
+        sizes, seconds = [one.size for one in points], [one.median for one in points]
+        axes.loglog(sizes, seconds, marker=marker, label=title)
+        axes.annotate(
+            f"{seconds[-1]:.0f} s", (sizes[-1], seconds[-1]), (6, -4), textcoords="offset points"
+        )
+    axes.set_xticks(sorted({one.size for points in lines.values() for one in points}))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("photos")
+    axes.set_ylabel("seconds")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def as_json(
+    results: Sequence[Result], promises: Sequence[Target], costs: Mapping[str, Cost]
+) -> str:
     """Everything, for machines."""
     return json.dumps(
         {
-            "results": [
-                {**vars(one), "seconds": list(one.seconds), "median": one.median} for one in results
-            ],
+            "results": [{**vars(one), "median": one.median} for one in results],
             "targets": [{**vars(one), "passed": one.passed} for one in promises],
-            **more,
+            "cost": {title: vars(cost) for title, cost in costs.items()},
         },
         indent=2,
     )

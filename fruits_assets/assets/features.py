@@ -1,11 +1,22 @@
 """`features`: what the network sees in each photo."""
 
 import dagster as dg
+from pydantic import Field
 
 from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms.featurize import featurize
+
+
+class FeaturesConfig(ForceConfig):
+    """How photos are decoded."""
+
+    reduced_decoding: bool = Field(
+        default=False,
+        description="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size. Three times as fast at "
+        "12 megapixels, but features are off by about 5 % (docs/performance.md): never mix both.",
+    )
 
 
 @dg.asset(
@@ -19,11 +30,16 @@ def features(
     spark: SparkTarget,
     raw_images: Dataset,
     model_weights: Dataset,
-    config: ForceConfig,
+    config: FeaturesConfig,
 ) -> dg.MaterializeResult[Dataset]:
     """1280 MobileNetV2 features for every image, computed once for every distinct content."""
     dataset = spark.run(
-        context, featurize, images=raw_images, model=model_weights, force=config.force
+        context,
+        featurize,
+        params={"reduced_decoding": config.reduced_decoding},
+        force=config.force,
+        images=raw_images,
+        model=model_weights,
     )
     figures = dataset.manifest.figures
     shown = ("images", "inferences", "features_per_image", "images_per_second")

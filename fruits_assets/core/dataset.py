@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +55,7 @@ class File:
     rows: int = 0
 
 
-def write_file(folder: str, name: str, content: bytes, *, rows: int = 0) -> File:
+def write_file(folder: str, name: str, content: bytes | memoryview, *, rows: int = 0) -> File:
     """Writes one file of a version, whole, and returns its entry for the manifest."""
     uri = join(folder, name)
     storage_of(uri).write(uri, content)
@@ -91,7 +90,7 @@ def write_parquet(
         incompressible: columns kept plain, for it costs time to compress them and saves nothing.
         group_bytes: size of a row group, about.
     """
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     group = max(1, table.num_rows * group_bytes // max(table.nbytes, group_bytes))
     plain = {*incompressible, *(f"{column}.list.element" for column in incompressible)}
     columns = _leaf_paths(table.schema)
@@ -100,7 +99,7 @@ def write_parquet(
         "use_dictionary": [path for path in columns if path not in plain],
     }
     pq.write_table(table, sink, row_group_size=group, write_page_checksum=True, **encoding)
-    return write_file(folder, name, sink.getvalue(), rows=table.num_rows)
+    return write_file(folder, name, memoryview(sink.getvalue()), rows=table.num_rows)
 
 
 def finished_parquet(folder: str, name: str) -> tuple[File, pa.Table] | None:

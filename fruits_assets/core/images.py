@@ -68,6 +68,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE = 255
+REDUCED_TO = 2
+"""Sides that a reduced decoding keeps, in sides of the network's input: less blurs more."""
 # sRGB profiles of different makers differ by rounding; Display P3 and Adobe RGB by tens.
 _SAME_COLOUR = 4
 
@@ -118,32 +120,42 @@ def examine(data: bytes, *, max_pixels: int) -> Photo:
         raise _decoder_failure(error, image_format) from error
 
 
-def pixels(photo_content: bytes, *, orientation: int, size: int) -> np.ndarray:
+def pixels(
+    photo_content: bytes, *, orientation: int, size: int, reduced: bool = False
+) -> np.ndarray:
     """What the network sees of a photo.
 
     Args:
         photo_content: `Photo.content`.
         orientation: `Photo.orientation`.
         size: Side of the square the photo is fitted to, ignoring its proportions.
+        reduced: Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, faster and less exactly.
 
     Returns:
-        uint8 array (size, size, 3), RGB. For an 8-bit RGB JPEG in sRGB it equals
+        uint8 array (size, size, 3), RGB. For an 8-bit RGB JPEG in sRGB, not reduced, it equals
         `Image.open(...).convert("RGB").resize((size, size))` of Pillow.
     """
-    return np.asarray(upright_rgb(photo_content, orientation=orientation).resize((size, size)))
+    at_least = REDUCED_TO * size if reduced else None
+    rgb = upright_rgb(photo_content, orientation=orientation, at_least=at_least)
+    return np.asarray(rgb.resize((size, size)))
 
 
-def upright_rgb(photo_content: bytes, *, orientation: int) -> Image.Image:
+def upright_rgb(
+    photo_content: bytes, *, orientation: int, at_least: int | None = None
+) -> Image.Image:
     """A photo as people see it: upright, 8-bit sRGB, on white where it is transparent.
 
     Args:
         photo_content: `Photo.content`.
         orientation: `Photo.orientation`.
+        at_least: Pixels that either side of a JPEG must keep, where it may be decoded smaller.
 
     Returns:
         An image of mode RGB.
     """
     with _open(photo_content) as image:
+        if at_least and image.format == "JPEG":
+            image.draft(None, (at_least, at_least))
         rgb = _to_srgb(_flattened(image), image.info.get("icc_profile"))
     rgb.info.clear()  # the profile no longer describes the pixels
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb

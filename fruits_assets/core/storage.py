@@ -59,7 +59,7 @@ class Storage(ABC):
         with self.open(uri) as file:
             return file.read()
 
-    def write(self, uri: str, content: bytes) -> None:
+    def write(self, uri: str, content: bytes | memoryview) -> None:
         """Creates a file at once. Raises LakeError."""
         with self.create(uri) as file:
             file.write(content)

@@ -13,6 +13,9 @@ from fruits_assets.core.dataset import Output
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms.transform import Log, Transform
 
+JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
+"""The JVM only plans and schedules: it should start fast, stay small and leave the cores alone."""
+
 
 class LocalSpark(SparkTarget):
     """One Spark session, started when first needed and shared by all assets of a process."""
@@ -43,14 +46,20 @@ class LocalSpark(SparkTarget):
                 "spark.app.name": "fruits",
                 "spark.master": self.master,
                 "spark.driver.memory": self.driver_memory,
-                # The JVM only plans and schedules: it should start fast and leave the cores alone.
-                "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+                "spark.driver.extraJavaOptions": JVM_OPTIONS,
                 "spark.ui.enabled": "false",
                 "spark.ui.showConsoleProgress": "false",
+                # Nobody looks at finished tasks here; kept, they grow with the number of photos.
+                "spark.ui.retainedTasks": "100",
+                "spark.ui.retainedStages": "20",
+                "spark.ui.retainedJobs": "20",
+                "spark.sql.ui.retainedExecutions": "5",
                 "spark.sql.session.timeZone": "UTC",
                 "spark.sql.shuffle.partitions": "8",
                 # One core, one thread: the cores are Spark's to share out.
                 "spark.executorEnv.OMP_NUM_THREADS": "1",
+                # What Arrow frees goes back to the system instead of staying in a pool.
+                "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
                 **self.spark_config,
             }
         )

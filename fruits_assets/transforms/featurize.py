@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -45,13 +46,22 @@ FEATURES_SCHEMA = pa.schema(
 IDENTITY = ("path", "split", "label", "sha256")
 Identity = tuple[str, str | None, str | None, str]
 
+BATCH_ROWS = 64
+"""Photos held as Python objects at a time."""
+
 _extractors: dict[str, FeatureExtractor] = {}
 """One model per worker process, by fingerprint: Spark reuses the processes between tasks."""
 
 
 @transform(code_version="1", outputs=["features"])
 def featurize(
-    spark: SparkSession, *, images: str, model: str, features: str, log: Log
+    spark: SparkSession,
+    *,
+    images: str,
+    model: str,
+    features: str,
+    reduced_decoding: bool,
+    log: Log,
 ) -> dict[str, Output]:
     """Runs the model once on every distinct content, one task per part of the images.
 
@@ -63,6 +73,7 @@ def featurize(
         images: URI of a version of `raw_images`.
         model: URI of a version of `model_weights`.
         features: URI of the version to write.
+        reduced_decoding: decode large JPEGs at a smaller scale, faster and less exactly.
         log: told the progress.
     """
     started = time.monotonic()
@@ -76,7 +87,8 @@ def featurize(
         finished = finished_parquet(features, name)
         if finished is None:
             extractor = _extractor(description.fingerprint, flatbuffer)
-            seen = list(_seen(source, name, extractor, description.image_size, copies.value))
+            see = partial(pixels, size=description.image_size, reduced=reduced_decoding)
+            seen = list(_seen(source, name, see, extractor, copies.value))
             inferences, table = len(seen), _table(seen)
             finished = write_parquet(features, name, table, incompressible=["features"]), table
         file, table = finished
@@ -137,8 +149,8 @@ def _extractor(fingerprint: str, flatbuffer: Broadcast[bytes]) -> FeatureExtract
 def _seen(
     images: Dataset,
     part: str,
+    see: Callable[..., np.ndarray],
     extract: FeatureExtractor,
-    image_size: int,
     copies: Copies,
 ) -> Iterator[tuple[list[Identity], np.ndarray]]:
     """Runs the model on every content that comes first in this part.
@@ -146,12 +158,13 @@ def _seen(
     Yields:
         The identities of all images with that content, and its (features,) float32 vector.
     """
-    for batch in images.batches(part, [*IDENTITY, "content", "orientation"]):
+    columns = [*IDENTITY, "content", "orientation"]
+    for batch in images.batches(part, columns, rows=BATCH_ROWS):
         for row in batch.to_pylist():
             if row["path"] in copies.paths:
                 continue
             identity = tuple(row[name] for name in IDENTITY)
-            picture = pixels(row["content"], orientation=row["orientation"], size=image_size)
+            picture = see(row["content"], orientation=row["orientation"])
             yield [identity, *copies.of_first.get(row["path"], ())], extract(picture)
 
 

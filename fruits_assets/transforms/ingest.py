@@ -58,7 +58,8 @@ MAX_THUMBNAILS = 60
 
 PART_BYTES = 64 * 2**20
 """Photos in one part file, at most (one larger photo is a part of its own)."""
-PART_ROWS = 4096
+PART_ROWS = 320
+"""A worker holds one part at a time, so this keeps its memory flat as the photos grow in number."""
 MIN_PART_ROWS = 32
 PARTS_PER_CORE = 8
 """Parts are the unit of work of all later stages: enough of them even out the cores' loads."""
@@ -300,7 +301,7 @@ def _thumbnails(photos: pa.Table, count: int) -> list[dict[str, Any]]:
     count = min(count, photos.num_rows)
     chosen = [(2 * i + 1) * photos.num_rows // (2 * count) for i in range(count)]
     thumbnails = []
-    for row in photos.take(chosen).to_pylist():
+    for row in photos.take(pa.array(chosen, pa.int64())).to_pylist():
         picture = upright_rgb(row["content"], orientation=row["orientation"])
         picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
         buffer = io.BytesIO()

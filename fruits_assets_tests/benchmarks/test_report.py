@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
-from benchmarks import photos, report
+from benchmarks import cluster, photos, report
 from benchmarks.report import Result, Target
 
 
@@ -52,13 +53,83 @@ def test_the_median_counts():
 def test_cost_follows_from_core_seconds_and_the_price_table():
     prices = json.loads(report.PRICES.read_text())
     (own,) = results(project=200)
-    cost = report.cost(own, cores=2)
-    assert cost["images_per_core_second"] == 100
-    assert cost["core_hours_per_million"] == pytest.approx(10_000 / 3600)
+    cost = report.Cost.of(own, cores=2)
+    assert cost.images_per_core_second == 100
+    assert cost.core_hours_per_million == pytest.approx(10_000 / 3600)
     hours = 10_000 / 3600 / prices["vcpus"]
     both = prices["instance_eur_per_hour"] + prices["emr_surcharge_eur_per_hour"]
-    assert cost["eur_per_million_on_demand"] == pytest.approx(hours * both)
-    assert cost["eur_per_million_spot"] < cost["eur_per_million_on_demand"]
+    assert cost.eur_on_demand == pytest.approx(hours * both)
+    assert cost.eur_spot < cost.eur_on_demand
+
+
+def grown(driver: int, jvm: int, worker: int) -> Result:
+    """The pipeline over 50,000 photos, with these peaks of memory."""
+    peaks = {"driver": driver, "jvm": jvm, "worker": worker}
+    return Result("pipeline", 50_000, [100.0], peaks)
+
+
+@pytest.mark.parametrize(
+    ("many", "expected"),
+    [
+        (grown(115, 200, 300), ["pass", "pass", "pass"]),
+        (grown(116, 200, 300), ["FAIL", "pass", "pass"]),
+        (grown(100, 231, 300), ["pass", "FAIL", "pass"]),
+        (grown(100, 200, 346), ["pass", "pass", "FAIL"]),
+    ],
+)
+def test_memory_of_each_kind_of_process_may_hardly_grow(many: Result, expected: list[str]):
+    few = Result("pipeline", 5_000, [10.0], {"driver": 100, "jvm": 200, "worker": 300})
+    assert verdicts([few, many]) == expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(30.0, "pass"), (30.1, "FAIL")])
+def test_the_cold_job_has_a_bound(seconds: float, expected: str):
+    assert verdicts([Result("cold_job", 2_430, [seconds], {})]) == [expected]
+
+
+@pytest.mark.parametrize(("peak", "expected"), [(1.5e9, "pass"), (1.6e9, "FAIL")])
+def test_large_photos_have_a_bound(peak: float, expected: str):
+    assert verdicts([Result("large", 500, [60.0], {"worker": int(peak)})]) == [expected]
+
+
+def test_executors_do_not_compete_with_a_local_session():
+    local = results(project=260, intern=50)
+    apart = Result("project", 14_000, [1000.0], {}, executors=1)
+    assert verdicts([*local, apart]) == verdicts(local)
+    assert apart.title.endswith("1 executor")
+
+
+def test_plots_are_drawn_of_what_was_measured(tmp_path: Path):
+    several = [
+        Result("project", size, [size / 100 / executors], {}, executors=executors)
+        for executors in (1, 2)
+        for size in (1_000, 5_000)
+    ]
+    report.plot_growth(several, tmp_path / "growth.png")
+    report.plot_rates(several, tmp_path / "rates.png")
+    with Image.open(tmp_path / "growth.png") as picture:
+        assert picture.width > 600
+    assert not (tmp_path / "rates.png").exists()
+
+
+def test_large_photos_have_12_megapixels(tmp_path: Path):
+    source = tmp_path / "source" / "Apple"
+    source.mkdir(parents=True)
+    Image.effect_noise((20, 20), 90).convert("RGB").save(source / "1.jpg")
+    folder = photos.large(source.parent, tmp_path / "large", count=2)
+    made = sorted(folder.rglob("*.jpg"))
+    assert len(made) == 2
+    for path in made:
+        with Image.open(path) as photo:
+            assert photo.size == photos.PHOTO_12_MEGAPIXELS
+
+
+def test_standalone_executors_are_processes_of_their_own(tmp_path: Path):
+    with cluster.standalone(2, tmp_path) as running:
+        assert running.master.startswith("spark://127.0.0.1:")
+        assert len(set(running.pids)) == 2
+        assert all(psutil.pid_exists(pid) for pid in running.pids)
+    assert not any(psutil.pid_exists(pid) for pid in running.pids)
 
 
 def test_multiplied_photos_differ_in_bytes_and_not_in_pixels(tmp_path: Path):

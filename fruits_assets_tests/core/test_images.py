@@ -92,6 +92,28 @@ def test_an_rgb_jpeg_is_seen_exactly_as_pillow_resizes_it(
     assert np.array_equal(seen, expected)
 
 
+def test_a_reduced_decoding_keeps_twice_the_size_of_the_network() -> None:
+    gradient = Image.linear_gradient("L").resize((1000, 800)).convert("RGB")
+    data = _saved(gradient, "JPEG", quality=95)
+    sizes = [(upright_rgb(data, orientation=1, at_least=side).size) for side in (1000, 400, 16)]
+    assert sizes == [(1000, 800), (500, 400), (125, 100)]
+    exact, rough = (
+        pixels(data, orientation=1, size=96, reduced=reduced).astype(int)
+        for reduced in (False, True)
+    )
+    assert rough.shape == (96, 96, 3)
+    assert 0 < np.abs(exact - rough).max() <= 4
+
+
+def test_only_large_jpegs_are_decoded_reduced() -> None:
+    picture = _noise(400, 320)
+    for data, size in ((_saved(picture, "PNG"), 32), (_saved(picture, "JPEG"), 160)):
+        exact, reduced = (
+            pixels(data, orientation=1, size=size, reduced=reduced) for reduced in (False, True)
+        )
+        assert np.array_equal(exact, reduced)
+
+
 def test_an_srgb_profile_changes_no_pixel() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain, tagged = (_saved(_noise(), "JPEG", **o) for o in ({}, {"icc_profile": profile}))

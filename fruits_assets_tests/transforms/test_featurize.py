@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
+from benchmarks import cluster
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.mobilenet import relative_error
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
@@ -137,47 +135,33 @@ def test_workers_need_neither_network_nor_tensorflow(pipeline: Pipeline, tmp_pat
     assert pipeline.lake.current("features").manifest.rows == 90
 
 
-@pytest.fixture
-def standalone_cluster(tmp_path: Path) -> Iterator[str]:
-    """A Spark master and two workers of one core each, as processes of their own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "SPARK_WORKER_DIR": str(tmp_path / "work"),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_PYTHON": sys.executable,
-    }
-    import pyspark
-
-    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
-    deploy = "org.apache.spark.deploy"
-    master = [f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port)]
-    worker = [f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g"]
-    commands = [
-        [*master, "--webui-port", "0"],
-        *[[*worker, "--webui-port", "0", f"spark://127.0.0.1:{port}"]] * 2,
-    ]
-    processes = []
-    try:
-        for command in commands:
-            with (tmp_path / f"{len(processes)}.log").open("w") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [str(spark_class), *command], env=environment, stdout=log, stderr=log
-                    )
-                )
-        yield f"spark://127.0.0.1:{port}"
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=30)
+def test_reduced_decoding_is_a_choice_that_changes_features(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos" / "Apple"
+    source.mkdir(parents=True)
+    Image.effect_mandelbrot((900, 900), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(
+        source / "1.jpg"
+    )
+    own = Pipeline(pipeline.lake, source)
+    found = []
+    for reduced in (False, True):
+        config = {"features": {"reduced_decoding": reduced}}
+        assert own.run("raw_images", "rejected_images", "features", config=config).success
+        found.append(vectors(own.lake.current("features"))["1.jpg"])
+    assert 1e-4 < relative_error(found[1], found[0]) < 0.3
 
 
-def test_separate_executors_give_the_same_rows(
-    finished, pipeline: Pipeline, standalone_cluster: str
-):
+def test_separate_executors_give_the_same_rows(finished, pipeline: Pipeline, tmp_path: Path):
+    with cluster.standalone(2, tmp_path) as running:
+        _run_on(running.master, pipeline)
+    for asset, column in (("features", "features"), ("pca_features", "components")):
+        one = vectors(finished[0].lake.current(asset), column)
+        two = vectors(pipeline.lake.current(asset), column)
+        assert one.keys() == two.keys()
+        for path, vector in one.items():
+            np.testing.assert_allclose(two[path], vector, rtol=0, atol=1e-5)
+
+
+def _run_on(master: str, pipeline: Pipeline) -> None:
     script = textwrap.dedent(f"""
         from dataclasses import dataclass
         from pathlib import Path
@@ -191,7 +175,7 @@ def test_separate_executors_give_the_same_rows(
                 resources = super().resources
                 cluster = LocalSpark(
                     lake=resources["lake"],
-                    master={standalone_cluster!r},
+                    master={master!r},
                     spark_config={{
                         "spark.executor.memory": "512m",
                         "spark.driver.host": "127.0.0.1",
@@ -217,9 +201,3 @@ def test_separate_executors_give_the_same_rows(
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    for asset, column in (("features", "features"), ("pca_features", "components")):
-        one = vectors(finished[0].lake.current(asset), column)
-        two = vectors(pipeline.lake.current(asset), column)
-        assert one.keys() == two.keys()
-        for path, vector in one.items():
-            np.testing.assert_allclose(two[path], vector, rtol=0, atol=1e-5)

@@ -11,8 +11,12 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from fruits_assets.transforms import ingest
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
 
 INGEST = ("raw_images", "rejected_images")
@@ -167,3 +171,14 @@ def test_not_recursive_takes_the_top_level_only(pipeline: Pipeline, tmp_path: Pa
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_more_parts_than_thumbnails(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch):
+    """Where a part gives no thumbnail at all, its photos still go in."""
+    monkeypatch.setattr(ingest, "PART_ROWS", 1)
+    monkeypatch.setattr(ingest, "MIN_PART_ROWS", 1)
+    assert pipeline.run(*INGEST).success
+    raw = pipeline.lake.current("raw_images")
+    assert len(raw.parts) == 90 > ingest.MAX_THUMBNAILS
+    thumbnails = pq.read_table(pa.BufferReader(raw.read(ingest.THUMBNAILS)))
+    assert thumbnails.num_rows == ingest.MAX_THUMBNAILS
