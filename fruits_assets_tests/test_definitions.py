@@ -43,12 +43,14 @@ def test_every_asset_is_described():
 
 def test_every_config_field_is_described():
     from fruits_assets.assets.common import ForceConfig
+    from fruits_assets.assets.features import FeaturesConfig
     from fruits_assets.assets.model_weights import WeightsConfig
     from fruits_assets.assets.pca import PcaConfig, PcaFeaturesConfig
     from fruits_assets.assets.raw_images import IngestConfig
     from fruits_assets.checks import RecognitionConfig
 
     configs = (
+        FeaturesConfig,
         ForceConfig,
         WeightsConfig,
         PcaConfig,

@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from fruits_assets.assets.common import ForceConfig
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
@@ -128,13 +127,13 @@ def test_a_new_photo_makes_a_new_version(pipeline: Pipeline, tmp_path: Path):
 
 
 def test_features_can_be_called_as_a_function(finished):
-    from fruits_assets.assets.features import features
+    from fruits_assets.assets.features import FeaturesConfig, features
 
     class Recorded:
         """Stands in for the Spark target: the asset's own logic is what it hands over."""
 
-        def run(self, _, transform, *, force, **inputs):
-            self.asked = (transform.name, force, sorted(inputs))
+        def run(self, _, transform, *, params, force, **inputs):
+            self.asked = (transform.name, params, force, sorted(inputs))
             return lake.current("features")
 
     lake = finished[0].lake
@@ -144,9 +143,10 @@ def test_features_can_be_called_as_a_function(finished):
         spark=spark,
         raw_images=lake.current("raw_images"),
         model_weights=lake.current("model_weights"),
-        config=ForceConfig(force=True),
+        config=FeaturesConfig(force=True, reduced_decoding=True),
     )
-    assert spark.asked == ("featurize", True, ["images", "model"])
+    params = {"reduced_decoding": True}
+    assert spark.asked == ("featurize", params, True, ["images", "model"])
     assert isinstance(result.value, Dataset)
     assert result.metadata["images"] == 90
 
