@@ -48,7 +48,7 @@ check: install ## Lint and check types and definitions.
 
 .PHONY: bench
 bench: install ## Measure against what a user would pick instead, small (artifacts/benchmark.*).
-	@$(BIN)/python -m benchmarks --photos 240 --rows 10000 $(ARGS)
+	@$(BIN)/python -m benchmarks --photos 120 --rows 5000 --width 512 $(ARGS)
 
 .PHONY: bench-full
 bench-full: install ## The same at the sizes that targets are set for; SOURCE=folder of JPEGs.

@@ -46,7 +46,10 @@ def main() -> None:
     for size in arguments.cold:
         results += bench.compete(["cold_job"], bench.spec(size), size, arguments.repeat)
     if arguments.rows:
-        spec = replace(bench.spec(0), features=_random_features(bench.work, arguments.rows))
+        spec = replace(
+            bench.spec(0),
+            features=_random_features(bench.work, arguments.rows, width=arguments.width),
+        )
         results += bench.compete(PCA_CONTENDERS, spec, arguments.rows, arguments.repeat)
     for size in arguments.grow:
         results += bench.compete(["pipeline"], bench.spec(size), size, 1)
@@ -71,6 +74,7 @@ def _arguments() -> argparse.Namespace:
     )
     add("--photos", type=int, nargs="*", default=[], help="sizes at which all contenders run")
     add("--rows", type=int, default=0, help="rows of the PCA")
+    add("--width", type=int, default=1280, help="columns of the PCA")
     add("--cold", type=int, nargs="*", default=[], help="sizes of the job from process start")
     add("--grow", type=int, nargs="*", default=[], help="sizes for memory and scaling")
     add("--large", type=int, default=0, help="number of photos of 12 megapixels")
@@ -196,7 +200,9 @@ def _contenders(
         yield processes
     finally:
         for process in processes.values():
-            process.communicate()
+            process.stdin.close()
+        for process in processes.values():
+            process.wait()
 
 
 def _ask(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -228,9 +234,9 @@ def _random_weights(work: Path) -> Path:
     return path
 
 
-def _random_features(work: Path, rows: int, *, width: int = 1280, part: int = 4096) -> str:
+def _random_features(work: Path, rows: int, *, width: int, part: int = 4096) -> str:
     """A version of `features` whose spectrum falls off as that of real features does."""
-    uri = str(work / f"features-{rows}")
+    uri = str(work / f"features-{rows}x{width}")
     if Path(uri, "manifest.json").exists():
         return uri
     rng = np.random.default_rng(0)
