@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fruits_assets.core.source import list_folder
+from fruits_assets.core.source import photos_at
 from fruits_assets.sample.drawing import write_sample
 
 PHOTO_12_MEGAPIXELS = (4032, 3024)
@@ -25,7 +25,7 @@ def multiplied(source: Path, target: Path, *, count: int) -> Path:
     """
     if target.is_dir():
         return target
-    paths = list_folder(str(source), recursive=True).files["path"].to_pylist()
+    paths = photos_at(str(source)).list(recursive=True).files["path"].to_pylist()
     jpegs = [path for path in paths if Path(path).suffix.lower() in JPEG]
     for number, path in zip(range(count), itertools.cycle(jpegs), strict=False):
         original = source / path

@@ -19,7 +19,8 @@ ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
 
 def compose(settings: Settings) -> dg.Definitions:
     """Everything that Dagster serves, for given settings."""
-    lake = LakeResource(base=settings.lake)
+    region, kms_key = settings.region, settings.kms_key
+    lake = LakeResource(base=settings.lake, region=region, kms_key=kms_key)
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
@@ -30,8 +31,8 @@ def compose(settings: Settings) -> dg.Definitions:
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": LocalSpark(lake=lake),
-            "source": Source(place=settings.source),
-            "weights": WeightsOrigin(place=settings.weights_origin),
+            "source": Source(place=settings.source, region=region, kms_key=kms_key),
+            "weights": WeightsOrigin(place=settings.weights_origin, region=region, kms_key=kms_key),
         },
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fruits_assets.core.region import check_region
+from fruits_assets.core.storage import S3
 
 SAMPLE = "sample"
 
@@ -18,15 +21,31 @@ class Settings(BaseSettings):
     )
 
     source: str = Field(
-        default=SAMPLE, description="Folder of photos, or `sample` for the embedded sample."
+        default=SAMPLE,
+        description="Folder of photos, s3://bucket/prefix, or `sample` for the embedded sample.",
     )
-    lake: str = Field(default="lake", description="Folder that everything is published to.")
+    lake: str = Field(
+        default="lake", description="Folder, or s3://bucket/prefix, that is published to."
+    )
     weights: str | None = Field(
         default=None,
-        description="`imagenet`, `sample`, or the path of a Keras weights file; by default `sample`"
-        " for the embedded sample and `imagenet` for a source of your own.",
+        description="`imagenet`, `sample`, or the path or s3:// URI of a Keras weights file; by "
+        "default `sample` for the embedded sample and `imagenet` for a source of your own.",
+    )
+    region: str | None = Field(
+        default=None, description="Region of all buckets: one of AWS's regions in the EU."
+    )
+    kms_key: str | None = Field(
+        default=None, description="KMS key that encrypts what is written; S3's own key without."
     )
     spark: Literal["local"] = Field(default="local", description="Where Spark runs.")
+
+    @model_validator(mode="after")
+    def _in_the_eu(self) -> Self:
+        """Raises RegionError, whose text is meant for people, before anything is built."""
+        if self.region or any(uri.startswith(S3) for uri in (self.source, self.lake)):
+            check_region(self.region)
+        return self
 
     @property
     def weights_origin(self) -> str:

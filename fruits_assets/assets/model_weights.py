@@ -52,6 +52,7 @@ def model_weights(
     Graph and weights are one file that Spark broadcasts: workers need no TensorFlow.
     """
     with told():
+        weights.connect(weights.place)
         chosen = Weights.of(weights.place, alpha=config.alpha, image_size=config.image_size)
         recipe = Recipe.of(
             "convert",

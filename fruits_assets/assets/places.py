@@ -5,35 +5,47 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from fruits_assets.core.source import Listing, list_folder
+from fruits_assets.core.source import PhotoStore, photos_at
+from fruits_assets.lake.resource import Place, told
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
 
 SAMPLE_FOLDER = "sample_photos"
 
 
-class Source(dg.ConfigurableResource):
+class Source(Place):
     """Where the photos come from."""
 
     place: str = Field(
         default=SAMPLE,
-        description="A folder of photos, or `sample`: the embedded sample, drawn on first use into "
-        f"`{SAMPLE_FOLDER}` in the working directory.",
+        description="A folder of photos, s3://bucket/prefix, or `sample`: the embedded sample, "
+        f"drawn on first use into `{SAMPLE_FOLDER}` in the working directory.",
     )
 
-    def listing(self, *, recursive: bool) -> Listing:
-        """Every file of the source. Raises SourceError."""
+    def photos(self) -> PhotoStore:
+        """The photos themselves. Raises RegionError or S3Error for a bucket."""
         if self.place == SAMPLE:
             write_sample(Path(SAMPLE_FOLDER))
-            return list_folder(SAMPLE_FOLDER, recursive=recursive)
-        return list_folder(self.place, recursive=recursive)
+            return photos_at(SAMPLE_FOLDER)
+        self.connect(self.place)
+        return photos_at(self.place)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
+        with told():
+            self.connect(self.place)
 
 
-class WeightsOrigin(dg.ConfigurableResource):
+class WeightsOrigin(Place):
     """Which weights the features are computed with."""
 
     place: str = Field(
         default=SAMPLE,
         description="`imagenet` (downloaded and cached by Keras), `sample` (embedded), or the path "
-        "of a Keras weights file of MobileNetV2 without its top.",
+        "or s3:// URI of a Keras weights file of MobileNetV2 without its top.",
     )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
+        with told():
+            self.connect(self.place)

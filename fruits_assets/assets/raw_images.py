@@ -60,7 +60,7 @@ def ingest_images(
 ) -> Iterator[dg.MaterializeResult[Dataset]]:
     """Photos of the source -> raw_images and rejected_images."""
     with told():
-        listing = source.listing(recursive=config.recursive)
+        listing = source.photos().list(recursive=config.recursive)
     limits = {
         "max_pixels": int(config.max_megapixels * 1e6),
         "max_bytes": int(config.max_megabytes * 1e6),

@@ -121,7 +121,7 @@ def read_rows(uri: str, start: int, stop: int) -> pa.Table:
     """Rows `start` to `stop` of one Parquet file, reading only the row groups they lie in."""
     with (
         storage_of(uri).open(uri) as source,
-        pq.ParquetFile(source, page_checksum_verification=True) as parquet,
+        _parquet(source) as parquet,
     ):
         groups, first, row = [], start, 0
         for group in range(parquet.num_row_groups):
@@ -131,6 +131,11 @@ def read_rows(uri: str, start: int, stop: int) -> pa.Table:
                 groups.append(group)
             row += rows
         return parquet.read_row_groups(groups).slice(start - first, stop - start)
+
+
+def _parquet(source: pa.NativeFile) -> pq.ParquetFile:
+    """Fetches the columns of a row group at once: in a bucket, each request costs its time."""
+    return pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
 
 
 def vectors_array(matrix: np.ndarray) -> pa.ListArray:
@@ -244,11 +249,29 @@ def is_part(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Pointer:
+    """What `current.json` was when it was looked at.
+
+    Attributes:
+        content: of the file; None where there was none.
+    """
+
+    content: bytes | None
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """One version of one asset: where it lies and what its manifest says."""
+    """One version of one asset: where it lies and what its manifest says.
+
+    Attributes:
+        uri: of its folder.
+        manifest: what it holds.
+        follows: what was current when it was made, for the lake to publish it in no other's place.
+    """
 
     uri: str
     manifest: Manifest
+    follows: Pointer | None = field(default=None, compare=False)
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
@@ -325,14 +348,15 @@ class Dataset:
 
     def spark(self, session: SparkSession) -> DataFrame:
         """The whole table, lazily."""
+        path_of = storage_of(self.uri).spark_path
         return session.read.parquet(
-            *(_without_glob(join(self.uri, file.name)) for file in self.parts)
+            *(_without_glob(path_of(join(self.uri, file.name))) for file in self.parts)
         )
 
     def _check_sizes(self) -> None:
-        files = self.manifest.files
-        sizes = storage_of(self.uri).sizes([join(self.uri, file.name) for file in files])
-        for file, size in zip(files, sizes, strict=True):
+        sizes = storage_of(self.uri).sizes(self.uri)
+        for file in self.manifest.files:
+            size = sizes.get(file.name)
             if size is None:
                 raise self._damaged(f"{file.name} is missing")
             if size != file.bytes:
@@ -350,7 +374,7 @@ class Dataset:
         with (
             self._told(name),
             storage_of(uri).open(uri) as source,
-            pq.ParquetFile(source, page_checksum_verification=True) as parquet,
+            _parquet(source) as parquet,
         ):
             yield parquet
 

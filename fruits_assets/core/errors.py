@@ -23,3 +23,15 @@ class DatasetError(FruitsError):
 
 class LakeError(FruitsError):
     """The lake itself cannot be used (not writable, disk full, region outside the EU, ...)."""
+
+
+class RegionError(FruitsError):
+    """A place outside the European Union was named, or one that does not say where it lies."""
+
+
+class S3Error(FruitsError):
+    """S3 refuses or cannot be reached (credentials, permissions, network, throttling, ...)."""
+
+
+class ConflictError(LakeError):
+    """Another run published meanwhile."""

@@ -10,17 +10,20 @@ import hashlib
 import operator
 import os
 import stat
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fruits_assets.core.dataset import File, write_parquet
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.storage import join
+from fruits_assets.core.storage import S3, join
 
 LISTING = "listing.parquet"
 LISTING_GROUP_BYTES = 2**18
@@ -30,6 +33,7 @@ LISTING_SCHEMA = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("etag", pa.string()),
         pa.field("problem", pa.string()),
     ]
 )
@@ -54,7 +58,8 @@ class Listing:
 
     Attributes:
         root: absolute path or URI of the source.
-        files: `LISTING_SCHEMA`; `problem` says why a file cannot be read, where that is known.
+        files: `LISTING_SCHEMA`; `etag` is a bucket's own fingerprint of an object, `problem` says
+            why a file cannot be read, where that is known.
         hidden: files and folders passed over for their names.
     """
 
@@ -69,10 +74,10 @@ class Listing:
 
     @property
     def version(self) -> str:
-        """Fingerprint of paths, sizes and modification times: 16 hexadecimal digits."""
+        """Fingerprint of paths, sizes, modification times and ETags: 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        paths, sizes, times, problems = self.files.columns
-        columns = (paths, sizes, times.cast(pa.int64()), problems)
+        paths, sizes, times, etags, problems = self.files.columns
+        columns = (paths, sizes, times.cast(pa.int64()), etags, problems)
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
@@ -100,36 +105,103 @@ class Listing:
         )
 
 
-def list_folder(root: str, *, recursive: bool) -> Listing:
-    """Lists a folder of this machine.
+Row = tuple[str, int, datetime, str | None, str | None]
+"""Of `LISTING_SCHEMA`."""
 
-    Symbolic links are followed, but never round in a circle. Names that are hidden (`.git`,
-    `.DS_Store`, `Thumbs.db`, ...) are passed over and counted.
+
+class PhotoStore(ABC):
+    """Where photos are listed, read, and, when the law asks for it, erased.
+
+    Attributes:
+        root: absolute path or URI.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @abstractmethod
+    def list(self, *, recursive: bool) -> Listing:
+        """Every file there is.
+
+        Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted.
+
+        Raises:
+            SourceError: it is missing, not readable, or holds no file.
+        """
+
+    @abstractmethod
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """The bytes of the file of one row of a listing. Raises OSError."""
+
+    @abstractmethod
+    def erase(self, paths: Sequence[str]) -> int:
+        """Removes files for good, with every older version; returns how many there were."""
+
+    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
+        """The files of some rows, in order: calling what is yielded does what `read` does."""
+        for row in rows:
+            yield partial(self.read, row)
+
+
+class FolderPhotos(PhotoStore):
+    """A folder of this machine. Symbolic links are followed, but never round in a circle."""
+
+    def list(self, *, recursive: bool) -> Listing:  # noqa: D102 - see PhotoStore
+        walk = _Walk(Path(self.root), recursive)
+        return listing_of(self.root, walk.files(), recursive=recursive, hidden=lambda: walk.hidden)
+
+    def read(self, row: Mapping[str, Any]) -> bytes:  # noqa: D102 - see PhotoStore
+        return Path(self.root, row["path"]).read_bytes()
+
+    def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
+        files = [Path(self.root, path) for path in paths]
+        found = [file for file in files if file.is_file() or file.is_symlink()]
+        for file in found:
+            file.unlink()
+        return len(found)
+
+
+def photos_at(place: str) -> PhotoStore:
+    """The photos of a folder, or of a bucket that has been connected to."""
+    if place.startswith(S3):
+        from fruits_assets.core.bucket_photos import BucketPhotos  # noqa: PLC0415 - AWS only
+
+        return BucketPhotos(place.rstrip("/"))
+    return FolderPhotos(str(Path(place).expanduser().absolute()))
+
+
+def listing_of(
+    root: str, files: Iterable[Row], *, recursive: bool, hidden: Callable[[], int]
+) -> Listing:
+    """A listing, in path order.
+
+    Args:
+        root: of the source.
+        files: in any order.
+        recursive: whether sub-folders were looked into.
+        hidden: how many names were passed over, once all files have been seen.
 
     Raises:
-        SourceError: the folder is missing, not a folder, not readable, or holds no file.
+        SourceError: there is no file.
     """
-    walk = _Walk(Path(root).expanduser().absolute(), recursive)
-    rows = sorted(walk.files(), key=operator.itemgetter(0))
+    rows = sorted(files, key=operator.itemgetter(0))
     if not rows:
-        passed_over = f" ({walk.hidden} hidden ones were passed over)" if walk.hidden else ""
+        passed_over = f" ({hidden()} hidden ones were passed over)" if hidden() else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
         raise SourceError(
             f"the source {root} holds no file{deeper}{passed_over}. "
             "Put photos there, or point FRUITS_SOURCE at the folder that holds them."
         )
-    columns = list(zip(*rows, strict=True))
     arrays = [
         pa.array(column, type=field.type)
-        for column, field in zip(columns, LISTING_SCHEMA, strict=True)
+        for column, field in zip(zip(*rows, strict=True), LISTING_SCHEMA, strict=True)
     ]
-    table = pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA)
-    return Listing(str(walk.root), table, walk.hidden)
+    return Listing(root, pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA), hidden())
 
 
-def read_photo(root: str, path: str) -> bytes:
-    """The bytes of one file of a source. Raises OSError."""
-    return Path(root, path).read_bytes()
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name.lower() in HIDDEN_NAMES
 
 
 def split_of(path: str) -> str | None:
@@ -144,16 +216,13 @@ def label_of(path: str) -> str | None:
     return folder if folder and folder.lower() not in SPLITS else None
 
 
-_Row = tuple[str, int, datetime, str | None]
-
-
 @dataclass
 class _Walk:
     root: Path
     recursive: bool
     hidden: int = field(default=0, init=False)
 
-    def files(self) -> Iterator[_Row]:
+    def files(self) -> Iterator[Row]:
         try:
             status = self.root.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -169,7 +238,7 @@ class _Walk:
             )
         yield from self._folder(self.root, frozenset())
 
-    def _folder(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[_Row]:
+    def _folder(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Row]:
         try:
             status = folder.stat()
             identity = (status.st_dev, status.st_ino)
@@ -180,27 +249,27 @@ class _Walk:
         except OSError as error:
             raise self._unreadable(folder, error) from error
         for entry in found:
-            if entry.name.startswith(".") or entry.name.lower() in HIDDEN_NAMES:
+            if is_hidden(entry.name):
                 self.hidden += 1
             elif not _is_folder(entry):
                 yield self._file(entry)
             elif self.recursive:
                 yield from self._folder(Path(entry.path), ancestors | {identity})
 
-    def _file(self, entry: os.DirEntry[str]) -> _Row:
+    def _file(self, entry: os.DirEntry[str]) -> Row:
         path = Path(entry.path).relative_to(self.root).as_posix()
         printable = path.encode("utf-8", "backslashreplace").decode()
         try:
             status = entry.stat()
         except OSError as error:
-            return printable, 0, datetime.fromtimestamp(0, UTC), _reason(error)
+            return printable, 0, datetime.fromtimestamp(0, UTC), None, _reason(error)
         modified_at = datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
         problem = None
         if printable != path:
             problem = "the file's name is not valid UTF-8: rename it"
         elif not stat.S_ISREG(status.st_mode):
             problem = "it is not a regular file (a pipe, a socket or a device)"
-        return printable, status.st_size, modified_at, problem
+        return printable, status.st_size, modified_at, None, problem
 
     def _unreadable(self, folder: Path, error: OSError) -> SourceError:
         return SourceError(

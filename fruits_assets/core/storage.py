@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from fruits_assets.core.errors import LakeError
+from fruits_assets.core.errors import ConflictError, LakeError, S3Error
+from fruits_assets.core.region import check_region
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+S3 = "s3://"
 
 
 def join(uri: str, *names: str) -> str:
@@ -26,7 +33,7 @@ class Storage(ABC):
 
     @abstractmethod
     def open(self, uri: str) -> pa.NativeFile:
-        """A file to read at random positions. Raises OSError."""
+        """A file to read at random positions. Raises OSError, or S3Error."""
 
     @abstractmethod
     def create(self, uri: str) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -35,34 +42,70 @@ class Storage(ABC):
         Readers see all of it or nothing, even after a crash. Replaces an older file.
 
         Raises:
-            LakeError: it cannot be written (disk full, no permission, ...).
+            LakeError: it cannot be written (disk full, no permission, ...), or S3Error.
         """
 
     @abstractmethod
-    def sizes(self, uris: Sequence[str]) -> list[int | None]:
-        """Sizes in bytes, None for a file that does not exist."""
+    def swap(self, uri: str, content: bytes, *, expected: bytes | None) -> None:
+        """Replaces a small file in one step, if it still is what the writer believes it to be.
+
+        Where it already is what the writer wants, nothing happens.
+
+        Args:
+            uri: the file.
+            content: of the file afterwards.
+            expected: its content before; None where there is no file.
+
+        Raises:
+            ConflictError: it is something else by now.
+            LakeError: it cannot be written, or S3Error.
+        """
 
     @abstractmethod
-    def children(self, uri: str) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Name -> size in bytes of every file directly in a folder; none without the folder."""
+
+    @abstractmethod
+    def children(self, folder: str) -> list[str]:
         """Names directly in a folder, sorted; none where the folder does not exist."""
 
     @abstractmethod
-    def modified_at(self, uri: str) -> float:
+    def modified_at(self, folder: str) -> float:
         """When anything directly in a folder last changed, seconds since 1970."""
 
     @abstractmethod
-    def delete(self, uri: str) -> None:
-        """Removes a folder and all that is in it."""
+    def delete(self, folder: str) -> None:
+        """Removes a folder and all that is in it, as readers see it."""
+
+    @abstractmethod
+    def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:
+        """Removes files for good: older versions that the place may keep of them, too.
+
+        Args:
+            uri: a file, or a folder with all that is in it.
+            keep: URIs of files in the folder that stay, as they are now.
+
+        Returns:
+            How many files, or versions of files, were removed.
+        """
 
     def read(self, uri: str) -> bytes:
-        """The whole content of a file. Raises OSError."""
+        """The whole content of a file. Raises OSError, or S3Error."""
         with self.open(uri) as file:
             return file.read()
 
     def write(self, uri: str, content: bytes | memoryview) -> None:
-        """Creates a file at once. Raises LakeError."""
+        """Creates a file at once. Raises LakeError, or S3Error."""
         with self.create(uri) as file:
             file.write(content)
+
+    def spark_path(self, uri: str) -> str:
+        """The same file, as Spark's JVM names it."""
+        return uri
+
+    def spark_config(self) -> dict[str, str]:
+        """What Spark's JVM needs to be told to read and write here."""
+        return {}
 
 
 class LocalStorage(Storage):
@@ -92,22 +135,135 @@ class LocalStorage(Storage):
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def sizes(self, uris: Sequence[str]) -> list[int | None]:  # noqa: D102 - see Storage
-        paths = [Path(uri) for uri in uris]
-        return [path.stat().st_size if path.is_file() else None for path in paths]
+    def swap(self, uri: str, content: bytes, *, expected: bytes | None) -> None:  # noqa: D102
+        path = Path(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            found = path.read_bytes() if path.is_file() else None
+            if found == content:
+                return
+            if found != expected:
+                raise ConflictError(f"{uri} has been replaced meanwhile.")
+            self.write(uri, content)
 
-    def children(self, uri: str) -> list[str]:  # noqa: D102 - see Storage
-        return sorted(path.name for path in Path(uri).iterdir()) if Path(uri).is_dir() else []
+    def sizes(self, folder: str) -> dict[str, int]:  # noqa: D102 - see Storage
+        path = Path(folder)
+        files = path.iterdir() if path.is_dir() else ()
+        return {file.name: file.stat().st_size for file in files if file.is_file()}
 
-    def modified_at(self, uri: str) -> float:  # noqa: D102 - see Storage
-        return Path(uri).stat().st_mtime
+    def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
+        path = Path(folder)
+        return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
 
-    def delete(self, uri: str) -> None:  # noqa: D102 - see Storage
-        shutil.rmtree(uri, ignore_errors=True)
+    def modified_at(self, folder: str) -> float:  # noqa: D102 - see Storage
+        return Path(folder).stat().st_mtime
+
+    def delete(self, folder: str) -> None:  # noqa: D102 - see Storage
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
+        path = Path(uri)
+        files = [path] if path.is_file() else [*path.rglob("*")]
+        gone = [file for file in files if not file.is_dir() and str(file) not in keep]
+        for file in gone:
+            file.unlink(missing_ok=True)
+        for folder in sorted((file for file in files if file.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):  # what is kept is still in it
+                folder.rmdir()
+        return len(gone)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; a process that dies lets go."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket that has been seen to lie in the EU, and how to reach it.
+
+    Attributes:
+        name: of the bucket.
+        region: that it lies in.
+        kms_key: id or ARN of the key that everything written is encrypted with; None for S3's own.
+        endpoint: URL of a store other than AWS's that speaks S3's protocol; None for AWS.
+    """
+
+    name: str
+    region: str
+    kms_key: str | None = None
+    endpoint: str | None = None
+
+
+_connected: dict[str, Bucket] = {}
+"""The buckets that this process may use. No other one is ever asked for anything."""
+
+
+def connect(uri: str, *, region: str | None, kms_key: str | None = None) -> None:
+    """Sees to it that the bucket of an `s3://` URI lies in the EU, before a byte moves.
+
+    Any other place needs no such thing.
+
+    Args:
+        uri: of a lake, a source or a file.
+        region: where the bucket must lie.
+        kms_key: encrypts what is written; S3's own key without.
+
+    Raises:
+        RegionError: the region is not in the EU, or the bucket lies in another one.
+        S3Error: the bucket cannot be asked.
+    """
+    if not uri.startswith(S3):
+        return
+    from fruits_assets.core import s3  # noqa: PLC0415 - folders need nothing of AWS
+
+    name, _ = s3.split(uri)
+    known = _connected.get(name)
+    if known is None or (known.region, known.kms_key) != (check_region(region), kms_key):
+        _connected[name] = s3.verified(name, region=check_region(region), kms_key=kms_key)
+
+
+def on_workers(work: Callable[[Task], Result]) -> Callable[[Task], Result]:
+    """The same function for Spark's workers: they may use the buckets that the driver may use."""
+    buckets = dict(_connected)
+
+    def run(task: Task) -> Result:
+        adopt(buckets)
+        return work(task)
+
+    return run
+
+
+def adopt(buckets: Mapping[str, Bucket]) -> None:
+    """Lets this process use what another one has connected to."""
+    _connected.update(buckets)
 
 
 def storage_of(uri: str) -> Storage:
-    """The storage that a URI lies in. Raises LakeError for a kind that is not known."""
+    """The storage that a URI lies in.
+
+    Raises:
+        LakeError: for a kind of place that is not known.
+        S3Error: for a bucket that has not been connected to.
+    """
+    if uri.startswith(S3):
+        from fruits_assets.core import s3  # noqa: PLC0415 - folders need nothing of AWS
+
+        name, _ = s3.split(uri)
+        if name not in _connected:
+            raise S3Error(
+                f"the bucket {name} has not been connected to. Open the lake with "
+                "Lake.at(uri, region=...), which checks that the bucket lies in the EU."
+            )
+        return s3.S3Storage(_connected[name])
     if "://" in uri:
-        raise LakeError(f"{uri} is not a folder of this machine, the only kind of place known.")
+        raise LakeError(
+            f"{uri} is of an unknown kind. Expected a folder of this machine, or s3://bucket/prefix."
+        )
     return LocalStorage()

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,7 @@ import numpy as np
 
 from fruits_assets.core.errors import WeightsError
 from fruits_assets.core.mobilenet import FeatureExtractor, ModelDescription, relative_error
+from fruits_assets.core.storage import S3, storage_of
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +43,8 @@ class Weights:
     """Which weights for which MobileNetV2.
 
     Attributes:
-        origin: `imagenet`, `sample`, or the path of a Keras weights file without the top.
+        origin: `imagenet`, `sample`, or the path or `s3://` URI of a Keras weights file without the
+            top.
         alpha: width multiplier, one of `ALPHAS`.
         image_size: one of `IMAGE_SIZES`.
     """
@@ -83,20 +86,35 @@ class Weights:
         """16 hexadecimal digits; changes when the weights file does."""
         if self.origin == IMAGENET:
             return hashlib.sha256(IMAGENET.encode()).hexdigest()[:16]
-        return hashlib.sha256(self.file().read_bytes()).hexdigest()[:16]
+        with self.file() as path:
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
-    def file(self) -> Path:
-        """The weights file. Raises WeightsError where there is none."""
+    @contextlib.contextmanager
+    def file(self) -> Iterator[Path]:
+        """The weights file, on this machine. Raises WeightsError where there is none."""
         if self.origin == SAMPLE:
             folder = resources.files("fruits_assets.sample")
-            return Path(str(folder / "mobilenet_v2_035_96_sample.weights.h5"))
-        path = Path(self.origin).expanduser()
-        if not path.is_file():
-            raise WeightsError(
-                f"the weights {self.origin!r} are not a file. Expected `imagenet`, `sample`, or "
-                "the path of a Keras weights file (.weights.h5) of MobileNetV2 without its top."
-            )
-        return path
+            yield Path(str(folder / "mobilenet_v2_035_96_sample.weights.h5"))
+        elif self.origin.startswith(S3):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, Path(self.origin).name)
+                try:
+                    path.write_bytes(storage_of(self.origin).read(self.origin))
+                except FileNotFoundError:
+                    raise self._missing() from None
+                yield path
+        else:
+            path = Path(self.origin).expanduser()
+            if not path.is_file():
+                raise self._missing()
+            yield path
+
+    def _missing(self) -> WeightsError:
+        return WeightsError(
+            f"the weights {self.origin!r} are not a file. Expected `imagenet`, `sample`, or the "
+            "path or s3:// URI of a Keras weights file (.weights.h5) of MobileNetV2 without its "
+            "top."
+        )
 
 
 @dataclass(frozen=True)
@@ -174,16 +192,16 @@ def _load(weights: Weights) -> keras.Model:
                 "FRUITS_WEIGHTS the path of a Keras weights file instead, or `sample` for the "
                 "small embedded ones."
             ) from error
-    path = weights.file()
     model = build(None)
-    try:
-        model.load_weights(path)
-    except Exception as error:
-        raise WeightsError(
-            f"{path.name} does not hold the weights of MobileNetV2 without its top at alpha "
-            f"{weights.alpha:g} ({_first_line(error)}). If the file is whole, `alpha` in the "
-            "config of model_weights must be the one it was trained with."
-        ) from error
+    with weights.file() as path:
+        try:
+            model.load_weights(path)
+        except Exception as error:
+            raise WeightsError(
+                f"{path.name} does not hold the weights of MobileNetV2 without its top at alpha "
+                f"{weights.alpha:g} ({_first_line(error)}). If the file is whole, `alpha` in the "
+                "config of model_weights must be the one it was trained with."
+            ) from error
     for layer in model.layers:
         if not all(np.isfinite(array).all() for array in layer.get_weights()):
             raise WeightsError(

@@ -34,7 +34,8 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def main() -> None:
     """Prints a line for every published asset."""
-    lake = Lake.at(Settings().lake)
+    settings = Settings()
+    lake = Lake.at(settings.lake, region=settings.region, kms_key=settings.kms_key)
     print(f"\nThe lake {lake.base} holds:\n")  # noqa: T201 - a command's output
     print(f"{'asset':<20} {'version':<17} {'MB':>7} {'made in':>8}  what")  # noqa: T201
     for asset in lake.assets():

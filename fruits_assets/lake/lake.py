@@ -18,9 +18,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from fruits_assets.core.dataset import MANIFEST, Dataset, Manifest, Output, read, read_manifest
-from fruits_assets.core.errors import DatasetError, LakeError
-from fruits_assets.core.storage import Storage, join, storage_of
+from fruits_assets.core.dataset import (
+    MANIFEST,
+    Dataset,
+    Manifest,
+    Output,
+    Pointer,
+    read,
+    read_manifest,
+)
+from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
+from fruits_assets.core.storage import Storage, connect, join, storage_of
 
 CURRENT = "current.json"
 VERSION = re.compile("[0-9a-f]{16}")
@@ -88,7 +96,7 @@ class Lake:
     """A lake at a base folder.
 
     Attributes:
-        base: absolute path.
+        base: absolute path, or `s3://bucket/prefix`.
         keep_versions: how many versions of an asset to keep.
     """
 
@@ -96,11 +104,31 @@ class Lake:
     keep_versions: int = 3
 
     @classmethod
-    def at(cls, place: str, *, keep_versions: int = 3) -> Lake:
-        """The lake at a folder, which need not exist yet."""
+    def at(
+        cls,
+        place: str,
+        *,
+        region: str | None = None,
+        kms_key: str | None = None,
+        keep_versions: int = 3,
+    ) -> Lake:
+        """The lake at a folder or in a bucket, empty or not.
+
+        Args:
+            place: a folder, or `s3://bucket/prefix`.
+            region: of the bucket, one in the EU.
+            kms_key: encrypts what is written to the bucket; S3's own key without.
+            keep_versions: how many versions of an asset to keep.
+
+        Raises:
+            RegionError: the bucket does not lie in that region, or that not in the EU.
+            S3Error: the bucket cannot be used.
+            LakeError: the place is of an unknown kind.
+        """
         base = place if "://" in place else str(Path(place).expanduser().absolute())
+        connect(base, region=region, kms_key=kms_key)
         storage_of(base)
-        return cls(base, keep_versions)
+        return cls(base.rstrip("/") if "://" in base else base, keep_versions)
 
     @property
     def storage(self) -> Storage:
@@ -117,7 +145,7 @@ class Lake:
         Raises:
             DatasetError: there is none, or it is damaged.
         """
-        version = self._current_version(asset)
+        version = self._version(asset, self.pointer(asset))
         if version is None:
             raise DatasetError(
                 f"the lake {self.base} has no {asset} yet. Materialise {asset} first."
@@ -126,9 +154,9 @@ class Lake:
 
     def assets(self) -> list[str]:
         """Names of the assets that have a current version."""
-        names = self.storage.children(self.base)
-        pointers = self.storage.sizes([join(self.base, name, CURRENT) for name in names])
-        return [name for name, size in zip(names, pointers, strict=True) if size is not None]
+        storage = self.storage
+        names = storage.children(self.base)
+        return [name for name in names if CURRENT in storage.sizes(join(self.base, name))]
 
     def finished(self, asset: str, version: str) -> Dataset | None:
         """A version if it is finished and whole, else None: then it is to be made (again)."""
@@ -157,28 +185,51 @@ class Lake:
         )
         return Dataset(self.folder(asset, recipe.version), manifest)
 
+    def pointer(self, asset: str) -> Pointer:
+        """What is current now, for `publish` to notice that it has changed. Raises LakeError."""
+        uri = join(self.base, asset, CURRENT)
+        try:
+            return Pointer(read(uri))
+        except FileNotFoundError:
+            return Pointer(None)
+        except OSError as error:
+            raise self._unreadable(asset, error) from error
+
     def publish(self, dataset: Dataset) -> None:
         """Makes a version the current one, in one step, and drops versions that are too old.
 
         Raises:
+            ConflictError: another run published since this version was asked for; the version
+                stays, and the other one is current.
             LakeError: the lake cannot be written; readers go on seeing the version before.
         """
+        asset = dataset.manifest.asset
         self.storage.write(join(dataset.uri, MANIFEST), dataset.manifest.to_json())
-        pointer = json.dumps({"version": dataset.version}).encode()
-        self.storage.write(join(self.base, dataset.manifest.asset, CURRENT), pointer)
-        self._prune(dataset.manifest.asset)
-
-    def _current_version(self, asset: str) -> str | None:
-        uri = join(self.base, asset, CURRENT)
+        follows = dataset.follows or self.pointer(asset)
+        content = json.dumps({"version": dataset.version}).encode()
         try:
-            return json.loads(read(uri))["version"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise LakeError(
-                f"{uri} cannot be read ({error!r}). Delete that one file and materialise "
-                f"{asset} again: finished versions are found and not computed twice."
+            self.storage.swap(join(self.base, asset, CURRENT), content, expected=follows.content)
+        except ConflictError as error:
+            raise ConflictError(
+                f"another run published {asset} while this one was at work. What it published is "
+                f"current; this run's version {dataset.version} is whole and stays in the lake. "
+                f"Materialise {asset} again to make it current: nothing is computed twice."
             ) from error
+        self._prune(asset)
+
+    def _version(self, asset: str, pointer: Pointer) -> str | None:
+        if pointer.content is None:
+            return None
+        try:
+            return json.loads(pointer.content)["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(asset, error) from error
+
+    def _unreadable(self, asset: str, error: Exception) -> LakeError:
+        return LakeError(
+            f"{join(self.base, asset, CURRENT)} cannot be read ({error!r}). Delete that one file "
+            f"and materialise {asset} again: finished versions are found and not computed twice."
+        )
 
     def _prune(self, asset: str) -> None:
         """Keeps the newest versions, those in use, and those that are being written."""
@@ -200,7 +251,7 @@ class Lake:
     def _in_use(self) -> set[tuple[str, str]]:
         """Every (asset, version) that is current or that a current version was made from."""
         in_use: set[tuple[str, str]] = set()
-        todo = [(asset, str(self._current_version(asset))) for asset in self.assets()]
+        todo = [(asset, str(self._version(asset, self.pointer(asset)))) for asset in self.assets()]
         while todo:
             asset, version = todo.pop()
             if (asset, version) in in_use:

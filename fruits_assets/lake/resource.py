@@ -3,12 +3,14 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.dataset import Dataset, Output
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.core.storage import connect
 from fruits_assets.lake.lake import Lake, Recipe
 
 Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
@@ -23,15 +25,42 @@ def told() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-class LakeResource(dg.ConfigurableResource):
+class Place(dg.ConfigurableResource):
+    """A folder, or a bucket in the EU: what is said of it once, for all that lies in it."""
+
+    region: str | None = Field(
+        default=None, description="Region of the buckets, one in the EU; folders need none."
+    )
+    kms_key: str | None = Field(
+        default=None,
+        description="Id or ARN of the KMS key that everything written to a bucket is encrypted "
+        "with; S3's own key without.",
+    )
+
+    def connect(self, uri: str) -> None:
+        """Makes sure that a bucket lies in the EU, before a byte moves. Raises RegionError."""
+        connect(uri, region=self.region, kms_key=self.kms_key)
+
+
+class LakeResource(Place):
     """Where the lake lies."""
 
-    base: str = Field(description="Where the lake lies: a folder.")
+    base: str = Field(description="Where the lake lies: a folder, or s3://bucket/prefix.")
     keep_versions: int = Field(default=3, ge=1, description="Versions of an asset to keep.")
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
+        with told():
+            self.connect(self.base)
+
     def open(self) -> Lake:
-        """The lake itself."""
-        return Lake.at(self.base, keep_versions=self.keep_versions)
+        """The lake itself. Raises RegionError, S3Error or LakeError."""
+        return Lake.at(
+            self.base,
+            region=self.region,
+            kms_key=self.kms_key,
+            keep_versions=self.keep_versions,
+        )
 
     def produce(
         self,
@@ -56,15 +85,19 @@ class LakeResource(dg.ConfigurableResource):
         """
         with told():
             lake = self.open()
+            seen = {asset: lake.pointer(asset) for asset in assets}
             finished = [lake.finished(asset, recipe.version) for asset in assets]
             if all(finished):
                 context.log.info("%s: reused version %s", recipe.transform, recipe.version)
-                return tuple(dataset for dataset in finished if dataset)
+                return tuple(
+                    replace(dataset, follows=seen[dataset.name]) for dataset in finished if dataset
+                )
             started = time.monotonic()
             outputs = make({asset: lake.folder(asset, recipe.version) for asset in assets})
         seconds = time.monotonic() - started
         context.log.info("%s: made version %s in %.1f s", recipe.transform, recipe.version, seconds)
         run = context.run.run_id
-        return tuple(
+        drafts = (
             lake.draft(asset, recipe, outputs[asset], run=run, seconds=seconds) for asset in assets
         )
+        return tuple(replace(draft, follows=seen[draft.name]) for draft in drafts)

@@ -60,6 +60,7 @@ class LocalSpark(SparkTarget):
                 "spark.executorEnv.OMP_NUM_THREADS": "1",
                 # What Arrow frees goes back to the system instead of staying in a pool.
                 "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
+                **self.lake.open().storage.spark_config(),
                 **self.spark_config,
             }
         )

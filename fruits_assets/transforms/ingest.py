@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from fruits_assets.core.dataset import (
     write_parquet,
 )
 from fruits_assets.core.images import RejectedImage, examine, upright_rgb
-from fruits_assets.core.source import Listing, label_of, read_photo, split_of
+from fruits_assets.core.source import Listing, PhotoStore, label_of, photos_at, split_of
 from fruits_assets.transforms.transform import Done, Log, for_each, transform
 
 RAW_SCHEMA = pa.schema(
@@ -88,7 +88,8 @@ def ingest(
         log: told the progress.
     """
     listing = Listing.read(read(source))
-    reader = _Reader(listing.root, max_pixels=max_pixels, max_bytes=max_bytes)
+    limits = _Limits(max_pixels=max_pixels, max_bytes=max_bytes)
+    root = listing.root
     chunks = _chunks(listing.files["bytes"].to_pylist(), spark.sparkContext.defaultParallelism)
 
     def work(chunk: _Chunk) -> Done:
@@ -98,7 +99,7 @@ def ingest(
         raw = finished_parquet(raw_images, name)
         rejected = finished_parquet(rejected_images, name) if raw else None
         if raw is None:
-            accepted_rows, rejected_rows = _ingest_chunk(rows, reader)
+            accepted_rows, rejected_rows = _ingest_chunk(rows, photos_at(root), limits)
             rejected = _write(rejected_images, name, rejected_rows)
             raw = _write(raw_images, name, accepted_rows)
         return Done(len(rows), _summary(raw, rejected, chunk.thumbnails))
@@ -223,43 +224,12 @@ def _address(rows: list[dict[str, Any]]) -> str:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    root: str
+class _Limits:
     max_pixels: int
     max_bytes: int
 
-    def accepted(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row of `RAW_SCHEMA`. Raises _Rejected."""
-        digest = None
-        try:
-            data = self._bytes(row)
-            digest = hashlib.sha256(data).hexdigest()
-            photo = examine(data, max_pixels=self.max_pixels)
-        except RejectedImage as error:
-            raise _Rejected(
-                {
-                    "path": row["path"],
-                    "bytes": row["bytes"],
-                    "sha256": digest,
-                    "reason": str(error.reason),
-                    "detail": error.detail,
-                }
-            ) from None
-        return {
-            "path": row["path"],
-            "split": split_of(row["path"]),
-            "label": label_of(row["path"]),
-            "sha256": digest,
-            "content": photo.content,
-            "format": photo.format,
-            "width": photo.width,
-            "height": photo.height,
-            "orientation": photo.orientation,
-            "bytes": len(data),
-            "modified_at": row["modified_at"],
-        }
-
-    def _bytes(self, row: dict[str, Any]) -> bytes:
+    def check(self, row: dict[str, Any]) -> None:
+        """Says what can be said of a file before it is read. Raises RejectedImage."""
         if row["problem"]:
             raise RejectedImage("unreadable", row["problem"])
         if row["bytes"] > self.max_bytes:
@@ -267,33 +237,76 @@ class _Reader:
                 "too_large",
                 f"the file has {row['bytes']} bytes; at most {self.max_bytes} are read (max_bytes)",
             )
-        try:
-            return read_photo(self.root, row["path"])
-        except OSError as error:
-            raise RejectedImage(
-                "unreadable", f"the file cannot be read: {error.strerror or type(error).__name__}"
-            ) from None
 
 
 class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
     """Carries a row of `REJECTED_SCHEMA`."""
 
-    def __init__(self, row: dict[str, Any]) -> None:
-        super().__init__(row["reason"])
-        self.row = row
+    def __init__(self, row: dict[str, Any], error: RejectedImage, sha256: str | None) -> None:
+        super().__init__(error.reason)
+        self.row = {
+            "path": row["path"],
+            "bytes": row["bytes"],
+            "sha256": sha256,
+            "reason": str(error.reason),
+            "detail": error.detail,
+        }
 
 
-def _ingest_chunk(rows: list[dict[str, Any]], reader: _Reader) -> tuple[pa.Table, pa.Table]:
-    accepted, rejected = [], []
+def _ingest_chunk(
+    rows: list[dict[str, Any]], photos: PhotoStore, limits: _Limits
+) -> tuple[pa.Table, pa.Table]:
+    accepted, rejected, readable = [], [], []
     for row in rows:
         try:
-            accepted.append(reader.accepted(row))
+            limits.check(row)
+            readable.append(row)
+        except RejectedImage as error:
+            rejected.append(_Rejected(row, error, None).row)
+    for row, read_it in zip(readable, photos.fetch(readable), strict=True):
+        try:
+            accepted.append(_accepted(row, read_it, max_pixels=limits.max_pixels))
         except _Rejected as error:
             rejected.append(error.row)
     return (
         pa.Table.from_pylist(accepted, schema=RAW_SCHEMA),
         pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA),
     )
+
+
+def _accepted(
+    row: dict[str, Any], read_it: Callable[[], bytes], *, max_pixels: int
+) -> dict[str, Any]:
+    """A row of `RAW_SCHEMA`. Raises _Rejected."""
+    digest = None
+    try:
+        data = _read(read_it)
+        digest = hashlib.sha256(data).hexdigest()
+        photo = examine(data, max_pixels=max_pixels)
+    except RejectedImage as error:
+        raise _Rejected(row, error, digest) from None
+    return {
+        "path": row["path"],
+        "split": split_of(row["path"]),
+        "label": label_of(row["path"]),
+        "sha256": digest,
+        "content": photo.content,
+        "format": photo.format,
+        "width": photo.width,
+        "height": photo.height,
+        "orientation": photo.orientation,
+        "bytes": len(data),
+        "modified_at": row["modified_at"],
+    }
+
+
+def _read(read_it: Callable[[], bytes]) -> bytes:
+    try:
+        return read_it()
+    except OSError as error:
+        raise RejectedImage(
+            "unreadable", f"the file cannot be read: {error.strerror or type(error).__name__}"
+        ) from None
 
 
 def _thumbnails(photos: pa.Table, count: int) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from fruits_assets.core.dataset import (
 )
 from fruits_assets.core.errors import PcaError
 from fruits_assets.core.pca import Moments, PcaModel
-from fruits_assets.core.storage import join, storage_of
+from fruits_assets.core.storage import join, on_workers, storage_of
 from fruits_assets.transforms.featurize import IDENTITY
 from fruits_assets.transforms.transform import (
     Done,
@@ -106,7 +106,7 @@ def fit_pca(
     tasks = context.parallelize([group for group in groups if group], len(groups))
     moments = run_logged(
         spark,
-        lambda: tasks.map(gather).treeReduce(operator.add),
+        lambda: tasks.map(on_workers(gather)).treeReduce(operator.add),
         log=log,
         progress=lambda: f"PCA: gathering the moments of {source.manifest.rows} images",
     )

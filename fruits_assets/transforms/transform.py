@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.core import errors
 from fruits_assets.core.dataset import Output
+from fruits_assets.core.storage import on_workers
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -99,6 +100,7 @@ def for_each(
     """
     done = spark.sparkContext.accumulator(0)
     started = time.monotonic()
+    work = on_workers(work)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _keep_archive_listings()

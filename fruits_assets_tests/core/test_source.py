@@ -17,8 +17,7 @@ from fruits_assets.core.source import (
     LISTING_SCHEMA,
     Listing,
     label_of,
-    list_folder,
-    read_photo,
+    photos_at,
     split_of,
 )
 
@@ -30,11 +29,11 @@ def _put(folder: Path, *paths: str, content: bytes = b"photo") -> None:
 
 
 def _paths(folder: Path, *, recursive: bool = True) -> list[str]:
-    return list_folder(str(folder), recursive=recursive).files["path"].to_pylist()
+    return photos_at(str(folder)).list(recursive=recursive).files["path"].to_pylist()
 
 
 def _row(folder: Path, path: str) -> dict[str, object]:
-    rows = list_folder(str(folder), recursive=True).files.to_pylist()
+    rows = photos_at(str(folder)).list(recursive=True).files.to_pylist()
     (row,) = [row for row in rows if row["path"] == path]
     return row
 
@@ -42,7 +41,7 @@ def _row(folder: Path, path: str) -> dict[str, object]:
 def test_every_file_is_listed_in_path_order(tmp_path: Path) -> None:
     paths = ["b/2.jpg", "a.txt", "b/1.jpg", "a/x/y/z/deep.png", "B.JPG", "a b/é.jpg", "b/10.jpg"]
     _put(tmp_path, *paths)
-    listing = list_folder(str(tmp_path), recursive=True)
+    listing = photos_at(str(tmp_path)).list(recursive=True)
     assert listing.files["path"].to_pylist() == sorted(paths)
     assert listing.files.schema == LISTING_SCHEMA
     assert listing.files["problem"].null_count == len(paths)
@@ -58,6 +57,7 @@ def test_size_and_time_of_a_file_are_listed(tmp_path: Path) -> None:
         "path": "a.jpg",
         "bytes": 5,
         "modified_at": datetime(2023, 11, 14, 22, 13, 20, 123456, UTC),
+        "etag": None,
         "problem": None,
     }
 
@@ -80,7 +80,7 @@ def test_a_file_of_a_time_that_no_calendar_holds_is_listed() -> None:
 def test_hidden_files_and_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
     hidden = [".DS_Store", "a/Thumbs.db", "a/DESKTOP.INI", "__MACOSX/a.jpg", "a/.git/one"]
     _put(tmp_path, "a/1.jpg", "a/thumbs.db.jpg", ".ipynb_checkpoints/1.jpg", *hidden)
-    listing = list_folder(str(tmp_path), recursive=True)
+    listing = photos_at(str(tmp_path)).list(recursive=True)
     assert listing.files["path"].to_pylist() == ["a/1.jpg", "a/thumbs.db.jpg"]
     assert listing.hidden == 6
 
@@ -103,7 +103,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (source / "folder").symlink_to(tmp_path / "elsewhere")
     assert _paths(source) == ["file.jpg", "folder/1.jpg"]
     assert _row(source, "file.jpg")["bytes"] == 5
-    assert read_photo(str(source), "folder/1.jpg") == b"12345"
+    assert photos_at(str(source)).read({"path": "folder/1.jpg"}) == b"12345"
     (tmp_path / "link").symlink_to(source)
     assert _paths(tmp_path / "link") == ["file.jpg", "folder/1.jpg"]
 
@@ -141,7 +141,7 @@ def test_a_name_that_is_not_utf8_is_listed_with_its_problem(tmp_path: Path) -> N
     Path(tmp_path, "p\\udce9che.jpg").write_bytes(b"photo")  # what the other is printed as
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
-    listing = list_folder(str(tmp_path), recursive=True)
+    listing = photos_at(str(tmp_path)).list(recursive=True)
     assert listing.files["path"].to_pylist() == ["p\\udce9che.jpg"] * 2
     assert sorted(map(str, listing.files["problem"].to_pylist())) == [
         "None",
@@ -153,14 +153,16 @@ def test_names_with_any_character_are_listed(tmp_path: Path) -> None:
     names = ["a\nb.jpg", "a\\b.jpg", "a'b\".jpg", "a,b;c.jpg", "🍓.jpg", "a%20b#c?.jpg", "x" * 255]
     _put(tmp_path, *names)
     assert _paths(tmp_path) == sorted(names)
-    assert [read_photo(str(tmp_path), name) for name in names] == [b"photo"] * len(names)
+    assert [photos_at(str(tmp_path)).read({"path": name}) for name in names] == [b"photo"] * len(
+        names
+    )
 
 
 @pytest.mark.parametrize("place", ["missing", "missing/deeper", "a.jpg/deeper"])
 def test_a_missing_source_is_told(tmp_path: Path, place: str) -> None:
     _put(tmp_path, "a.jpg")
     with pytest.raises(SourceError, match=f"{place} does not exist. Point FRUITS_SOURCE at a fold"):
-        list_folder(str(tmp_path / place), recursive=True)
+        photos_at(str(tmp_path / place)).list(recursive=True)
 
 
 def test_a_source_that_is_a_file_is_told(tmp_path: Path) -> None:
@@ -168,25 +170,25 @@ def test_a_source_that_is_a_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=r"a\.jpg is a file, not a folder. Point FRUITS_SOURCE at"
     ):
-        list_folder(str(tmp_path / "a.jpg"), recursive=True)
+        photos_at(str(tmp_path / "a.jpg")).list(recursive=True)
 
 
 def test_a_source_that_is_a_link_to_itself_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(SourceError, match=r"loop cannot be read \(Too many levels of symbolic"):
-        list_folder(str(tmp_path / "loop"), recursive=True)
+        photos_at(str(tmp_path / "loop")).list(recursive=True)
 
 
 def test_an_empty_source_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as told:
-        list_folder(str(tmp_path), recursive=True)
+        photos_at(str(tmp_path)).list(recursive=True)
     assert f"{tmp_path} holds no file. Put photos there, or point FRUITS" in str(told.value)
 
 
 def test_a_source_that_seems_empty_is_told_why(tmp_path: Path) -> None:
     _put(tmp_path, ".DS_Store", "a/1.jpg")
     with pytest.raises(SourceError) as told:
-        list_folder(str(tmp_path), recursive=False)
+        photos_at(str(tmp_path)).list(recursive=False)
     assert "at its top level (`recursive` is false) (1 hidden ones were passed" in str(told.value)
 
 
@@ -201,7 +203,7 @@ def test_a_folder_that_may_not_be_read_is_told(
     _put(open_folder / "source", "1.jpg", "a/2.jpg", "a/b/3.jpg")
     (open_folder / forbidden).chmod(mode)
     with unprivileged(), pytest.raises(SourceError) as told:
-        list_folder(str(open_folder / "source"), recursive=True)
+        photos_at(str(open_folder / "source")).list(recursive=True)
     (open_folder / forbidden).chmod(0o755)
     text = str(told.value)
     assert f"the folder {open_folder / forbidden}" in text
@@ -226,7 +228,7 @@ def test_the_version_is_that_of_the_files_not_of_their_place(tmp_path: Path) -> 
         _put(tmp_path / place, "a/1.jpg", "2.jpg", ".hidden")
         for path in tmp_path.glob(f"{place}/**/*.jpg"):
             os.utime(path, (1000, 1000))
-        versions.append(list_folder(str(tmp_path / place), recursive=True).version)
+        versions.append(photos_at(str(tmp_path / place)).list(recursive=True).version)
     assert versions[0] == versions[1]
     assert len(versions[0]) == 16
     assert int(versions[0], 16)
@@ -249,26 +251,26 @@ def test_the_version_changes_when_a_file_does(
     _put(tmp_path, "a/1.jpg", "b/1.jpg")
     for path in tmp_path.glob("*/*"):
         os.utime(path, (1, 1))
-    before = list_folder(str(tmp_path), recursive=True).version
-    assert list_folder(str(tmp_path), recursive=True).version == before
+    before = photos_at(str(tmp_path)).list(recursive=True).version
+    assert photos_at(str(tmp_path)).list(recursive=True).version == before
     change(tmp_path / "a/1.jpg")
-    assert list_folder(str(tmp_path), recursive=True).version != before
+    assert photos_at(str(tmp_path)).list(recursive=True).version != before
 
 
 def test_the_version_is_the_same_on_every_platform() -> None:
-    rows = [["a.jpg"], [5], [datetime(2026, 1, 2, 3, 4, 5, 6, UTC)], [None]]
+    rows = [["a.jpg"], [5], [datetime(2026, 1, 2, 3, 4, 5, 6, UTC)], ["etag"], [None]]
     files = pa.Table.from_arrays(
         [pa.array(row, field.type) for row, field in zip(rows, LISTING_SCHEMA, strict=True)],
         schema=LISTING_SCHEMA,
     )
-    assert Listing("/photos", files, 0).version == "b398e5e950379cdc"
+    assert Listing("/photos", files, 0).version == "2fdaca5a809d8482"
 
 
 def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
     source = tmp_path / "source, été"
     _put(source, *(f"label {i % 7}/{i}.jpg" for i in range(50)), ".hidden")
     os.mkfifo(source / "pipe")
-    listing = list_folder(str(source), recursive=True)
+    listing = photos_at(str(source)).list(recursive=True)
     version = str(tmp_path / "version")
     uri = listing.stage(version)
     assert uri == f"{version}/{LISTING}"

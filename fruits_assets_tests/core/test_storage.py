@@ -111,8 +111,8 @@ def test_sizes_are_of_files_only(tmp_path: Path) -> None:
     (tmp_path / "three").write_bytes(b"abc")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    uris = [str(tmp_path / name) for name in ("three", "missing", "empty", "folder")]
-    assert LocalStorage().sizes(uris) == [3, None, 0, None]
+    assert LocalStorage().sizes(str(tmp_path)) == {"three": 3, "empty": 0}
+    assert LocalStorage().sizes(str(tmp_path / "missing")) == {}
 
 
 def test_children_are_sorted_and_none_where_there_is_no_folder(tmp_path: Path) -> None:
@@ -133,5 +133,5 @@ def test_delete_removes_a_folder_and_does_not_mind_that_it_is_gone(tmp_path: Pat
 
 
 def test_another_kind_of_place_is_refused() -> None:
-    with pytest.raises(LakeError, match="ftp://host/lake is not a folder of this machine"):
+    with pytest.raises(LakeError, match="ftp://host/lake is of an unknown kind"):
         storage_of("ftp://host/lake")

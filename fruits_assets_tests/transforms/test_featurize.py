@@ -37,7 +37,8 @@ def test_features_equal_keras(finished):
     model = keras.applications.MobileNetV2(
         input_shape=(96, 96, 3), alpha=0.35, include_top=False, pooling="avg", weights=nothing
     )
-    model.load_weights(Weights.of("sample").file())
+    with Weights.of("sample").file() as path:
+        model.load_weights(path)
     paths = sorted(found)[::5]
     photos = np.stack(
         [

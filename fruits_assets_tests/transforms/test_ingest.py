@@ -87,9 +87,9 @@ def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Pa
     (source / "gone.jpg").symlink_to("nowhere.jpg")
     script = textwrap.dedent(f"""
         import os
-        from fruits_assets.core.source import list_folder
+        from fruits_assets.core.source import photos_at
         from fruits_assets.transforms.ingest import _ingest_chunk, _Reader
-        listing = list_folder({str(source)!r}, recursive=True)
+        listing = photos_at({str(source)!r}).list(recursive=True)
         reader = _Reader(listing.root, max_pixels=10**6, max_bytes=10**6)
         rows = listing.files.to_pylist()
         reader.accepted(rows[-1])  # imports what the other user may not

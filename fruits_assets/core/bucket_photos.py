@@ -1,0 +1,85 @@
+"""Photos in a bucket: many small objects, so many requests at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC
+from typing import Any
+
+from fruits_assets.core.s3 import S3Storage, split
+from fruits_assets.core.source import Listing, PhotoStore, Row, is_hidden, listing_of
+from fruits_assets.core.storage import join, storage_of
+
+READS_IN_FLIGHT = 32
+"""Per task. A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing
+while others are under way."""
+LISTINGS_IN_FLIGHT = 16
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes that must be restored before they can be read."""
+
+_Found = tuple[list[Mapping[str, Any]], list[str]]
+
+
+class BucketPhotos(PhotoStore):
+    """The objects below a prefix of a bucket."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        storage = storage_of(root)
+        assert isinstance(storage, S3Storage)  # noqa: S101 - what `s3://` is
+        self._storage = storage
+        key = split(root)[1]
+        self._prefix = f"{key}/" if key else ""
+
+    def list(self, *, recursive: bool) -> Listing:  # noqa: D102 - see PhotoStore
+        hidden = 0
+        rows: list[Row] = []
+        for objects, folders in self._walk(recursive=recursive):
+            rows += [self._row(found) for found in objects if not is_hidden(_name(found["Key"]))]
+            names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
+            hidden += sum(map(is_hidden, names))
+        return listing_of(self.root, rows, recursive=recursive, hidden=lambda: hidden)
+
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """The very bytes that were listed: another ETag is an OSError."""
+        return self._storage.get_object(self._prefix + row["path"], etag=row["etag"])
+
+    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
+        """Reads ahead, all rows if need be: a task's files are few enough to be held at once."""
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            ahead = deque(pool.submit(self.read, row) for row in rows)
+            try:
+                while ahead:
+                    yield ahead.popleft().result
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
+        return sum(self._storage.purge(join(self.root, path)) > 0 for path in paths)
+
+    def _walk(self, *, recursive: bool) -> Iterator[_Found]:
+        """Objects and sub-folders, one folder after the other, in no particular order."""
+        with ThreadPoolExecutor(LISTINGS_IN_FLIGHT) as pool:
+            waiting: set[Future[_Found]] = {pool.submit(self._storage.listed, self._prefix)}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    objects, folders = future.result()
+                    yield objects, folders
+                    seen = [folder for folder in folders if not is_hidden(_name(folder))]
+                    if recursive:
+                        waiting |= {pool.submit(self._storage.listed, it) for it in seen}
+
+    def _row(self, found: Mapping[str, Any]) -> Row:
+        problem = None
+        if found.get("StorageClass") in ARCHIVES:
+            problem = "it is in an archive (Glacier): restore it first"
+        modified_at = found["LastModified"].astimezone(UTC)
+        path = found["Key"].removeprefix(self._prefix)
+        return path, found["Size"], modified_at, found["ETag"], problem
+
+
+def _name(key: str) -> str:
+    return key.removesuffix("/").rpartition("/")[2]

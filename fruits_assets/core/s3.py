@@ -1,0 +1,457 @@
+"""Buckets: of AWS, or of any store that speaks S3's protocol (`AWS_ENDPOINT_URL`).
+
+boto3 does what happens a few times in a run: it writes, lists, deletes and says precisely what is
+wrong. Reading happens once for every photo; obstore does it, at a sixth of boto3's CPU time per
+request (docs/performance.md), and whatever it cannot read is read by boto3 after all.
+Credentials are those of boto3's default chain for both; none is ever kept or shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
+
+import boto3
+import obstore
+import pyarrow as pa
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.exceptions import BaseError as ObstoreError
+from obstore.store import S3Store
+from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
+
+from fruits_assets.core.errors import ConflictError, RegionError, S3Error
+from fruits_assets.core.s3_errors import sentence
+from fruits_assets.core.storage import Bucket, Storage, join
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+ATTEMPTS = 8
+"""Of a request, with exponential backoff between them: about half a minute in all."""
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+IN_FLIGHT = 64
+"""Requests under way at once, at most, per process."""
+TAIL_BYTES = 2**16
+"""Fetched with the size of a file: holds the footer of a Parquet file."""
+SPOOL_BYTES = 2**25
+"""A streamed file is kept in memory up to here, and on disk beyond."""
+DELETE_BATCH = 1000
+"""Keys in one request, S3's limit."""
+GONE = frozenset({"NoSuchKey", "404", "NotFound"})
+CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+
+HADOOP_AWS = "org.apache.hadoop:hadoop-aws:3.4.1"
+SPARK_CLOUD = "org.apache.spark:spark-hadoop-cloud_2.13:4.0.2"
+"""s3a, in the version of PySpark's Hadoop, and the committers that do not rename."""
+NOT_NEEDED = (
+    "com.fasterxml.jackson.core:jackson-annotations",
+    "com.fasterxml.jackson.core:jackson-databind",
+    "com.fasterxml.jackson.dataformat:jackson-dataformat-cbor",
+    "com.google.cloud.bigdataoss:gcs-connector",
+    "com.squareup.okhttp3:okhttp",
+    "com.squareup.okio:okio",
+    "joda-time:joda-time",
+    "org.apache.hadoop:hadoop-azure",
+    "org.apache.hadoop:hadoop-client-api",
+    "org.apache.hadoop:hadoop-client-runtime",
+    "org.apache.hadoop:hadoop-cloud-storage",
+    "org.apache.httpcomponents:httpclient",
+    "org.apache.httpcomponents:httpcore",
+    "org.eclipse.jetty:jetty-util",
+    "org.eclipse.jetty:jetty-util-ajax",
+)
+"""What they pull in for other clouds, or what PySpark has already."""
+
+
+def split(uri: str) -> tuple[str, str]:
+    """`s3://bucket/a/b` -> (bucket, a/b). Raises S3Error where there is no bucket."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        raise S3Error(f"{uri} names no bucket. Expected s3://bucket/prefix.")
+    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+
+
+def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
+    """The bucket, once it has said that it lies in a region.
+
+    Raises:
+        RegionError: it says another one, or nothing.
+        S3Error: it cannot be asked.
+    """
+    client = _client(region, None)
+    endpoint = client.meta.endpoint_url
+    own = urlsplit(endpoint).hostname or ""
+    found = _region_of(client, name)
+    if found != region:
+        where = f"lies in {found!r}" if found else "does not say in which region it lies"
+        raise RegionError(
+            f"the bucket {name} {where}, but FRUITS_REGION is {region!r}: nothing was read or "
+            "written. Set FRUITS_REGION to the bucket's own region if that is in the EU, or use "
+            "a bucket that is."
+        )
+    return Bucket(name, region, kms_key, None if own.endswith("amazonaws.com") else endpoint)
+
+
+def _region_of(client: Any, name: str) -> str | None:
+    try:
+        return client.head_bucket(Bucket=name).get("BucketRegion")
+    except ClientError as error:
+        # A refusal says where the bucket lies, too, and that matters more.
+        headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+        if found := headers.get("x-amz-bucket-region"):
+            return found if found != client.meta.region_name else _refused(error, name)
+        return _refused(error, name)
+    except BotoCoreError as error:
+        return _refused(error, name)
+
+
+def _refused(error: Exception, bucket: str) -> Any:
+    raise S3Error(sentence(error, bucket=bucket)) from error
+
+
+@contextlib.contextmanager
+def told(bucket: str) -> Iterator[None]:
+    """Turns an error of AWS's library into a sentence for people."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise S3Error(sentence(error, bucket=bucket)) from error
+
+
+@lru_cache(maxsize=8)
+def _client(region: str, endpoint: str | None) -> Any:
+    config = Config(
+        retries={"mode": "standard", "max_attempts": ATTEMPTS},
+        max_pool_connections=IN_FLIGHT,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+    )
+    return boto3.Session().client("s3", region_name=region, endpoint_url=endpoint, config=config)
+
+
+def client_of(bucket: Bucket) -> Any:
+    """boto3's client for a bucket; safe to share between threads."""
+    return _client(bucket.region, bucket.endpoint)
+
+
+@lru_cache(maxsize=8)
+def _store(bucket: Bucket) -> S3Store:
+    session = boto3.Session(region_name=bucket.region)
+    elsewhere: Any = {"endpoint": bucket.endpoint} if bucket.endpoint else {}
+    return S3Store(
+        bucket.name,
+        region=bucket.region,
+        virtual_hosted_style_request=bucket.endpoint is None,
+        **elsewhere,
+        credential_provider=Boto3CredentialProvider(session, ttl=timedelta(minutes=5)),
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "timeout": timedelta(seconds=READ_SECONDS),
+        },
+        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+    )
+
+
+class S3Storage(Storage):
+    """Objects of one bucket; URIs are `s3://bucket/key`, folders are what keys begin with."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self._client = client_of(bucket)
+
+    def open(self, uri: str) -> pa.NativeFile:  # noqa: D102 - see Storage
+        return pa.PythonFile(_Object(self, split(uri)[1]), "r")
+
+    def read(self, uri: str) -> bytes:  # noqa: D102 - see Storage
+        return self.get_object(split(uri)[1])
+
+    def get_object(
+        self, key: str, *, start: int = 0, stop: int | None = None, etag: str | None = None
+    ) -> bytes:
+        """The bytes of an object, or some of them.
+
+        Args:
+            key: of the object.
+            start: first byte.
+            stop: byte after the last; None for all.
+            etag: only if the object still has this one.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            OSError: it has another ETag, or is in an archive that has to be restored first.
+            S3Error: it cannot be read.
+        """
+        options: GetOptions = {"if_match": etag} if etag else {}
+        if stop is not None:
+            options["range"] = (start, stop)
+        try:
+            return bytes(obstore.get(_store(self.bucket), key, options=options).bytes())
+        except (ObstoreError, OSError, ValueError) as error:
+            if "<Code>NoSuchKey</Code>" in str(error):
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", key) from None
+        return self._get_by_boto3(key, start=start, stop=stop, etag=etag)
+
+    def _get_by_boto3(self, key: str, *, start: int, stop: int | None, etag: str | None) -> bytes:
+        options: dict[str, Any] = {"Range": f"bytes={start}-{stop - 1}"} if stop else {}
+        if etag:
+            options["IfMatch"] = etag
+        with told(self.bucket.name):
+            for attempt in range(ATTEMPTS):
+                try:
+                    answer = self._client.get_object(**self._at(key), **options)
+                    return answer["Body"].read()
+                except ClientError as error:
+                    _raise_as_os_error(error, key)
+                    raise
+                except (*S3_RETRYABLE_DOWNLOAD_ERRORS, HTTPClientError):
+                    # The body broke off: boto3 repeats requests, but not what follows them.
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                    time.sleep(min(0.1 * 2**attempt, 5.0))
+        raise AssertionError
+
+    def tail(self, key: str) -> tuple[bytes, int]:
+        """The last `TAIL_BYTES` of an object, and its size. Raises as `get_object` does."""
+        options: GetOptions = {"range": {"suffix": TAIL_BYTES}}
+        try:
+            answer = obstore.get(_store(self.bucket), key, options=options)
+            return bytes(answer.bytes()), answer.meta["size"]
+        except (ObstoreError, OSError, ValueError):
+            size = self._size(key)
+            return self.get_object(key, start=max(0, size - TAIL_BYTES), stop=size), size
+
+    def _size(self, key: str) -> int:
+        with told(self.bucket.name):
+            try:
+                return self._client.head_object(**self._at(key))["ContentLength"]
+            except ClientError as error:
+                _raise_as_os_error(error, key)
+                raise
+
+    @contextlib.contextmanager
+    def create(self, uri: str) -> Iterator[BinaryIO]:  # noqa: D102 - see Storage
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            yield spool  # type: ignore[misc] - a binary file in all but name
+            spool.seek(0)
+            with told(self.bucket.name):
+                self._client.upload_fileobj(
+                    spool, **self._at(split(uri)[1]), ExtraArgs=self.encryption
+                )
+
+    def write(self, uri: str, content: bytes | memoryview) -> None:  # noqa: D102 - see Storage
+        self._put(uri, bytes(content))
+
+    def swap(self, uri: str, content: bytes, *, expected: bytes | None) -> None:  # noqa: D102
+        found, etag = self._get_with_etag(uri)
+        if found == content:
+            return
+        if found != expected:
+            raise ConflictError(f"{uri} has been replaced meanwhile.")
+        condition = {"IfNoneMatch": "*"} if found is None else {"IfMatch": etag}
+        try:
+            self._put(uri, content, **condition)
+        except S3Error as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError):
+                raise
+            if cause.response["Error"]["Code"] not in CHANGED | GONE:
+                raise
+            # A put that was repeated because its answer got lost finds itself.
+            if self._get_with_etag(uri)[0] != content:
+                raise ConflictError(f"{uri} has been replaced meanwhile.") from cause
+
+    def _get_with_etag(self, uri: str) -> tuple[bytes | None, str]:
+        with told(self.bucket.name):
+            try:
+                answer = self._client.get_object(**self._at(split(uri)[1]))
+            except ClientError as error:
+                if error.response["Error"]["Code"] in GONE:
+                    return None, ""
+                raise
+            return answer["Body"].read(), answer["ETag"]
+
+    def _put(self, uri: str, content: bytes, **condition: str) -> None:
+        with told(self.bucket.name):
+            self._client.put_object(
+                **self._at(split(uri)[1]), Body=content, **self.encryption, **condition
+            )
+
+    @property
+    def encryption(self) -> dict[str, Any]:
+        """Asked for with every object written, whatever the bucket does by itself."""
+        if self.bucket.kms_key is None:
+            return {"ServerSideEncryption": "AES256"}
+        return {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": self.bucket.kms_key,
+            "BucketKeyEnabled": True,  # one request to KMS per bucket, not per object
+        }
+
+    def sizes(self, folder: str) -> dict[str, int]:  # noqa: D102 - see Storage
+        objects, _ = self.listed(self._prefix(folder))
+        return {_name(found["Key"]): found["Size"] for found in objects}
+
+    def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
+        objects, folders = self.listed(self._prefix(folder))
+        return sorted({*(_name(found["Key"]) for found in objects), *map(_name, folders)})
+
+    def modified_at(self, folder: str) -> float:  # noqa: D102 - see Storage
+        objects, _ = self.listed(self._prefix(folder))
+        return max((found["LastModified"].timestamp() for found in objects), default=time.time())
+
+    def listed(self, prefix: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+        """S3's entries of the objects directly below a prefix, and the prefixes of its folders."""
+        objects: list[Mapping[str, Any]] = []
+        folders: list[str] = []
+        with told(self.bucket.name):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket.name, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                found = page.get("Contents", ())
+                objects += [one for one in found if not one["Key"].endswith("/")]  # no markers
+                folders += [one["Prefix"] for one in page.get("CommonPrefixes", ())]
+        return objects, folders
+
+    def delete(self, folder: str) -> None:  # noqa: D102 - see Storage
+        with told(self.bucket.name):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket.name, Prefix=self._prefix(folder)
+            )
+            keys = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
+            self._delete(keys)
+
+    def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
+        own, below = split(uri)[1], self._prefix(uri)
+        kept = {split(file)[1] for file in keep}
+        with told(self.bucket.name):
+            pages = self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self.bucket.name, Prefix=own
+            )
+            doomed = [
+                {"Key": found["Key"], "VersionId": found["VersionId"]}
+                for page in pages
+                for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                if found["Key"] == own or found["Key"].startswith(below)
+                if not (found["IsLatest"] and found["Key"] in kept)
+            ]
+            self._delete(doomed)
+        return len(doomed)
+
+    def _delete(self, objects: Sequence[Mapping[str, str]]) -> None:
+        for start in range(0, len(objects), DELETE_BATCH):
+            batch = {"Objects": objects[start : start + DELETE_BATCH], "Quiet": True}
+            answer = self._client.delete_objects(Bucket=self.bucket.name, Delete=batch)
+            for problem in answer.get("Errors", ()):
+                raise S3Error(
+                    f"{problem['Key']} in the bucket {self.bucket.name} cannot be deleted: "
+                    f"{problem.get('Message') or problem['Code']}. Grant s3:DeleteObject and "
+                    "s3:DeleteObjectVersion there, then run again."
+                )
+
+    def spark_path(self, uri: str) -> str:  # noqa: D102 - see Storage
+        return "s3a" + uri.removeprefix("s3")
+
+    def spark_config(self) -> dict[str, str]:  # noqa: D102 - see Storage
+        ours = f"spark.hadoop.fs.s3a.bucket.{self.bucket.name}"
+        provider = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+        config = {
+            "spark.jars.packages": f"{HADOOP_AWS},{SPARK_CLOUD}",
+            "spark.jars.excludes": ",".join(NOT_NEEDED),
+            "spark.hadoop.fs.s3a.aws.credentials.provider": provider,
+            f"{ours}.endpoint.region": self.bucket.region,
+            # Work is committed by completing uploads: S3 has no renaming, only copies.
+            "spark.hadoop.fs.s3a.committer.name": "magic",
+            "spark.sql.sources.commitProtocolClass": (
+                "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol"
+            ),
+            "spark.sql.parquet.output.committer.class": (
+                "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter"
+            ),
+        }
+        if self.bucket.kms_key is None:
+            config[f"{ours}.encryption.algorithm"] = "AES256"
+        else:
+            config[f"{ours}.encryption.algorithm"] = "SSE-KMS"
+            config[f"{ours}.encryption.key"] = self.bucket.kms_key
+        if self.bucket.endpoint:
+            config[f"{ours}.endpoint"] = self.bucket.endpoint
+            config[f"{ours}.path.style.access"] = "true"
+        return config
+
+    def _prefix(self, folder: str) -> str:
+        key = split(folder)[1]
+        return join(key, "") if key else ""
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.bucket.name, "Key": key}
+
+
+class _Object(io.RawIOBase):
+    """An object as a file: each read is a request for just those bytes, but for the last ones.
+
+    The last ones come with the object's size, in one request, for a Parquet file is read from its
+    end.
+    """
+
+    def __init__(self, storage: S3Storage, key: str) -> None:
+        super().__init__()
+        self._storage, self._key, self._position = storage, key, 0
+        self._tail, self._size = storage.tail(key)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._position
+        stop = min(start + len(buffer), self._size)
+        if start >= stop:
+            return 0
+        tail_start = self._size - len(self._tail)
+        if start >= tail_start:
+            content = self._tail[start - tail_start : stop - tail_start]
+        else:
+            content = self._storage.get_object(self._key, start=start, stop=stop)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+
+def _name(key: str) -> str:
+    """The last name of a key or prefix."""
+    return key.rstrip("/").rpartition("/")[2]
+
+
+def _raise_as_os_error(error: ClientError, key: str) -> None:
+    """For what concerns one object only; the rest concerns the bucket or the user."""
+    code = error.response["Error"]["Code"]
+    if code in GONE:
+        raise FileNotFoundError(errno.ENOENT, "there is no such object", key) from error
+    if code in CHANGED:
+        text = "it has been replaced since it was listed; run again"
+        raise OSError(errno.ESTALE, text, key) from error
+    if code == "InvalidObjectState":
+        text = "it is in an archive (Glacier); restore it, then run again"
+        raise OSError(errno.EBUSY, text, key) from error
