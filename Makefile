@@ -56,6 +56,24 @@ bench-full: install ## The same at the sizes that targets are set for; SOURCE=fo
 		--grow 1000 5000 14000 50000 --large 500 \
 		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
+# checkov pins versions that conflict with the project's: it runs in an environment of its own.
+.PHONY: check-stack
+check-stack: install ## Lint the CloudFormation template and scan its security.
+	@$(BIN)/cfn-lint --regions eu-central-1 eu-west-1 eu-west-3 eu-north-1 eu-south-1 eu-south-2 \
+		-- fruits_assets/infrastructure/stack.yaml
+	@$(BIN)/uv tool run --quiet --from checkov==3.3.30 checkov --compact --quiet --skip-download \
+		-f fruits_assets/infrastructure/stack.yaml
+
+STACK ?= fruits
+
+.PHONY: deploy
+deploy: install ## Make bucket, key and roles in the EU; REGION=..., STACK=fruits, ARGS='--set ...'.
+	@$(BIN)/python -m fruits_assets.infrastructure deploy --stack '$(STACK)' --region '$(REGION)' $(ARGS)
+
+.PHONY: destroy
+destroy: install ## Delete that stack, but not its data; REGION=..., STACK=fruits.
+	@$(BIN)/python -m fruits_assets.infrastructure destroy --stack '$(STACK)' --region '$(REGION)' $(ARGS)
+
 .PHONY: sample-weights
 sample-weights: install ## Train the weights of the embedded sample again.
 	@$(BIN)/python -m fruits_assets.sample.train

@@ -228,15 +228,16 @@ class _Limits:
     max_pixels: int
     max_bytes: int
 
-    def check(self, row: dict[str, Any]) -> None:
-        """Says what can be said of a file before it is read. Raises RejectedImage."""
+    def refusal(self, row: dict[str, Any]) -> RejectedImage | None:
+        """Why a file is not even read, if it is not."""
         if row["problem"]:
-            raise RejectedImage("unreadable", row["problem"])
+            return RejectedImage("unreadable", row["problem"])
         if row["bytes"] > self.max_bytes:
-            raise RejectedImage(
+            return RejectedImage(
                 "too_large",
                 f"the file has {row['bytes']} bytes; at most {self.max_bytes} are read (max_bytes)",
             )
+        return None
 
 
 class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
@@ -256,16 +257,15 @@ class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
 def _ingest_chunk(
     rows: list[dict[str, Any]], photos: PhotoStore, limits: _Limits
 ) -> tuple[pa.Table, pa.Table]:
-    accepted, rejected, readable = [], [], []
-    for row in rows:
+    refusals = [limits.refusal(row) for row in rows]
+    pairs = list(zip(rows, refusals, strict=True))
+    contents = photos.fetch([row for row, refusal in pairs if refusal is None])
+    accepted, rejected = [], []
+    for row, refusal in pairs:
         try:
-            limits.check(row)
-            readable.append(row)
-        except RejectedImage as error:
-            rejected.append(_Rejected(row, error, None).row)
-    for row, read_it in zip(readable, photos.fetch(readable), strict=True):
-        try:
-            accepted.append(_accepted(row, read_it, max_pixels=limits.max_pixels))
+            if refusal:
+                raise _Rejected(row, refusal, None)
+            accepted.append(_accepted(row, next(contents), max_pixels=limits.max_pixels))
         except _Rejected as error:
             rejected.append(error.row)
     return (

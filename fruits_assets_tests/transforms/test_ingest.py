@@ -88,14 +88,14 @@ def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Pa
     script = textwrap.dedent(f"""
         import os
         from fruits_assets.core.source import photos_at
-        from fruits_assets.transforms.ingest import _ingest_chunk, _Reader
-        listing = photos_at({str(source)!r}).list(recursive=True)
-        reader = _Reader(listing.root, max_pixels=10**6, max_bytes=10**6)
-        rows = listing.files.to_pylist()
-        reader.accepted(rows[-1])  # imports what the other user may not
+        from fruits_assets.transforms.ingest import _ingest_chunk, _Limits
+        photos = photos_at({str(source)!r})
+        limits = _Limits(max_pixels=10**6, max_bytes=10**6)
+        rows = photos.list(recursive=True).files.to_pylist()
+        _ingest_chunk(rows[-1:], photos, limits)  # imports what the other user may not
         if os.getuid() == 0:
             os.setuid(65534)
-        accepted, rejected = _ingest_chunk(rows, reader)
+        accepted, rejected = _ingest_chunk(rows, photos, limits)
         print(accepted["path"].to_pylist())
         for row in rejected.to_pylist():
             print(row["path"], row["reason"], row["detail"])
