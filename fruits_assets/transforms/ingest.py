@@ -240,18 +240,23 @@ class _Limits:
         return None
 
 
+def _rejected(row: dict[str, Any], error: RejectedImage, sha256: str | None) -> dict[str, Any]:
+    """A row of `REJECTED_SCHEMA`."""
+    return {
+        "path": row["path"],
+        "bytes": row["bytes"],
+        "sha256": sha256,
+        "reason": str(error.reason),
+        "detail": error.detail,
+    }
+
+
 class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
     """Carries a row of `REJECTED_SCHEMA`."""
 
-    def __init__(self, row: dict[str, Any], error: RejectedImage, sha256: str | None) -> None:
-        super().__init__(error.reason)
-        self.row = {
-            "path": row["path"],
-            "bytes": row["bytes"],
-            "sha256": sha256,
-            "reason": str(error.reason),
-            "detail": error.detail,
-        }
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(row["reason"])
+        self.row = row
 
 
 def _ingest_chunk(
@@ -262,9 +267,10 @@ def _ingest_chunk(
     contents = photos.fetch([row for row, refusal in pairs if refusal is None])
     accepted, rejected = [], []
     for row, refusal in pairs:
+        if refusal:
+            rejected.append(_rejected(row, refusal, None))
+            continue
         try:
-            if refusal:
-                raise _Rejected(row, refusal, None)
             accepted.append(_accepted(row, next(contents), max_pixels=limits.max_pixels))
         except _Rejected as error:
             rejected.append(error.row)
@@ -284,7 +290,7 @@ def _accepted(
         digest = hashlib.sha256(data).hexdigest()
         photo = examine(data, max_pixels=max_pixels)
     except RejectedImage as error:
-        raise _Rejected(row, error, digest) from None
+        raise _Rejected(_rejected(row, error, digest)) from None
     return {
         "path": row["path"],
         "split": split_of(row["path"]),
