@@ -1,0 +1,690 @@
+"""Every hardening property, on the template itself: no emulator of AWS enforces any of them."""
+
+import fnmatch
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from cfnlint.decode import decode
+
+from fruits_assets.core.region import EU_REGIONS
+from fruits_assets.infrastructure.__main__ import settings_lines
+from fruits_assets.infrastructure.stack import KEPT, TAG, TEMPLATE
+
+REGION = "eu-west-3"
+ACCOUNT = "111122223333"
+PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws"}
+ROLES = ("EmrServiceRole", "NodeRole")
+BUCKETS = ("DataBucket", "LogBucket")
+
+
+def _template() -> dict[str, Any]:
+    template, errors = decode(str(TEMPLATE))
+    assert template, errors
+    return template
+
+
+T = _template()
+
+
+def properties(resource: str) -> dict[str, Any]:
+    return T["Resources"][resource].get("Properties", {})
+
+
+def text(value: Any) -> str:
+    """A value with its references resolved: `arn:Key` for an ARN, `<Key>` for an id."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    ((function, argument),) = value.items()
+    if function == "Ref":
+        parameter = T["Parameters"].get(argument)
+        return str(parameter["Default"] if parameter else PSEUDO.get(argument, f"<{argument}>"))
+    if function == "Fn::GetAtt":
+        resource, attribute = argument.split(".") if isinstance(argument, str) else argument
+        assert attribute == "Arn"
+        return f"arn:{resource}"
+    assert function == "Fn::Sub", value
+    return re.sub(
+        r"\$\{([^}]+)\}",
+        lambda it: text({"Fn::GetAtt" if it[1].endswith(".Arn") else "Ref": it[1]}),
+        argument,
+    )
+
+
+def texts(value: Any) -> list[str]:
+    """One value or a list of them, as policies may be written."""
+    return [text(it) for it in value] if isinstance(value, list) else [text(value)]
+
+
+# ------------------------------------------------------------------------ what a policy decides
+
+
+def _holds(operator: str, found: str | None, wanted: list[str]) -> bool:
+    """IAM's operators, as its reference says: a negated one holds where the key is missing."""
+    if operator == "Null":
+        return (found is None) == (wanted == ["true"])
+    if operator == "StringNotEquals":
+        return found not in wanted
+    if found is None:
+        return False
+    if operator == "NumericLessThan":
+        return float(found) < float(wanted[0])
+    if operator in {"StringLike", "ArnLike"}:
+        return any(fnmatch.fnmatchcase(found, pattern) for pattern in wanted)
+    assert operator in {"StringEquals", "ArnEquals", "Bool"}, operator
+    return found in wanted
+
+
+def _matches(
+    statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]
+) -> bool:
+    if "NotAction" in statement:
+        if any(fnmatch.fnmatchcase(action, it) for it in texts(statement["NotAction"])):
+            return False
+    elif not any(fnmatch.fnmatchcase(action, it) for it in texts(statement["Action"])):
+        return False
+    return any(fnmatch.fnmatchcase(resource, it) for it in texts(statement["Resource"])) and all(
+        _holds(operator, context.get(key), texts(wanted))
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, wanted in keys.items()
+    )
+
+
+def effects(
+    statements: Sequence[Mapping[str, Any]],
+    action: str,
+    resource: str,
+    context: Mapping[str, str] | None = None,
+) -> set[str]:
+    """Allow, Deny, both or none: what the statements that match a request say."""
+    found = {"aws:RequestedRegion": REGION, **(context or {})}
+    return {it["Effect"] for it in statements if _matches(it, action, resource, found)}
+
+
+def statements(resource: str) -> list[dict[str, Any]]:
+    """What a role, a managed policy or a bucket policy says."""
+    of = properties(resource)
+    documents = [it["PolicyDocument"] for it in of.get("Policies", [of])]
+    return [statement for document in documents for statement in document["Statement"]]
+
+
+# --------------------------------------------------------------------------------------- region
+
+
+def _every_region() -> list[str]:
+    session = boto3.Session()
+    return sorted(
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("s3", partition_name=partition)
+    )
+
+
+def _admits(region: str) -> bool:
+    """Whether all rules let a region pass."""
+    assertions = [it for rule in T["Rules"].values() for it in rule["Assertions"]]
+    assert assertions
+    for assertion in assertions:
+        admitted, asked = assertion["Assert"]["Fn::Contains"]
+        assert asked == {"Ref": "AWS::Region"}
+        if region not in admitted:
+            return False
+    return True
+
+
+def test_of_all_regions_of_aws_exactly_the_six_of_the_eu_pass() -> None:
+    regions = _every_region()
+    assert len(regions) > 30
+    assert {"eu-west-2", "eu-central-2", "us-east-1", "eusc-de-east-1"} <= set(regions)
+    passing = {region for region in regions if _admits(region)}
+    assert passing == set(EU_REGIONS)
+    assert len(passing) == 6
+
+
+def test_rules_have_no_condition_that_switches_them_off() -> None:
+    for rule in T["Rules"].values():
+        assert set(rule) == {"Assertions"}
+        for assertion in rule["Assertions"]:
+            assert all(region in assertion["AssertDescription"] for region in EU_REGIONS)
+
+
+# ------------------------------------------------------------------------------------------ key
+
+
+def test_the_key_rotates_and_stays_in_its_region() -> None:
+    key = properties("Key")
+    assert key["EnableKeyRotation"] is True
+    assert key["MultiRegion"] is False
+    assert key["PendingWindowInDays"] == 30
+
+
+def test_the_key_is_given_to_nobody_outside_the_account() -> None:
+    (statement,) = properties("Key")["KeyPolicy"]["Statement"]
+    assert texts(statement["Principal"]["AWS"]) == [f"arn:aws:iam::{ACCOUNT}:root"]
+
+
+def test_what_holds_data_outlives_the_stack() -> None:
+    holding = {name for name, it in T["Resources"].items() if it["Type"] in KEPT}
+    assert holding == {"Key", *BUCKETS}
+    for name in (*holding, "DataBucketPolicy", "LogBucketPolicy"):
+        assert T["Resources"][name]["DeletionPolicy"] == "Retain", name
+        assert T["Resources"][name]["UpdateReplacePolicy"] == "Retain", name
+
+
+# -------------------------------------------------------------------------------------- buckets
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_buckets_are_closed_to_the_public(bucket: str) -> None:
+    assert properties(bucket)["PublicAccessBlockConfiguration"] == {
+        "BlockPublicAcls": True,
+        "BlockPublicPolicy": True,
+        "IgnorePublicAcls": True,
+        "RestrictPublicBuckets": True,
+    }
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_buckets_have_no_access_control_lists(bucket: str) -> None:
+    (rule,) = properties(bucket)["OwnershipControls"]["Rules"]
+    assert rule["ObjectOwnership"] == "BucketOwnerEnforced"
+    assert "AccessControl" not in properties(bucket)
+
+
+@pytest.mark.parametrize("resource", ["Key", *BUCKETS, *ROLES, "OrchestratorPolicy"])
+def test_nothing_has_a_fixed_name(resource: str) -> None:
+    """Or a second deployment would fail on the buckets that the first one left."""
+    fixed = {"BucketName", "RoleName", "ManagedPolicyName", "Name"}
+    assert not fixed & set(properties(resource))
+
+
+def _default_encryption(bucket: str) -> dict[str, Any]:
+    (rule,) = properties(bucket)["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    return rule
+
+
+def test_data_are_encrypted_with_the_key() -> None:
+    rule = _default_encryption("DataBucket")
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    assert text(rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]) == "arn:Key"
+    assert rule["BucketKeyEnabled"] is True
+
+
+def test_logs_are_encrypted_as_s3_can_deliver_them() -> None:
+    default = _default_encryption("LogBucket")["ServerSideEncryptionByDefault"]
+    assert default == {"SSEAlgorithm": "AES256"}
+
+
+def test_data_have_versions_and_access_to_them_is_logged() -> None:
+    data = properties("DataBucket")
+    assert data["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert text(data["LoggingConfiguration"]["DestinationBucketName"]) == "<LogBucket>"
+    assert data["LoggingConfiguration"]["LogFilePrefix"] == "access/"
+    assert "ReplicationConfiguration" not in data
+
+
+def _lifecycle(bucket: str) -> dict[str, dict[str, Any]]:
+    rules = properties(bucket)["LifecycleConfiguration"]["Rules"]
+    assert all(rule["Status"] == "Enabled" for rule in rules)
+    return {rule["Id"]: rule for rule in rules}
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_interrupted_uploads_are_removed(bucket: str) -> None:
+    rule = _lifecycle(bucket)["interrupted-uploads"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert "Prefix" not in rule
+
+
+def test_old_versions_go() -> None:
+    rule = _lifecycle("DataBucket")["old-versions"]
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": {"Ref": "OldVersionDays"}}
+    assert rule["ExpiredObjectDeleteMarker"] is True
+    assert "Prefix" not in rule
+
+
+def test_messages_go_after_a_week() -> None:
+    rule = _lifecycle("DataBucket")["pipes"]
+    assert (rule["Prefix"], rule["ExpirationInDays"]) == ("pipes/", 7)
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+
+
+def test_no_current_object_of_lake_or_source_ever_expires() -> None:
+    for name, rule in _lifecycle("DataBucket").items():
+        if name != "pipes":
+            assert not {"ExpirationInDays", "ExpirationDate", "Transitions"} & set(rule), name
+
+
+def test_logs_expire() -> None:
+    assert _lifecycle("LogBucket")["logs"]["ExpirationInDays"] == {"Ref": "LogDays"}
+
+
+# ------------------------------------------------------------------------------- bucket policies
+
+OURS = {
+    "aws:SecureTransport": "true",
+    "s3:TlsVersion": "1.3",
+    "aws:PrincipalAccount": ACCOUNT,
+    "aws:PrincipalIsAWSService": "false",
+}
+SSE = "s3:x-amz-server-side-encryption"
+SSE_KEY = f"{SSE}-aws-kms-key-id"
+
+
+def denied(
+    action: str, changes: Mapping[str, str | None] | None = None, *, bucket: str = "DataBucket"
+) -> bool:
+    """Whether the bucket's policy denies a request, which is one of ours but for some changes."""
+    request = {**OURS, **(changes or {})}
+    present = {key: value for key, value in request.items() if value is not None}
+    objects = "Object" in action or action == "s3:InitiateReplication"
+    resource = f"arn:{bucket}/lake/part" if objects else f"arn:{bucket}"
+    return "Deny" in effects(statements(f"{bucket}Policy"), action, resource, present)
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+@pytest.mark.parametrize("action", ["s3:GetObject", "s3:PutObject", "s3:ListBucket"])
+def test_requests_without_recent_tls_are_denied(bucket: str, action: str) -> None:
+    assert not denied(action, bucket=bucket)
+    assert not denied(action, {"s3:TlsVersion": "1.2"}, bucket=bucket)
+    assert denied(action, {"s3:TlsVersion": "1.1"}, bucket=bucket)
+    assert denied(action, {"aws:SecureTransport": "false", "s3:TlsVersion": None}, bucket=bucket)
+
+
+@pytest.mark.parametrize("action", ["s3:GetObject", "s3:PutObject", "s3:ListBucket"])
+def test_other_accounts_and_strangers_are_denied(action: str) -> None:
+    assert denied(action, {"aws:PrincipalAccount": "999999999999"})
+    assert denied(action, {"aws:PrincipalAccount": None})
+    assert not denied(action, {"aws:PrincipalAccount": None, "aws:PrincipalIsAWSService": "true"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        pytest.param({}, False, id="none: the bucket's default"),
+        pytest.param({SSE: "aws:kms", SSE_KEY: "arn:Key"}, False, id="our key"),
+        pytest.param({SSE: "aws:kms", SSE_KEY: "arn:another"}, True, id="another key"),
+        pytest.param({SSE_KEY: "arn:another"}, True, id="another key, alone"),
+        pytest.param({SSE: "aws:kms"}, True, id="AWS's own key"),
+        pytest.param({SSE: "AES256"}, True, id="no KMS key"),
+        pytest.param({SSE: "aws:kms:dsse", SSE_KEY: "arn:Key"}, True, id="two layers"),
+        pytest.param({f"{SSE}-customer-algorithm": "AES256"}, True, id="a key that is sent along"),
+    ],
+)
+def test_objects_under_another_key_are_denied(headers: dict[str, str], refused: bool) -> None:
+    assert denied("s3:PutObject", headers) is refused
+    assert not denied("s3:GetObject", headers)
+
+
+def test_nothing_is_replicated_out() -> None:
+    assert denied("s3:PutReplicationConfiguration")
+    assert denied("s3:InitiateReplication")
+
+
+def test_the_data_bucket_lets_nobody_in_by_itself() -> None:
+    for statement in statements("DataBucketPolicy"):
+        assert statement["Effect"] == "Deny"
+        assert statement["Principal"] == "*"
+
+
+def test_only_access_logs_of_the_data_bucket_are_let_in() -> None:
+    allowing = [it for it in statements("LogBucketPolicy") if it["Effect"] == "Allow"]
+    (statement,) = allowing
+    assert statement["Principal"] == {"Service": "logging.s3.amazonaws.com"}
+    log = {"aws:SourceArn": "arn:DataBucket", "aws:SourceAccount": ACCOUNT}
+    assert effects(allowing, "s3:PutObject", "arn:LogBucket/access/x", log)
+    assert not effects(allowing, "s3:PutObject", "arn:LogBucket/emr/x", log)
+    assert not effects(allowing, "s3:GetObject", "arn:LogBucket/access/x", log)
+    for key in log:
+        other = {**log, key: "another"}
+        assert not effects(allowing, "s3:PutObject", "arn:LogBucket/access/x", other)
+
+
+# ----------------------------------------------------------------------------------- permissions
+
+UNBOUNDED = {
+    ("OrchestratorPolicy", "LaunchClusters"): "a cluster that is launched has no ARN yet",
+    ("OrchestratorPolicy", "FindClusters"): "EMR lets clusters be listed in a region or not at all",
+}
+"""(resource, Sid) of the statements that may name every resource, and why."""
+
+
+def _identity_statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, resource in T["Resources"].items():
+        if resource["Type"] in {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"}:
+            yield from ((name, statement) for statement in statements(name))
+
+
+def test_all_permissions_are_looked_at() -> None:
+    types = {it["Type"] for it in T["Resources"].values() if it["Type"].startswith("AWS::IAM")}
+    assert types == {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"}
+    assert {name for name, _ in _identity_statements()} == {*ROLES, "OrchestratorPolicy"}
+
+
+def test_every_permission_names_its_actions() -> None:
+    for name, statement in _identity_statements():
+        if statement["Effect"] == "Allow":
+            assert not {"NotAction", "NotResource"} & set(statement), (name, statement["Sid"])
+            for action in texts(statement["Action"]):
+                assert "*" not in action, (name, statement["Sid"])
+
+
+def test_every_permission_names_its_resources() -> None:
+    cluster = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/*"
+    linked = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
+    unbounded = set()
+    for name, statement in _identity_statements():
+        if statement["Effect"] == "Deny":
+            continue
+        for resource in texts(statement["Resource"]):
+            if resource == "*":
+                unbounded.add((name, statement["Sid"]))
+                continue
+            assert (
+                re.fullmatch(r"arn:(DataBucket|LogBucket)(/[a-z]+/\*)?", resource)
+                or resource in {"arn:Key", "arn:NodeRole", "arn:EmrServiceRole", cluster}
+                or (resource.startswith(linked) and "*" not in resource)
+            ), (name, statement["Sid"], resource)
+    assert unbounded == set(UNBOUNDED)
+
+
+def test_permissions_on_every_resource_are_bound_to_the_region() -> None:
+    for name, statement in _identity_statements():
+        if (name, statement["Sid"]) in UNBOUNDED:
+            equal = statement["Condition"]["StringEquals"]
+            assert equal["aws:RequestedRegion"] == {"Ref": "AWS::Region"}
+
+
+def test_the_orchestrator_is_denied_nothing() -> None:
+    """A denial would follow the user whom the policy is attached to into all their other work."""
+    assert {it["Effect"] for it in statements("OrchestratorPolicy")} == {"Allow"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", ["s3:GetObject", "ec2:RunInstances", "kms:Decrypt"])
+def test_roles_of_a_cluster_can_do_nothing_in_another_region(role: str, action: str) -> None:
+    here = effects(statements(role), action, "anything")
+    assert "Deny" not in here
+    for region in {*_every_region()} - {REGION}:
+        elsewhere = {"aws:RequestedRegion": region}
+        assert "Deny" in effects(statements(role), action, "anything", elsewhere)
+
+
+READ, PUT, ABORT = "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"
+DELETE, ERASE = "s3:DeleteObject", "s3:DeleteObjectVersion"
+OBJECTS = {READ, "s3:GetObjectVersion", PUT, ABORT, DELETE, ERASE}
+
+MAY = {
+    "NodeRole": {
+        "DataBucket/photos/a": {READ},
+        "DataBucket/lake/a": {READ, PUT, ABORT, DELETE},
+        "DataBucket/code/a": {READ},
+        "DataBucket/pipes/a": {READ, PUT, ABORT},
+        "DataBucket/other": set(),
+        "LogBucket/emr/a": {PUT},
+        "LogBucket/access/a": set(),
+    },
+    "OrchestratorPolicy": {
+        "DataBucket/photos/a": {READ, "s3:GetObjectVersion", DELETE, ERASE},
+        "DataBucket/lake/a": OBJECTS,
+        "DataBucket/code/a": OBJECTS,
+        "DataBucket/pipes/a": OBJECTS,
+        "DataBucket/other": set(),
+        "LogBucket/emr/a": {READ},
+        "LogBucket/access/a": set(),
+    },
+}
+
+
+@pytest.mark.parametrize(("who", "where"), [(who, where) for who in MAY for where in MAY[who]])
+def test_who_may_do_what_with_objects(who: str, where: str) -> None:
+    may = {it for it in OBJECTS if effects(statements(who), it, f"arn:{where}") == {"Allow"}}
+    assert may == MAY[who][where]
+
+
+@pytest.mark.parametrize(
+    ("who", "actions"),
+    [
+        ("NodeRole", {"GetBucketLocation", "ListBucket", "ListBucketMultipartUploads"}),
+        (
+            "OrchestratorPolicy",
+            {
+                "GetBucketLocation",
+                "GetBucketVersioning",
+                "ListBucket",
+                "ListBucketMultipartUploads",
+                "ListBucketVersions",
+            },
+        ),
+    ],
+)
+def test_who_may_do_what_with_the_data_bucket(who: str, actions: set[str]) -> None:
+    found = {
+        action
+        for statement in statements(who)
+        if "arn:DataBucket" in texts(statement.get("Resource", []))
+        for action in texts(statement["Action"])
+    }
+    assert found == {f"s3:{action}" for action in actions}
+
+
+def test_cluster_logs_alone_can_be_listed() -> None:
+    orchestrator = statements("OrchestratorPolicy")
+    for prefix, seen in {"emr/j-1/": {"Allow"}, "access/": set(), None: set()}.items():
+        context = {"s3:prefix": prefix} if prefix else {}
+        assert effects(orchestrator, "s3:ListBucket", "arn:LogBucket", context) == seen
+
+
+def test_the_orchestrator_uses_the_key_through_s3_only() -> None:
+    orchestrator = statements("OrchestratorPolicy")
+    for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        through = {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+        assert effects(orchestrator, action, "arn:Key", through) == {"Allow"}
+        assert not effects(orchestrator, action, "arn:Key")
+
+
+def test_emr_uses_the_key_through_disks_only() -> None:
+    emr = statements("EmrServiceRole")
+    through = {"kms:ViaService": f"ec2.{REGION}.amazonaws.com"}
+    grant = {**through, "kms:GrantIsForAWSResource": "true"}
+    assert effects(emr, "kms:Decrypt", "arn:Key", through) == {"Allow"}
+    assert not effects(emr, "kms:Decrypt", "arn:Key")
+    assert effects(emr, "kms:CreateGrant", "arn:Key", grant) == {"Allow"}
+    assert not effects(emr, "kms:CreateGrant", "arn:Key", through)
+    assert not effects(emr, "s3:GetObject", "arn:DataBucket/photos/a")
+
+
+CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"
+EMR_TAG = "for-use-with-amazon-emr-managed-policies"
+STACK = "<AWS::StackName>"
+
+
+def test_the_orchestrator_launches_only_clusters_that_are_tagged_as_its_own() -> None:
+    orchestrator, launch = statements("OrchestratorPolicy"), "elasticmapreduce:RunJobFlow"
+    tags = {f"aws:RequestTag/{EMR_TAG}": "true", f"aws:RequestTag/{TAG}": STACK}
+    assert effects(orchestrator, launch, "any", tags) == {"Allow"}
+    assert not effects(orchestrator, launch, "any", {**tags, "aws:RequestedRegion": "us-east-1"})
+    for tag in tags:
+        assert not effects(orchestrator, launch, "any", {**tags, tag: "another"})
+    add, own = "elasticmapreduce:AddTags", {f"aws:RequestTag/{TAG}": STACK}
+    assert effects(orchestrator, add, CLUSTER, own) == {"Allow"}
+    assert not effects(orchestrator, add, CLUSTER, {f"aws:RequestTag/{TAG}": "another"})
+
+
+@pytest.mark.parametrize(
+    "action", ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "TerminateJobFlows"]
+)
+def test_the_orchestrator_touches_no_cluster_of_others(action: str) -> None:
+    for tag, seen in {STACK: {"Allow"}, "another": set()}.items():
+        context = {f"aws:ResourceTag/{TAG}": tag}
+        found = effects(
+            statements("OrchestratorPolicy"), f"elasticmapreduce:{action}", CLUSTER, context
+        )
+        assert found == seen
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "to"),
+    [
+        ("OrchestratorPolicy", "EmrServiceRole", "elasticmapreduce.amazonaws.com"),
+        ("OrchestratorPolicy", "NodeRole", "ec2.amazonaws.com"),
+        ("EmrServiceRole", "NodeRole", "ec2.amazonaws.com"),
+    ],
+)
+def test_roles_are_passed_to_the_service_they_are_for(who: str, role: str, to: str) -> None:
+    for service in ("elasticmapreduce.amazonaws.com", "ec2.amazonaws.com", "lambda.amazonaws.com"):
+        context = {"iam:PassedToService": service}
+        found = effects(statements(who), "iam:PassRole", f"arn:{role}", context)
+        assert found == ({"Allow"} if service == to else set())
+    assert not effects(statements(who), "iam:PassRole", "arn:any", {"iam:PassedToService": to})
+
+
+def test_only_emr_of_this_account_takes_the_service_role() -> None:
+    role = properties("EmrServiceRole")
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "elasticmapreduce.amazonaws.com"}
+    assert text(trust["Condition"]["StringEquals"]["aws:SourceAccount"]) == ACCOUNT
+    source = text(trust["Condition"]["ArnLike"]["aws:SourceArn"])
+    assert source == f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:*"
+    policies = [text(it) for it in role["ManagedPolicyArns"]]
+    assert policies == ["arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"]
+
+
+def test_only_machines_take_the_node_role() -> None:
+    (trust,) = properties("NodeRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "ec2.amazonaws.com"}
+    assert "ManagedPolicyArns" not in properties("NodeRole")
+    assert [text(it) for it in properties("InstanceProfile")["Roles"]] == ["<NodeRole>"]
+
+
+def test_the_code_and_the_template_agree_on_the_tag() -> None:
+    assert f"aws:RequestTag/{TAG}" in TEMPLATE.read_text()
+
+
+# ------------------------------------------------------------------------------------------ EMR
+
+
+def test_clusters_encrypt_objects_and_disks_with_the_key() -> None:
+    security = properties("EmrSecurityConfiguration")["SecurityConfiguration"]
+    encryption = security["EncryptionConfiguration"]
+    assert encryption["EnableAtRestEncryption"] is True
+    at_rest = encryption["AtRestEncryptionConfiguration"]
+    assert at_rest["S3EncryptionConfiguration"]["EncryptionMode"] == "SSE-KMS"
+    assert text(at_rest["S3EncryptionConfiguration"]["AwsKmsKey"]) == "arn:Key"
+    disks = at_rest["LocalDiskEncryptionConfiguration"]
+    assert disks["EncryptionKeyProviderType"] == "AwsKms"
+    assert text(disks["AwsKmsKey"]) == "arn:Key"
+    assert disks["EnableEbsEncryption"] is True
+
+
+def test_machines_of_a_cluster_hand_out_credentials_by_imds_v2_only() -> None:
+    security = properties("EmrSecurityConfiguration")["SecurityConfiguration"]
+    assert security["InstanceMetadataServiceConfiguration"] == {
+        "MinimumInstanceMetadataServiceVersion": 2,
+        "HttpPutResponseHopLimit": 1,
+    }
+
+
+# ----------------------------------------------------------------------------------------- costs
+
+
+def test_the_budget_warns_before_and_when_it_is_spent() -> None:
+    budget = properties("Budget")["Budget"]
+    assert (budget["BudgetType"], budget["TimeUnit"]) == ("COST", "MONTHLY")
+    assert budget["BudgetLimit"] == {"Amount": {"Ref": "MonthlyBudgetUsd"}, "Unit": "USD"}
+    assert texts(budget["CostFilters"]["Region"]) == [REGION]
+    condition, with_email, without = properties("Budget")["NotificationsWithSubscribers"]["Fn::If"]
+    assert condition == "HasAlertEmail"
+    assert without == {"Ref": "AWS::NoValue"}
+    warnings = {
+        (it["Notification"]["NotificationType"], it["Notification"]["Threshold"])
+        for it in with_email
+    }
+    assert warnings == {("FORECASTED", 80), ("ACTUAL", 100)}
+    for it in with_email:
+        assert it["Notification"]["ComparisonOperator"] == "GREATER_THAN"
+        assert it["Notification"]["ThresholdType"] == "PERCENTAGE"
+        (subscriber,) = it["Subscribers"]
+        assert subscriber == {"SubscriptionType": "EMAIL", "Address": {"Ref": "AlertEmail"}}
+
+
+def test_there_is_a_budget_wherever_cloudformation_has_one() -> None:
+    """More regions than these, and the linter complains."""
+    alternatives = [it["Fn::Equals"] for it in T["Conditions"]["HasBudgets"]["Fn::Or"]]
+    assert all(asked == {"Ref": "AWS::Region"} for asked, _ in alternatives)
+    assert {region for _, region in alternatives} == {"eu-central-1", "eu-west-1", "eu-west-3"}
+    assert T["Resources"]["Budget"]["Condition"] == "HasBudgets"
+
+
+@pytest.mark.parametrize(
+    ("email", "fits"),
+    [("", True), ("me@example.org", True), ("me", False), ("a b@c.eu", False), ("a@b", False)],
+)
+def test_the_alert_goes_to_one_address_or_none(email: str, fits: bool) -> None:
+    assert bool(re.search(T["Parameters"]["AlertEmail"]["AllowedPattern"], email)) is fits
+
+
+@pytest.mark.parametrize("parameter", T["Parameters"])
+def test_every_parameter_has_a_default_and_says_what_it_is(parameter: str) -> None:
+    assert {"Default", "Description"} <= set(T["Parameters"][parameter])
+
+
+# --------------------------------------------------------------------------------- the template
+
+
+def test_outputs_are_the_lines_of_the_environment() -> None:
+    outputs = {
+        name: text(output["Value"])
+        for name, output in T["Outputs"].items()
+        if name != "BudgetAlarm"
+    }
+    assert settings_lines(outputs) == [
+        "FRUITS_KMS_KEY=arn:Key",
+        "FRUITS_LAKE=s3://<DataBucket>/lake",
+        f"FRUITS_REGION={REGION}",
+        "FRUITS_SOURCE=s3://<DataBucket>/photos",
+        "FRUITS_SPARK=local",
+        "FRUITS_EMR_CODE=s3://<DataBucket>/code",
+        "FRUITS_EMR_INSTANCE_PROFILE=arn:InstanceProfile",
+        "FRUITS_EMR_LOGS=s3://<LogBucket>/emr/",
+        "FRUITS_EMR_PIPES=s3://<DataBucket>/pipes",
+        "FRUITS_EMR_SECURITY_CONFIGURATION=<EmrSecurityConfiguration>",
+        "FRUITS_EMR_SERVICE_ROLE=arn:EmrServiceRole",
+        f"FRUITS_EMR_TAG={STACK}",
+    ]
+
+
+def test_cloudformation_takes_the_template_as_it_is() -> None:
+    """Without a bucket to put it in first, as a longer one would need."""
+    assert len(TEMPLATE.read_bytes()) < 51_200
+
+
+def test_the_linter_is_content_in_all_six_regions() -> None:
+    cfn_lint = Path(sys.executable).with_name("cfn-lint")
+    command = [cfn_lint, "--regions", *EU_REGIONS, "--", TEMPLATE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_check_that_is_skipped_says_why() -> None:
+    skipped = {
+        name: {it["id"]: it["comment"] for it in resource["Metadata"]["checkov"]["skip"]}
+        for name, resource in T["Resources"].items()
+        if "Metadata" in resource
+    }
+    assert {name: set(it) for name, it in skipped.items()} == {
+        "LogBucket": {"CKV_AWS_18", "CKV_AWS_21"}
+    }
+    assert all(len(reason) > 50 for reason in skipped["LogBucket"].values())
+
+
+def test_the_template_is_part_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["package-data"]["fruits_assets.infrastructure"]
+    assert any(fnmatch.fnmatch(TEMPLATE.name, pattern) for pattern in data)
