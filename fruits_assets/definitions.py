@@ -9,6 +9,7 @@ from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.assets.raw_images import ingest_images
 from fruits_assets.automation import fruits_job
 from fruits_assets.checks import CHECKS
+from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
@@ -24,7 +25,7 @@ def compose(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
-        jobs=[fruits_job],
+        jobs=[fruits_job, gdpr_erasure],
         # One process per run, so that all of its assets share one Spark session.
         executor=dg.in_process_executor,
         resources={

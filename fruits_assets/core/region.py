@@ -27,7 +27,6 @@ def check_region(region: str | None) -> str:
         raise RegionError(f"no region is set. Set FRUITS_REGION to one of {allowed}.")
     if region not in EU_REGIONS:
         raise RegionError(
-            f"the region {region!r} is not in the European Union. Set FRUITS_REGION to one of "
-            f"{allowed}."
+            f"the region {region!r} is not in the European Union. Use one of {allowed}."
         )
     return region

@@ -29,7 +29,7 @@ from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
-from fruits_assets.core.errors import ConflictError, RegionError, S3Error
+from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
 from fruits_assets.core.s3_errors import sentence
 from fruits_assets.core.storage import Bucket, Storage, join
 
@@ -241,13 +241,20 @@ class S3Storage(Storage):
 
     @contextlib.contextmanager
     def create(self, uri: str) -> Iterator[BinaryIO]:  # noqa: D102 - see Storage
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            yield spool  # type: ignore[misc] - a binary file in all but name
-            spool.seek(0)
-            with told(self.bucket.name):
-                self._client.upload_fileobj(
-                    spool, **self._at(split(uri)[1]), ExtraArgs=self.encryption
-                )
+        try:
+            with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+                yield spool  # type: ignore[misc] - a binary file in all but name
+                spool.seek(0)
+                with told(self.bucket.name):
+                    self._client.upload_fileobj(
+                        spool, **self._at(split(uri)[1]), ExtraArgs=self.encryption
+                    )
+        except OSError as error:
+            raise LakeError(
+                f"{uri} cannot be written: {error.strerror or error}. It is collected in "
+                f"{tempfile.gettempdir()} first: free space there, or point TMPDIR at another "
+                "place; then run again: what is finished is kept."
+            ) from error
 
     def write(self, uri: str, content: bytes | memoryview) -> None:  # noqa: D102 - see Storage
         self._put(uri, bytes(content))

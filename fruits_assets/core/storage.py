@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -71,7 +72,7 @@ class Storage(ABC):
 
     @abstractmethod
     def modified_at(self, folder: str) -> float:
-        """When anything directly in a folder last changed, seconds since 1970."""
+        """When anything directly in a folder last changed, seconds since 1970; now without any."""
 
     @abstractmethod
     def delete(self, folder: str) -> None:
@@ -147,16 +148,25 @@ class LocalStorage(Storage):
             self.write(uri, content)
 
     def sizes(self, folder: str) -> dict[str, int]:  # noqa: D102 - see Storage
-        path = Path(folder)
-        files = path.iterdir() if path.is_dir() else ()
-        return {file.name: file.stat().st_size for file in files if file.is_file()}
+        sizes = {}
+        for name in self.children(folder):
+            file = Path(folder, name)
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile: another run is at work
+                if file.is_file():
+                    sizes[name] = file.stat().st_size
+        return sizes
 
     def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
-        path = Path(folder)
-        return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
+        try:
+            return sorted(child.name for child in Path(folder).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def modified_at(self, folder: str) -> float:  # noqa: D102 - see Storage
-        return Path(folder).stat().st_mtime
+        try:
+            return Path(folder).stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
 
     def delete(self, folder: str) -> None:  # noqa: D102 - see Storage
         shutil.rmtree(folder, ignore_errors=True)

@@ -217,6 +217,18 @@ class Lake:
             ) from error
         self._prune(asset)
 
+    def files(self, dataset: Dataset) -> set[str]:
+        """URIs of everything that a published version consists of, the pointer included."""
+        names = [MANIFEST, *(file.name for file in dataset.manifest.files)]
+        pointer = join(self.base, dataset.name, CURRENT)
+        return {pointer, *(join(dataset.uri, name) for name in names)}
+
+    def all_files(self, asset: str) -> set[str]:
+        """URIs of everything of all versions of an asset, the pointer included."""
+        folder = join(self.base, asset)
+        folders = [folder, *(join(folder, name) for name in self.storage.children(folder))]
+        return {join(one, name) for one in folders for name in self.storage.sizes(one)}
+
     def _version(self, asset: str, pointer: Pointer) -> str | None:
         if pointer.content is None:
             return None

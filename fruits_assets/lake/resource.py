@@ -13,7 +13,7 @@ from fruits_assets.core.errors import FruitsError
 from fruits_assets.core.storage import connect
 from fruits_assets.lake.lake import Lake, Recipe
 
-Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ class LakeResource(Place):
         """The version of a recipe, made only if the lake does not hold it already.
 
         Args:
-            context: of the asset or check that asks.
+            context: of the asset, check or op that asks.
             recipe: what it is made of.
             assets: the assets that the recipe makes.
             make: given asset -> URI of the version's folder, writes them all.

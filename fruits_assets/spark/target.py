@@ -70,11 +70,34 @@ class SparkTarget(dg.ConfigurableResource, ABC):
             salt=context.run.run_id if force else "",
         )
 
+        return self.make(context, recipe, transform, params=recipe.params, **inputs)
+
+    def make(
+        self,
+        context: Context,
+        recipe: Recipe,
+        transform: Transform,
+        *,
+        params: Mapping[str, Any],
+        **inputs: Input,
+    ) -> tuple[Dataset, ...]:
+        """Makes the version of a recipe by a transform: the one it names, or one as good.
+
+        Args:
+            context: of the asset, check or op that asks.
+            recipe: the version's address.
+            transform: what to run.
+            params: of the transform.
+            **inputs: of the transform.
+
+        Raises:
+            dg.Failure: the transform raised a FruitsError; its text is the description.
+        """
+
         def make(folders: Mapping[str, str]) -> dict[str, Output]:
             first = folders[transform.outputs[0]]
             uris = {name: value.stage(first) for name, value in inputs.items()}
-            arguments = {**uris, **folders, **recipe.params}
-            return self.execute(transform, arguments, log=context.log.info)
+            return self.execute(transform, {**uris, **folders, **params}, log=context.log.info)
 
         return self.lake.produce(context, recipe, transform.outputs, make)
 

@@ -100,47 +100,48 @@ def ingest(
         rejected = finished_parquet(rejected_images, name) if raw else None
         if raw is None:
             accepted_rows, rejected_rows = _ingest_chunk(rows, photos_at(root), limits)
-            rejected = _write(rejected_images, name, rejected_rows)
-            raw = _write(raw_images, name, accepted_rows)
-        return Done(len(rows), _summary(raw, rejected, chunk.thumbnails))
+            rejected = write_part(rejected_images, name, rejected_rows)
+            raw = write_part(raw_images, name, accepted_rows)
+        return Done(len(rows), summary(raw, rejected, chunk.thumbnails))
 
     done = for_each(spark, chunks, work, doing="ingest", total=listing.files.num_rows, log=log)
     return {
-        "raw_images": _raw_output(raw_images, done, listing),
-        "rejected_images": _rejected_output(rejected_images, done, listing),
+        "raw_images": raw_output(raw_images, done, listing),
+        "rejected_images": rejected_output(rejected_images, done, listing),
     }
 
 
-_Part = tuple[File, pa.Table]
+Part = tuple[File, pa.Table]
 
 
-def _write(folder: str, name: str, table: pa.Table) -> _Part | None:
+def write_part(folder: str, name: str, table: pa.Table) -> Part | None:
     """Writes a part, unless it has no rows."""
     if not table.num_rows:
         return None
     return write_parquet(folder, name, table, incompressible=["content"]), table
 
 
-def _summary(raw: _Part | None, rejected: _Part | None, thumbnails: int) -> dict[str, Any]:
+def summary(raw: Part | None, rejected: Part | None, thumbnails: int) -> dict[str, Any]:
     """What the driver needs to know of a chunk, as JSON."""
-    summary: dict[str, Any] = {"raw": None, "rejected": None}
+    found: dict[str, Any] = {"raw": None, "rejected": None}
     if raw:
         file, table = raw
         classes = Counter(
             zip(*(table[name].to_pylist() for name in ("label", "split")), strict=True)
         )
-        summary["raw"] = vars(file)
-        summary["classes"] = [[*key, count] for key, count in classes.items()]
-        summary["formats"] = Counter(table["format"].to_pylist())
-        summary["thumbnails"] = _thumbnails(table, thumbnails)
+        found["raw"] = vars(file)
+        found["classes"] = [[*key, count] for key, count in classes.items()]
+        found["formats"] = Counter(table["format"].to_pylist())
+        found["thumbnails"] = _thumbnails(table, thumbnails)
     if rejected:
         file, table = rejected
-        summary["rejected"] = vars(file)
-        summary["reasons"] = Counter(table["reason"].to_pylist())
-    return summary
+        found["rejected"] = vars(file)
+        found["reasons"] = Counter(table["reason"].to_pylist())
+    return found
 
 
-def _raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
+def raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
+    """`raw_images` from what its parts' summaries say."""
     thumbnails = [
         {**row, "jpeg": base64.b64decode(row["jpeg"])}
         for one in done
@@ -169,7 +170,8 @@ def _raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Ou
     return Output(files, figures, schema_of(RAW_SCHEMA))
 
 
-def _rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
+def rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
+    """`rejected_images` from what its parts' summaries say."""
     files = _files(done, "rejected")
     if not files:
         files = (write_parquet(folder, "part-none.parquet", REJECTED_SCHEMA.empty_table()),)
@@ -213,9 +215,14 @@ def _chunks(sizes: list[int], cores: int) -> list[_Chunk]:
             start, filled = row, 0
         filled += size
     bounds.append((start, len(sizes)))
-    share = MAX_THUMBNAILS / len(bounds)
-    quotas = [math.floor((i + 1) * share) - math.floor(i * share) for i in range(len(bounds))]
+    quotas = thumbnail_quotas(len(bounds))
     return [_Chunk(*bound, quota) for bound, quota in zip(bounds, quotas, strict=True)]
+
+
+def thumbnail_quotas(parts: int) -> list[int]:
+    """How many thumbnails each part contributes: evenly, `MAX_THUMBNAILS` in all."""
+    share = MAX_THUMBNAILS / parts
+    return [math.floor((i + 1) * share) - math.floor(i * share) for i in range(parts)]
 
 
 def _address(rows: list[dict[str, Any]]) -> str:

@@ -1,0 +1,261 @@
+"""Nothing of an erased image is left, and everything else is."""
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fruits_assets.core.source import photos_at
+from fruits_assets.erasure import gdpr_erasure
+from fruits_assets.lake.lake import Lake
+from fruits_assets_tests.conftest import Pipeline, failure
+
+REBUILT = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
+
+
+@pytest.fixture
+def own(pipeline: Pipeline, tmp_path: Path) -> Pipeline:
+    """The pipeline on a source of its own, which may be erased from."""
+    source = tmp_path / "photos"
+    shutil.copytree(pipeline.source, source)
+    return Pipeline(pipeline.lake, source)
+
+
+def erase(
+    pipeline: Pipeline, instance: dg.DagsterInstance | None = None, **config: Any
+) -> dg.ExecuteInProcessResult:
+    return gdpr_erasure.execute_in_process(
+        resources={
+            name: it for name, it in pipeline.resources.items() if name in ("spark", "source")
+        },
+        run_config={"ops": {"erase": {"config": config}}},
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def traces(files: Mapping[str, bytes], *, texts: list[str], blobs: list[bytes]) -> list[str]:
+    """Files in which something is found, in plain or in a column of a Parquet file."""
+    found = []
+    for name, content in files.items():
+        plain = [content]
+        if content.startswith(b"PAR1"):
+            table = pq.read_table(io.BytesIO(content))
+            for column in table.columns:
+                plain += [repr(column.to_pylist()).encode()]
+        needles = [text.encode() for text in texts] + blobs
+        found += [
+            f"{name}: {needle[:40]!r}" for needle in needles if any(needle in one for one in plain)
+        ]
+    return found
+
+
+def files_of(lake: Lake) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in Path(lake.base).rglob("*") if file.is_file()}
+
+
+def evidence(lake: Lake, path: str) -> tuple[list[str], list[bytes]]:
+    """What could be left of an image: texts, and bytes of its picture and its features."""
+    (raw,) = [
+        row for row in _rows(lake, "raw_images", "path", "sha256", "content") if row["path"] == path
+    ]
+    (vector,) = [
+        row["features"]
+        for row in _rows(lake, "features", "path", "features")
+        if row["path"] == path
+    ]
+    picture = raw["content"]
+    features = np.array(vector, np.float32).tobytes()
+    middle = len(picture) // 2
+    return [path, raw["sha256"]], [picture[middle : middle + 64], features[:256]]
+
+
+def _rows(lake: Lake, asset: str, *columns: str) -> list[dict[str, Any]]:
+    return lake.current(asset).arrow(columns).to_pylist()
+
+
+def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
+    assert own.run(config={"pca_features": {"csv": True}}).success
+    # An older version of everything, which holds the image too.
+    assert own.run("features*", config={"features": {"force": True}}).success
+    path = "Training/Banana/1.jpg"
+    texts, blobs = evidence(own.lake, path)
+    assert len(traces(files_of(own.lake), texts=texts, blobs=blobs)) > 8, "the search finds nothing"
+    others = {
+        row["path"]: row["features"] for row in _rows(own.lake, "features", "path", "features")
+    }
+
+    result = erase(own, paths=[path])
+
+    assert result.success
+    assert traces(files_of(own.lake), texts=texts, blobs=blobs) == []
+    assert not (own.source / path).exists()
+    del others[path]
+    assert {
+        row["path"]: row["features"] for row in _rows(own.lake, "features", "path", "features")
+    } == others
+    for asset in ("raw_images", "features", "pca_features"):
+        assert own.lake.current(asset).manifest.rows == 89
+    assert set(own.lake.assets()) == {*REBUILT, "model_weights"}
+    (record,) = Path(own.lake.base, "erasures").iterdir()
+    told = json.loads(record.read_bytes())
+    assert (told["images_erased"], told["source_files_erased"]) == (1, 1)
+    assert told["asked_for"] == {"paths": 1, "sha256": 0, "labels": 0}
+
+
+def test_the_next_run_finds_what_an_erasure_left(own: Pipeline):
+    assert own.run().success
+    assert erase(own, paths=["Test/Banana/1.jpg"]).success
+    before = {asset: own.lake.current(asset).version for asset in REBUILT}
+    assert own.run().success
+    assert {asset: own.lake.current(asset).version for asset in REBUILT} == before
+    assert own.lake.current("features").manifest.figures["inferences"] == 0
+
+
+def test_an_erasure_leaves_what_a_run_without_the_image_would_give(own: Pipeline, tmp_path: Path):
+    assert own.run().success
+    fresh = Pipeline(Lake.at(str(tmp_path / "fresh")), own.source)
+    shutil.copytree(Path(own.lake.base, "model_weights"), Path(fresh.lake.base, "model_weights"))
+    assert erase(own, labels=["Banana"]).success
+    assert fresh.run().success
+    for asset, columns in {
+        "raw_images": ["path", "split", "label", "sha256", "content", "modified_at"],
+        "rejected_images": ["path"],
+        "features": ["path", "split", "label", "sha256", "features"],
+        "pca_features": ["path", "components"],
+    }.items():
+        one, other = (lake.current(asset) for lake in (own.lake, fresh.lake))
+        assert one.version == other.version
+        assert one.arrow(columns).sort_by("path").equals(other.arrow(columns).sort_by("path"))
+        for name in ("images", "files_found", "classes", "formats", "splits"):
+            assert one.manifest.figures.get(name) == other.manifest.figures.get(name)
+
+
+def test_what_has_the_same_content_is_erased_too(own: Pipeline):
+    copy = own.source / "Training" / "Apple" / "copy.jpg"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(own.source / "Training" / "Banana" / "1.jpg", copy)
+    assert own.run().success
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
+    left = {row["path"] for row in _rows(own.lake, "features", "path")}
+    assert len(left) == 89
+    assert not {"Training/Banana/1.jpg", "Training/Apple/copy.jpg"} & left
+    assert not copy.exists()
+
+
+def test_erasure_by_hash_and_of_a_rejected_file(own: Pipeline):
+    broken = own.source / "Training" / "Banana" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff no photo, but a name")
+    assert own.run().success
+    (row,) = _rows(own.lake, "rejected_images", "path", "sha256")
+    assert erase(own, sha256=[row["sha256"].upper()]).success
+    assert _rows(own.lake, "rejected_images", "path") == []
+    assert own.lake.current("features").manifest.rows == 90
+    assert not broken.exists()
+    assert traces(files_of(own.lake), texts=["broken.jpg", row["sha256"]], blobs=[]) == []
+
+
+def test_the_source_can_be_kept(own: Pipeline):
+    assert own.run().success
+    assert erase(own, paths=["Test/Banana/1.jpg"], keep_source=True).success
+    assert (own.source / "Test" / "Banana" / "1.jpg").exists()
+    assert own.lake.current("raw_images").manifest.rows == 89
+    assert own.run().success
+    assert own.lake.current("raw_images").manifest.rows == 90
+
+
+def test_what_only_an_older_version_holds_is_erased(own: Pipeline):
+    assert own.run().success
+    path = "Test/Banana/1.jpg"
+    texts, blobs = evidence(own.lake, path)
+    (own.source / path).unlink()
+    assert own.run().success
+    assert traces(files_of(own.lake), texts=texts, blobs=blobs)
+    assert erase(own, paths=[path]).success
+    assert traces(files_of(own.lake), texts=texts, blobs=blobs) == []
+    assert own.lake.current("pca_features").manifest.rows == 89
+
+
+@pytest.mark.parametrize("path", ["Training/Banana/1.jpg", "no such.jpg"])
+def test_features_of_other_images_are_unpublished_not_passed_off_as_whole(own: Pipeline, path: str):
+    assert own.run().success
+    shutil.copy(own.source / "Test" / "Banana" / "1.jpg", own.source / "new.jpg")
+    assert own.run("raw_images", "rejected_images").success
+    assert erase(own, paths=[path]).success
+    assert set(own.lake.assets()) == {"raw_images", "rejected_images", "model_weights"}
+    assert own.run().success
+    assert own.lake.current("features").manifest.rows == 90 + (path == "no such.jpg")
+
+
+def test_the_last_images_can_be_erased(own: Pipeline):
+    assert own.run().success
+    labels = {row["label"] for row in _rows(own.lake, "raw_images", "label")}
+    assert erase(own, labels=sorted(labels)).success
+    assert own.lake.assets() == ["model_weights"]
+    assert not [file for file in own.source.rglob("*") if file.is_file()]
+
+
+def test_a_pca_that_is_not_possible_any_more_is_unpublished(own: Pipeline):
+    assert own.run().success
+    kept = _rows(own.lake, "raw_images", "path", "sha256")[0]
+    paths = [
+        row["path"] for row in _rows(own.lake, "raw_images", "path") if row["path"] != kept["path"]
+    ]
+    assert erase(own, paths=paths).success
+    assert set(own.lake.assets()) == {"raw_images", "rejected_images", "features", "model_weights"}
+
+
+def test_an_erasure_that_names_nothing_is_refused(own: Pipeline):
+    assert "nothing is named to be erased" in failure(erase(own))
+
+
+def test_no_image_that_was_not_named_is_touched(own: Pipeline, tmp_path: Path):
+    assert own.run().success
+    (tmp_path / "secret.jpg").write_bytes(b"not of the source")
+    assert erase(own, paths=["../secret.jpg", "Test/Banana"], labels=["Bana", ""]).success
+    assert (tmp_path / "secret.jpg").exists()
+    assert own.lake.current("features").manifest.rows == 90
+    assert photos_at(str(own.source)).list(recursive=True).files.num_rows == 90
+
+
+def test_dagster_forgets_what_older_runs_showed(own: Pipeline, tmp_path: Path):
+    storage = tmp_path / "dagster"
+    storage.mkdir()
+    with dg.DagsterInstance.local_temp(str(storage)) as instance:
+        (own.source / "unlabelled secret.jpg").write_bytes(b"no photo")
+        shutil.copy(own.source / "Test" / "Banana" / "1.jpg", own.source / "secret name.jpg")
+        assert own.run(instance=instance).success
+        assert b"secret name" in _database(storage)
+        assert erase(own, instance, sha256=[_hash(own, "secret name.jpg")]).success
+        assert b"secret name" not in _database(storage)
+        (event,) = instance.fetch_materializations(dg.AssetKey("raw_images"), limit=9).records
+        assert event.asset_materialization
+        assert event.asset_materialization.metadata["dagster/row_count"].value == 89
+
+
+def _hash(pipeline: Pipeline, path: str) -> str:
+    return next(
+        row["sha256"]
+        for row in _rows(pipeline.lake, "raw_images", "path", "sha256")
+        if row["path"] == path
+    )
+
+
+def _database(storage: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in storage.rglob("*") if file.is_file())
+
+
+def test_an_erasure_waits_for_other_runs(own: Pipeline, tmp_path: Path):
+    storage = tmp_path / "dagster"
+    storage.mkdir()
+    with dg.DagsterInstance.local_temp(str(storage)) as instance:
+        run = instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
+        told = failure(erase(own, instance, paths=["a.jpg"]))
+        assert f"another run is at work ({run.run_id})" in told
