@@ -25,6 +25,10 @@ class LakeError(FruitsError):
     """The lake itself cannot be used (not writable, disk full, region outside the EU, ...)."""
 
 
+class SparkError(FruitsError):
+    """Spark cannot be started."""
+
+
 class RegionError(FruitsError):
     """A place outside the European Union was named, or one that does not say where it lies."""
 

@@ -23,7 +23,12 @@ import boto3
 import obstore
 import pyarrow as pa
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+)
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
@@ -47,6 +52,17 @@ SPOOL_BYTES = 2**25
 """A streamed file is kept in memory up to here, and on disk beyond."""
 DELETE_BATCH = 1000
 """Keys in one request, S3's limit."""
+UNEXPLAINED = frozenset({"400", "403"})
+"""An answer to HEAD has no body that could say why; the same refusal of a listing, of nothing, has.
+"""
+OBSTORE_ERRORS = (ObstoreError, BotoCoreError, OSError, ValueError)
+"""Of obstore, and of the credentials that boto3 looks up for it."""
+BROKEN_OFF = (*S3_RETRYABLE_DOWNLOAD_ERRORS, HTTPClientError, FlexibleChecksumError)
+"""An answer began, but its body is not all there."""
+IDENTITY = ("Key", "VersionId")
+"""Of an object, or of a version of one."""
+BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable"})
+"""One object of many was not deleted for a reason that passes."""
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
@@ -88,7 +104,8 @@ def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
         RegionError: it says another one, or nothing.
         S3Error: it cannot be asked.
     """
-    client = _client(region, None)
+    with told(name):
+        client = _client(region, None)
     endpoint = client.meta.endpoint_url
     own = urlsplit(endpoint).hostname or ""
     found = _region_of(client, name)
@@ -103,20 +120,18 @@ def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
 
 
 def _region_of(client: Any, name: str) -> str | None:
-    try:
-        return client.head_bucket(Bucket=name).get("BucketRegion")
-    except ClientError as error:
-        # A refusal says where the bucket lies, too, and that matters more.
-        headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
-        if found := headers.get("x-amz-bucket-region"):
-            return found if found != client.meta.region_name else _refused(error, name)
-        return _refused(error, name)
-    except BotoCoreError as error:
-        return _refused(error, name)
-
-
-def _refused(error: Exception, bucket: str) -> Any:
-    raise S3Error(sentence(error, bucket=bucket)) from error
+    with told(name):
+        try:
+            return client.head_bucket(Bucket=name).get("BucketRegion")
+        except ClientError as error:
+            # A refusal says where the bucket lies, too, and that matters more.
+            headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+            found = headers.get("x-amz-bucket-region")
+            if found and found != client.meta.region_name:
+                return found
+            if error.response["Error"]["Code"] in UNEXPLAINED:
+                client.list_objects_v2(Bucket=name, MaxKeys=0)
+            raise
 
 
 @contextlib.contextmanager
@@ -136,12 +151,17 @@ def _client(region: str, endpoint: str | None) -> Any:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
     )
-    return boto3.Session().client("s3", region_name=region, endpoint_url=endpoint, config=config)
+    session = boto3.Session()
+    try:
+        return session.client("s3", region_name=region, endpoint_url=endpoint, config=config)
+    except ValueError as error:
+        raise S3Error(f"{error}. See that AWS_ENDPOINT_URL is like https://host:port.") from error
 
 
 def client_of(bucket: Bucket) -> Any:
-    """boto3's client for a bucket; safe to share between threads."""
-    return _client(bucket.region, bucket.endpoint)
+    """boto3's client for a bucket; safe to share between threads. Raises S3Error."""
+    with told(bucket.name):
+        return _client(bucket.region, bucket.endpoint)
 
 
 @lru_cache(maxsize=8)
@@ -195,41 +215,42 @@ class S3Storage(Storage):
         options: GetOptions = {"if_match": etag} if etag else {}
         if stop is not None:
             options["range"] = (start, stop)
-        try:
-            return bytes(obstore.get(_store(self.bucket), key, options=options).bytes())
-        except (ObstoreError, OSError, ValueError) as error:
-            if "<Code>NoSuchKey</Code>" in str(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", key) from None
-        return self._get_by_boto3(key, start=start, stop=stop, etag=etag)
-
-    def _get_by_boto3(self, key: str, *, start: int, stop: int | None, etag: str | None) -> bytes:
-        options: dict[str, Any] = {"Range": f"bytes={start}-{stop - 1}"} if stop else {}
-        if etag:
-            options["IfMatch"] = etag
+        if key == key.strip("/"):  # obstore would strip it
+            try:
+                return bytes(obstore.get(_store(self.bucket), key, options=options).bytes())
+            except OBSTORE_ERRORS as error:
+                if "<Code>NoSuchKey</Code>" in str(error):
+                    text = "there is no such object"
+                    raise FileNotFoundError(errno.ENOENT, text, key) from None
+        ask = {"Range": f"bytes={start}-{stop - 1}"} if stop else {}
         with told(self.bucket.name):
-            for attempt in range(ATTEMPTS):
-                try:
-                    answer = self._client.get_object(**self._at(key), **options)
-                    return answer["Body"].read()
-                except ClientError as error:
-                    _raise_as_os_error(error, key)
+            try:
+                return self._get_by_boto3(key, **ask, **({"IfMatch": etag} if etag else {}))[0]
+            except ClientError as error:
+                _raise_as_os_error(error, key)
+                raise
+
+    def _get_by_boto3(self, key: str, **options: str) -> tuple[bytes, str]:
+        """What an object holds, and its ETag. boto3 repeats requests, but not broken answers."""
+        for attempt in range(1, ATTEMPTS + 1):
+            answer = self._client.get_object(**self._at(key), **options)
+            try:
+                return answer["Body"].read(), answer["ETag"]
+            except BROKEN_OFF:
+                if attempt == ATTEMPTS:
                     raise
-                except (*S3_RETRYABLE_DOWNLOAD_ERRORS, HTTPClientError):
-                    # The body broke off: boto3 repeats requests, but not what follows them.
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    time.sleep(min(0.1 * 2**attempt, 5.0))
+                _pause(attempt)
         raise AssertionError
 
     def tail(self, key: str) -> tuple[bytes, int]:
         """The last `TAIL_BYTES` of an object, and its size. Raises as `get_object` does."""
         options: GetOptions = {"range": {"suffix": TAIL_BYTES}}
-        try:
-            answer = obstore.get(_store(self.bucket), key, options=options)
-            return bytes(answer.bytes()), answer.meta["size"]
-        except (ObstoreError, OSError, ValueError):
-            size = self._size(key)
-            return self.get_object(key, start=max(0, size - TAIL_BYTES), stop=size), size
+        if key == key.strip("/"):
+            with contextlib.suppress(*OBSTORE_ERRORS):
+                answer = obstore.get(_store(self.bucket), key, options=options)
+                return bytes(answer.bytes()), answer.meta["size"]
+        size = self._size(key)
+        return self.get_object(key, start=max(0, size - TAIL_BYTES), stop=size), size
 
     def _size(self, key: str) -> int:
         with told(self.bucket.name):
@@ -281,12 +302,11 @@ class S3Storage(Storage):
     def _get_with_etag(self, uri: str) -> tuple[bytes | None, str]:
         with told(self.bucket.name):
             try:
-                answer = self._client.get_object(**self._at(split(uri)[1]))
+                return self._get_by_boto3(split(uri)[1])
             except ClientError as error:
                 if error.response["Error"]["Code"] in GONE:
                     return None, ""
                 raise
-            return answer["Body"].read(), answer["ETag"]
 
     def _put(self, uri: str, content: bytes, **condition: str) -> None:
         with told(self.bucket.name):
@@ -299,11 +319,7 @@ class S3Storage(Storage):
         """Asked for with every object written, whatever the bucket does by itself."""
         if self.bucket.kms_key is None:
             return {"ServerSideEncryption": "AES256"}
-        return {
-            "ServerSideEncryption": "aws:kms",
-            "SSEKMSKeyId": self.bucket.kms_key,
-            "BucketKeyEnabled": True,  # one request to KMS per bucket, not per object
-        }
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.bucket.kms_key}
 
     def sizes(self, folder: str) -> dict[str, int]:  # noqa: D102 - see Storage
         objects, _ = self.listed(self._prefix(folder))
@@ -336,36 +352,62 @@ class S3Storage(Storage):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket.name, Prefix=self._prefix(folder)
             )
-            keys = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
-            self._delete(keys)
+            self._delete([found for page in pages for found in page.get("Contents", ())])
 
     def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
         own, below = split(uri)[1], self._prefix(uri)
         kept = {split(file)[1] for file in keep}
         with told(self.bucket.name):
-            pages = self._client.get_paginator("list_object_versions").paginate(
-                Bucket=self.bucket.name, Prefix=own
-            )
             doomed = [
-                {"Key": found["Key"], "VersionId": found["VersionId"]}
-                for page in pages
-                for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                found
+                for page in self._versions(own)
+                for found in page
                 if found["Key"] == own or found["Key"].startswith(below)
                 if not (found["IsLatest"] and found["Key"] in kept)
             ]
             self._delete(doomed)
         return len(doomed)
 
-    def _delete(self, objects: Sequence[Mapping[str, str]]) -> None:
+    def purge_object(self, key: str) -> int:
+        """Removes all versions of the object of just this key, and returns how many there were."""
+        doomed: list[Mapping[str, Any]] = []
+        with told(self.bucket.name):
+            for page in self._versions(key):
+                doomed += [found for found in page if found["Key"] == key]
+                if any(found["Key"] != key for found in page):
+                    break  # of all keys that begin as it does, it is the first
+            self._delete(doomed)
+        return len(doomed)
+
+    def _versions(self, prefix: str) -> Iterator[list[Mapping[str, Any]]]:
+        """S3's entries of all versions and delete markers whose keys have a prefix, by pages."""
+        pages = self._client.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket.name, Prefix=prefix
+        )
+        for page in pages:
+            yield [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+
+    def _delete(self, objects: Sequence[Mapping[str, Any]]) -> None:
         for start in range(0, len(objects), DELETE_BATCH):
-            batch = {"Objects": objects[start : start + DELETE_BATCH], "Quiet": True}
-            answer = self._client.delete_objects(Bucket=self.bucket.name, Delete=batch)
-            for problem in answer.get("Errors", ()):
-                raise S3Error(
-                    f"{problem['Key']} in the bucket {self.bucket.name} cannot be deleted: "
-                    f"{problem.get('Message') or problem['Code']}. Grant s3:DeleteObject and "
-                    "s3:DeleteObjectVersion there, then run again."
+            batch = objects[start : start + DELETE_BATCH]
+            for attempt in range(1, ATTEMPTS + 1):
+                names = [{part: it[part] for part in IDENTITY if part in it} for it in batch]
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket.name, Delete={"Objects": names, "Quiet": True}
                 )
+                batch = answer.get("Errors", ())
+                if not batch:
+                    break
+                busy = all(problem["Code"] in BUSY for problem in batch)
+                if attempt == ATTEMPTS or not busy:
+                    raise self._not_deleted(batch[0])
+                _pause(attempt)
+
+    def _not_deleted(self, problem: Mapping[str, str]) -> S3Error:
+        """As if the whole request had been refused: the same reasons, the same advice."""
+        refused = ClientError({"Error": dict(problem)}, "DeleteObjects")
+        reason = sentence(refused, bucket=self.bucket.name)
+        return S3Error(f"{problem['Key']} cannot be deleted: {reason}")
 
     def spark_path(self, uri: str) -> str:  # noqa: D102 - see Storage
         return "s3a" + uri.removeprefix("s3")
@@ -444,6 +486,10 @@ class _Object(io.RawIOBase):
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(min(0.1 * 2**attempt, 5.0))
 
 
 def _name(key: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import Output
+from fruits_assets.core.errors import SparkError
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms.transform import Log, Transform
 
@@ -41,28 +43,36 @@ class LocalSpark(SparkTarget):
             return session
         # Workers must run this very interpreter, or they lack the packages it has.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        session = spark_session_from_config(
-            {
-                "spark.app.name": "fruits",
-                "spark.master": self.master,
-                "spark.driver.memory": self.driver_memory,
-                "spark.driver.extraJavaOptions": JVM_OPTIONS,
-                "spark.ui.enabled": "false",
-                "spark.ui.showConsoleProgress": "false",
-                # Nobody looks at finished tasks here; kept, they grow with the number of photos.
-                "spark.ui.retainedTasks": "100",
-                "spark.ui.retainedStages": "20",
-                "spark.ui.retainedJobs": "20",
-                "spark.sql.ui.retainedExecutions": "5",
-                "spark.sql.session.timeZone": "UTC",
-                "spark.sql.shuffle.partitions": "8",
-                # One core, one thread: the cores are Spark's to share out.
-                "spark.executorEnv.OMP_NUM_THREADS": "1",
-                # What Arrow frees goes back to the system instead of staying in a pool.
-                "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
-                **self.lake.open().storage.spark_config(),
-                **self.spark_config,
-            }
-        )
+        try:
+            session = spark_session_from_config(self._config())
+        except PySparkRuntimeError as error:
+            raise SparkError(
+                f"Spark did not start ({error}). See what the JVM printed above. For a lake in a "
+                "bucket, Spark fetches its S3 packages from Maven Central on first use (about "
+                "560 MB): this machine must reach it then, once."
+            ) from error
         session.sparkContext.setLogLevel("ERROR")
         return session
+
+    def _config(self) -> dict[str, str]:
+        return {
+            "spark.app.name": "fruits",
+            "spark.master": self.master,
+            "spark.driver.memory": self.driver_memory,
+            "spark.driver.extraJavaOptions": JVM_OPTIONS,
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            # Nobody looks at finished tasks here; kept, they grow with the number of photos.
+            "spark.ui.retainedTasks": "100",
+            "spark.ui.retainedStages": "20",
+            "spark.ui.retainedJobs": "20",
+            "spark.sql.ui.retainedExecutions": "5",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.shuffle.partitions": "8",
+            # One core, one thread: the cores are Spark's to share out.
+            "spark.executorEnv.OMP_NUM_THREADS": "1",
+            # What Arrow frees goes back to the system instead of staying in a pool.
+            "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
+            **self.lake.open().storage.spark_config(),
+            **self.spark_config,
+        }
