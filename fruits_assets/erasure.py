@@ -102,6 +102,7 @@ def erase(
         rebuilt = _rebuilt(context, spark, before, erased) if before else []
         removed = _purge(lake, rebuilt)
         _forget(context, rebuilt)
+        _refuse_while_others_work(context)  # one that began meanwhile may have read what was erased
         figures = {
             "images_erased": len(erased),
             "source_files_erased": in_source,

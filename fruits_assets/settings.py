@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _in_the_eu(self) -> Self:
         """Raises RegionError, whose text is meant for people, before anything is built."""
-        if self.region or any(uri.startswith(S3) for uri in (self.source, self.lake)):
+        places = (self.source, self.lake, self.weights_origin)
+        if self.region or any(place.startswith(S3) for place in places):
             check_region(self.region)
         return self
 

@@ -1,26 +1,127 @@
 """Real components, small: drawn photos, the embedded weights, a Spark session with two cores."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 from pyspark.sql import SparkSession
 
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
+from fruits_assets.core import s3 as core_s3
+from fruits_assets.core import storage
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.spark.local import LocalSpark
+from fruits_assets_tests import s3
+from fruits_assets_tests.places import Bucket, Folder, Place
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_credentials() -> Iterator[None]:
+    """No test ever reaches the account of whoever runs it, nor does any process that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in s3.CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _moto(_nobodys_credentials: None) -> Iterator[s3.Server]:
+    with s3.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _versitygw(
+    tmp_path_factory: pytest.TempPathFactory, _nobodys_credentials: None
+) -> Iterator[s3.Server]:
+    with s3.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["moto", "versitygw"])
+def server(request: pytest.FixtureRequest) -> s3.Server:
+    """A real S3 server; the tests of a module run on one after the other."""
+    return request.getfixturevalue(f"_{request.param}")
+
+
+@pytest.fixture
+def bucket(server: s3.Server) -> Iterator[Bucket]:
+    """An empty prefix of a new bucket, connected to."""
+    with _connected(server) as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="module", params=["folder", "moto", "versitygw"])
+def _kind(request: pytest.FixtureRequest) -> s3.Server | None:
+    return None if request.param == "folder" else request.getfixturevalue(f"_{request.param}")
+
+
+@pytest.fixture
+def place(_kind: s3.Server | None, tmp_path: Path) -> Iterator[Place]:
+    """An empty place of each kind: what holds of one holds of all."""
+    if _kind is None:
+        (tmp_path / "place").mkdir()
+        yield Folder(str(tmp_path / "place"))
+        return
+    with _connected(_kind) as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="session")
+def _gates() -> Iterator[Callable[[str], s3.Gate]]:
+    """A gate per server, for its address: clients are made for an address."""
+    with contextlib.ExitStack() as stack:
+        yield cache(lambda endpoint: stack.enter_context(s3.Gate(before=endpoint)))
+
+
+@pytest.fixture
+def gate(server: s3.Server, _gates: Callable[[str], s3.Gate]) -> Iterator[s3.Gate]:
+    """Before a real server: what the pipeline asks of its buckets passes through it."""
+    gate = _gates(server.endpoint)
+    with s3.used(gate.endpoint):
+        yield gate
+    gate.open()
+
+
+@pytest.fixture
+def gated(gate: s3.Gate, server: s3.Server) -> Bucket:
+    """An empty prefix of a new bucket, connected to through the gate."""
+    base = f"s3://{server.bucket()}/a/prefix"
+    storage.connect(base, region=s3.REGION)
+    gate.requests.clear()
+    return Bucket(base, server)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are repeated as often as ever, but without waiting long between."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_, **__: 0.01)
+    monkeypatch.setattr(core_s3, "_pause", lambda _: None)
+
+
+@contextlib.contextmanager
+def _connected(server: s3.Server) -> Iterator[Bucket]:
+    with s3.used(server.endpoint):
+        base = f"s3://{server.bucket()}/a/prefix"
+        storage.connect(base, region=s3.REGION)
+        yield Bucket(base, server)
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +171,17 @@ class Pipeline:
         }
 
     def run(
-        self, *selection: str, config: Mapping[str, Any] | None = None
+        self,
+        *selection: str,
+        config: Mapping[str, Any] | None = None,
+        instance: dg.DagsterInstance | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialises some assets, or all, with their checks.
 
         Args:
             *selection: asset selection strings; everything without any.
             config: op name -> its config.
+            instance: of Dagster; one of its own without.
         """
         chosen = dg.AssetSelection.all()
         if selection:
@@ -86,6 +191,7 @@ class Pipeline:
             selection=chosen,
             resources=self.resources,
             run_config={"ops": {name: {"config": dict(it)} for name, it in (config or {}).items()}},
+            instance=instance,
             raise_on_error=False,
         )
 

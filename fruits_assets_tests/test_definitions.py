@@ -48,8 +48,10 @@ def test_every_config_field_is_described():
     from fruits_assets.assets.pca import PcaConfig, PcaFeaturesConfig
     from fruits_assets.assets.raw_images import IngestConfig
     from fruits_assets.checks import RecognitionConfig
+    from fruits_assets.erasure import ErasureConfig
 
     configs = (
+        ErasureConfig,
         FeaturesConfig,
         ForceConfig,
         WeightsConfig,

@@ -6,20 +6,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC
+from functools import lru_cache
 from typing import Any
 
-from fruits_assets.core.s3 import S3Storage, split
+from fruits_assets.core.s3 import IN_FLIGHT, S3Storage, split
 from fruits_assets.core.source import Listing, PhotoStore, Row, is_hidden, listing_of
-from fruits_assets.core.storage import join, storage_of
+from fruits_assets.core.storage import storage_of
 
-READS_IN_FLIGHT = 32
-"""Per task. A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing
-while others are under way."""
+READS_IN_FLIGHT = IN_FLIGHT
+"""A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
+are under way, and a core examines 2,000 small photos a second."""
 LISTINGS_IN_FLIGHT = 16
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that must be restored before they can be read."""
 
 _Found = tuple[list[Mapping[str, Any]], list[str]]
+
+
+@lru_cache(maxsize=1)
+def _readers() -> ThreadPoolExecutor:
+    """Kept between tasks: starting threads anew costs CPU time with each of them."""
+    return ThreadPoolExecutor(READS_IN_FLIGHT, "read")
 
 
 class BucketPhotos(PhotoStore):
@@ -48,16 +55,16 @@ class BucketPhotos(PhotoStore):
 
     def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
         """Reads ahead, all rows if need be: a task's files are few enough to be held at once."""
-        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-            ahead = deque(pool.submit(self.read, row) for row in rows)
-            try:
-                while ahead:
-                    yield ahead.popleft().result
-            finally:
-                pool.shutdown(cancel_futures=True)
+        ahead = deque(_readers().submit(self.read, row) for row in rows)
+        try:
+            while ahead:
+                yield ahead.popleft().result
+        finally:
+            for reading in ahead:
+                reading.cancel()
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
-        return sum(self._storage.purge(join(self.root, path)) > 0 for path in paths)
+        return sum(self._storage.purge_object(self._prefix + path) > 0 for path in paths)
 
     def _walk(self, *, recursive: bool) -> Iterator[_Found]:
         """Objects and sub-folders, one folder after the other, in no particular order."""

@@ -7,6 +7,7 @@ from botocore.exceptions import (
     ConnectionError,  # noqa: A004 - botocore's own
     CredentialRetrievalError,
     HTTPClientError,
+    LoginError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -97,7 +98,7 @@ def sentence(error: Exception, *, bucket: str) -> str:
     found = " ".join(str(error).split())[:300]
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
-        message = error.response["Error"].get("Message") or code
+        message = " ".join(error.response["Error"].get("Message", "").split()) or code
         return _of_code(code, message).format(bucket=bucket, found=f"{code}: {message}"[:300])
     no_credentials = (
         NoCredentialsError,
@@ -105,6 +106,7 @@ def sentence(error: Exception, *, bucket: str) -> str:
         CredentialRetrievalError,
         ProfileNotFound,
         SSOError,
+        LoginError,
         TokenRetrievalError,
     )
     if isinstance(error, no_credentials):

@@ -100,6 +100,10 @@ class Storage(ABC):
         with self.create(uri) as file:
             file.write(content)
 
+    def described(self) -> dict[str, str]:
+        """What people should know of the place, by name."""
+        return {}
+
     def spark_path(self, uri: str) -> str:
         """The same file, as Spark's JVM names it."""
         return uri

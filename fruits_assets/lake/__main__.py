@@ -1,5 +1,6 @@
 """`python -m fruits_assets.lake`: what the lake holds now."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,8 +34,14 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def main() -> None:
-    """Prints a line for every published asset."""
-    settings = Settings()
+    """Prints a line for every published asset; exits with a sentence where there is no lake."""
+    try:
+        _print_lake(Settings())
+    except FruitsError as error:
+        sys.exit(str(error))
+
+
+def _print_lake(settings: Settings) -> None:
     lake = Lake.at(settings.lake, region=settings.region, kms_key=settings.kms_key)
     print(f"\nThe lake {lake.base} holds:\n")  # noqa: T201 - a command's output
     print(f"{'asset':<20} {'version':<17} {'MB':>7} {'made in':>8}  what")  # noqa: T201

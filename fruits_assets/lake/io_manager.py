@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.storage import storage_of
 from fruits_assets.lake.resource import LakeResource, told
 
 
@@ -29,6 +30,7 @@ def dataset_metadata(dataset: Dataset) -> dict[str, Any]:
     """What every dataset shows in the UI."""
     manifest = dataset.manifest
     metadata: dict[str, Any] = {
+        **storage_of(dataset.uri).described(),
         "uri": dg.MetadataValue.path(dataset.uri),
         "version": dataset.version,
         "size_bytes": manifest.bytes,

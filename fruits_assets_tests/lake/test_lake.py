@@ -1,25 +1,41 @@
 """Readers of the lake see the version before or the one after, whole, whatever happens."""
 
 import contextlib
+import itertools
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
+import dagster as dg
 import pytest
 
 from fruits_assets.core.dataset import MANIFEST, Dataset, Output, write_file
-from fruits_assets.core.errors import DatasetError, LakeError
-from fruits_assets.core.storage import LocalStorage
+from fruits_assets.core.errors import ConflictError, DatasetError, LakeError, S3Error
+from fruits_assets.core.s3 import S3Storage, client_of
+from fruits_assets.core.storage import LocalStorage, storage_of
 from fruits_assets.lake import lake as lake_module
 from fruits_assets.lake.__main__ import main
+from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import ABANDONED_SECONDS, CURRENT, Lake, Recipe
+from fruits_assets.lake.resource import LakeResource
+from fruits_assets_tests.conftest import failure
+from fruits_assets_tests.places import Bucket, Place
+from fruits_assets_tests.s3 import REGION, Answer, Gate, Request, refusal
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(place: Place) -> Lake:
+    return Lake.at(place.base, region=REGION)
+
+
+@pytest.fixture
+def folder_lake(tmp_path: Path) -> Lake:
     return Lake.at(str(tmp_path / "lake"))
 
 
@@ -41,14 +57,18 @@ def _publish(lake: Lake, asset: str, number: int, *inputs: Dataset) -> Dataset:
     return dataset
 
 
-def _versions(lake: Lake, asset: str) -> set[str]:
-    return {path.name for path in Path(lake.base, asset).iterdir()} - {CURRENT}
+def _versions(place: Place, asset: str) -> set[str]:
+    return {name.split("/")[1] for name in place.names(asset)} - {CURRENT}
 
 
 def _content(lake: Lake, asset: str) -> set[bytes]:
     """What a reader sees, all files of the version."""
     dataset = lake.current(asset)
     return {dataset.read(file.name) for file in dataset.manifest.files}
+
+
+def _version(lake: Lake) -> str:
+    return lake.current("raw").version
 
 
 class _Crash(BaseException):
@@ -160,7 +180,7 @@ def test_before_anything_is_published_there_is_no_current_version(lake: Lake) ->
     assert f"{lake.base} has no features yet. Materialise features first." in str(told.value)
 
 
-def test_an_unfinished_version_is_never_current(lake: Lake) -> None:
+def test_an_unfinished_version_is_never_current(place: Place, lake: Lake) -> None:
     draft = _draft(lake, "raw", 1)
     assert lake.finished("raw", draft.version) is None
     with pytest.raises(DatasetError, match="no raw yet"):
@@ -168,24 +188,24 @@ def test_an_unfinished_version_is_never_current(lake: Lake) -> None:
     published = _publish(lake, "raw", 2)
     _draft(lake, "raw", 3)
     assert lake.current("raw") == published
-    assert draft.version in _versions(lake, "raw")
+    assert draft.version in _versions(place, "raw")
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "a").unlink(),
-        lambda folder: (folder / "a").write_bytes(b"x"),
-        lambda folder: (folder / MANIFEST).unlink(),
-        lambda folder: (folder / MANIFEST).write_bytes(b"{"),
+        lambda place, folder: place.remove(f"{folder}/a"),
+        lambda place, folder: place.put(f"{folder}/a", b"x"),
+        lambda place, folder: place.remove(f"{folder}/{MANIFEST}"),
+        lambda place, folder: place.put(f"{folder}/{MANIFEST}", b"{"),
     ],
     ids=["a file is missing", "a file is short", "no manifest", "half a manifest"],
 )
 def test_a_damaged_version_is_not_finished_and_can_be_made_again(
-    lake: Lake, damage: Callable[[Path], None]
+    place: Place, lake: Lake, damage: Callable[[Place, str], None]
 ) -> None:
     published = _publish(lake, "raw", 1)
-    damage(Path(published.uri))
+    damage(place, f"raw/{published.version}")
     assert lake.finished("raw", published.version) is None
     with pytest.raises(DatasetError, match=r"Materialise .* again"):
         lake.current("raw")
@@ -194,16 +214,15 @@ def test_a_damaged_version_is_not_finished_and_can_be_made_again(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff"])
-def test_a_damaged_pointer_is_told(lake: Lake, content: bytes) -> None:
+def test_a_damaged_pointer_is_told(place: Place, lake: Lake, content: bytes) -> None:
     published = _publish(lake, "raw", 1)
-    pointer = Path(lake.base, "raw", CURRENT)
-    pointer.write_bytes(content)
+    place.put(f"raw/{CURRENT}", content)
     with pytest.raises(LakeError) as told:
         lake.current("raw")
     text = str(told.value)
-    assert f"{pointer} cannot be read" in text
+    assert f"{place.uri('raw')}/{CURRENT} cannot be read" in text
     assert "Delete that one file and materialise raw again" in text
-    pointer.unlink()  # the advice helps
+    place.remove(f"raw/{CURRENT}")  # the advice helps
     assert lake.finished("raw", published.version) == published
     lake.publish(published)
     assert lake.current("raw") == published
@@ -213,10 +232,10 @@ def test_a_damaged_pointer_is_told(lake: Lake, content: bytes) -> None:
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize("keep_versions", [1, 3])
 def test_after_a_crash_the_lake_reads_whole(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, nth: int, keep_versions: int, *, after: bool
+    folder_lake: Lake, monkeypatch: pytest.MonkeyPatch, nth: int, keep_versions: int, *, after: bool
 ) -> None:
     """Publishing creates the manifest, then the pointer; then it may delete an old version."""
-    lake = replace(lake, keep_versions=keep_versions)
+    lake = replace(folder_lake, keep_versions=keep_versions)
     old, new = _publish(lake, "raw", 1), _draft(lake, "raw", 2)
     crashes = nth < 3 or keep_versions == 1
     with monkeypatch.context() as patch:
@@ -230,52 +249,112 @@ def test_after_a_crash_the_lake_reads_whole(
     assert _content(lake, "raw") == {b"raw 2"}
 
 
-def test_a_publish_that_fails_keeps_the_version_before(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+@contextlib.contextmanager
+def _killed_at(lake: Lake, nth: int, *, after: bool) -> Iterator[list[str]]:
+    """Kills the process at its nth request to change or look at the bucket.
+
+    Yields the requests that reached the server. Those of obstore do not count: they change nothing.
+    """
+    storage = storage_of(lake.base)
+    assert isinstance(storage, S3Storage)
+    events = client_of(storage.bucket).meta.events
+    left, reached = itertools.count(1 - nth), []
+
+    def before_send(request: Any, **_: object) -> None:
+        if next(left) == 0 and not after:
+            raise _Crash
+        reached.append(f"{request.method} {urlsplit(request.url).path}")
+
+    def received(**_: object) -> None:
+        if after and len(reached) == nth:
+            raise _Crash
+
+    handlers = {"before-send.s3": before_send, "response-received.s3": received}
+    for name, handler in handlers.items():
+        events.register_first(name, handler)
+    try:
+        yield reached
+    finally:
+        for name, handler in handlers.items():
+            events.unregister(name, handler)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("keep_versions", [1, 3])
+def test_after_a_crash_at_any_request_the_lake_reads_whole(
+    bucket: Bucket, keep_versions: int, *, after: bool
 ) -> None:
-    old, new = _publish(lake, "raw", 1), _draft(lake, "raw", 2)
+    replaced_at = []
+    for nth in itertools.count(1):
+        base = bucket.uri(f"lake {nth}")
+        lake = Lake.at(base, region=REGION, keep_versions=keep_versions)
+        old, new = _publish(lake, "raw", 1), _draft(lake, "raw", 2)
+        crashed = False
+        with _killed_at(lake, nth, after=after) as reached:
+            try:
+                lake.publish(new)
+            except _Crash:
+                crashed = True
+        replaced = any(it.startswith("PUT") and it.endswith(CURRENT) for it in reached)
+        replaced_at += [nth] if replaced else []
+        assert lake.assets() == ["raw"]
+        assert lake.current("raw") == (new if replaced else old)
+        assert _content(lake, "raw") == {b"raw 2" if replaced else b"raw 1"}
+        if keep_versions == 3 or not replaced:
+            assert lake.finished("raw", old.version) == old
+        lake.publish(_draft(lake, "raw", 2))
+        assert _content(lake, "raw") == {b"raw 2"}
+        if not crashed:
+            break
+    assert 1 < replaced_at[0] < replaced_at[-1], "it was not killed on both sides of the pointer"
+
+
+def test_a_publish_that_fails_keeps_the_version_before(
+    folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = _publish(folder_lake, "raw", 1), _draft(folder_lake, "raw", 2)
     with monkeypatch.context() as patch:
         _use(patch, _FailingStorage(2, LakeError("current.json cannot be written")))
         with pytest.raises(LakeError, match=r"current\.json cannot be written"):
-            lake.publish(new)
-    assert lake.current("raw") == old
-    assert lake.finished("raw", new.version) == new
+            folder_lake.publish(new)
+    assert folder_lake.current("raw") == old
+    assert folder_lake.finished("raw", new.version) == new
 
 
-def test_a_pointer_that_is_no_file_is_told(lake: Lake) -> None:
-    draft = _draft(lake, "raw", 1)
-    Path(lake.base, "raw", CURRENT, "in the way").mkdir(parents=True)
+def test_a_pointer_that_is_no_file_is_told(folder_lake: Lake) -> None:
+    draft = _draft(folder_lake, "raw", 1)
+    Path(folder_lake.base, "raw", CURRENT, "in the way").mkdir(parents=True)
     with pytest.raises(LakeError, match=r"raw/current\.json cannot be read"):
-        lake.publish(draft)
-    assert [path.name for path in Path(lake.base, "raw").glob(".*")] == []
+        folder_lake.publish(draft)
+    assert [path.name for path in Path(folder_lake.base, "raw").glob(".*")] == []
 
 
-def test_the_newest_versions_are_kept(lake: Lake) -> None:
+def test_the_newest_versions_are_kept(place: Place, lake: Lake) -> None:
     published = [_publish(lake, "raw", number) for number in range(5)]
-    assert _versions(lake, "raw") == {dataset.version for dataset in published[-3:]}
+    assert _versions(place, "raw") == {dataset.version for dataset in published[-3:]}
     assert _content(lake, "raw") == {b"raw 4"}
 
 
-def test_one_version_can_be_kept(lake: Lake) -> None:
+def test_one_version_can_be_kept(place: Place, lake: Lake) -> None:
     lake = replace(lake, keep_versions=1)
     published = [_publish(lake, "raw", number) for number in range(3)]
-    assert _versions(lake, "raw") == {published[-1].version}
+    assert _versions(place, "raw") == {published[-1].version}
     lake.publish(published[-1])
     assert _content(lake, "raw") == {b"raw 2"}
 
 
-def test_an_older_version_that_becomes_current_again_is_kept(lake: Lake) -> None:
+def test_an_older_version_that_becomes_current_again_is_kept(place: Place, lake: Lake) -> None:
     lake = replace(lake, keep_versions=2)
     oldest, _, _ = (_publish(replace(lake, keep_versions=9), "raw", number) for number in range(3))
     lake.publish(oldest)
     assert lake.current("raw") == oldest
-    assert len(_versions(lake, "raw")) == 3
+    assert len(_versions(place, "raw")) == 3
     newest = _publish(lake, "raw", 3)
-    assert oldest.version not in _versions(lake, "raw")
+    assert oldest.version not in _versions(place, "raw")
     assert lake.current("raw") == newest
 
 
-def test_what_a_current_version_was_made_from_is_kept(lake: Lake) -> None:
+def test_what_a_current_version_was_made_from_is_kept(place: Place, lake: Lake) -> None:
     lake = replace(lake, keep_versions=1)
     weights = _publish(lake, "weights", 0)
     raw = _publish(lake, "raw", 0)
@@ -286,50 +365,79 @@ def test_what_a_current_version_was_made_from_is_kept(lake: Lake) -> None:
         newest_features = _publish(lake, "features", number, newest_raw, weights)
         _publish(lake, "weights", number)
     lake.publish(newest_raw)
-    assert _versions(lake, "raw") == {raw.version, newest_raw.version}
-    assert _versions(lake, "features") == {features.version, newest_features.version}
-    assert weights.version in _versions(lake, "weights")
+    assert _versions(place, "raw") == {raw.version, newest_raw.version}
+    assert _versions(place, "features") == {features.version, newest_features.version}
+    assert weights.version in _versions(place, "weights")
     assert lake.current("pca") == pca
     _publish(lake, "pca", 1, newest_features)
     newest_raw = _publish(lake, "raw", 3)
-    assert raw.version not in _versions(lake, "raw")
+    assert raw.version not in _versions(place, "raw")
 
 
 @pytest.mark.parametrize(("age", "kept"), [(0, True), (-60, True), (60, False)])
 def test_only_unfinished_versions_that_are_abandoned_are_removed(
-    lake: Lake, age: int, *, kept: bool
+    folder_lake: Lake, age: int, *, kept: bool
 ) -> None:
-    unfinished = _draft(lake, "raw", 1)
+    unfinished = _draft(folder_lake, "raw", 1)
     last_touched = time.time() - (ABANDONED_SECONDS + age if age else 0)
     os.utime(unfinished.uri, (last_touched, last_touched))
-    _publish(lake, "raw", 2)
-    assert (unfinished.version in _versions(lake, "raw")) == kept
+    _publish(folder_lake, "raw", 2)
+    assert Path(unfinished.uri).exists() == kept
 
 
-def test_unfinished_versions_do_not_take_the_place_of_finished_ones(lake: Lake) -> None:
+@pytest.mark.parametrize(("seconds", "kept"), [(3600, True), (-3600, False)])
+def test_when_a_version_is_abandoned_is_known_in_every_place(
+    place: Place, lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: int, *, kept: bool
+) -> None:
+    unfinished, neighbour = _draft(lake, "raw", 1), _draft(lake, "raw_images", 1)
+    monkeypatch.setattr(lake_module, "ABANDONED_SECONDS", seconds)
+    published = _publish(lake, "raw", 2)
+    assert (unfinished.version in _versions(place, "raw")) == kept
+    assert published.version in _versions(place, "raw")
+    assert neighbour.version in _versions(place, "raw_images")
+
+
+def test_unfinished_versions_do_not_take_the_place_of_finished_ones(
+    place: Place, lake: Lake
+) -> None:
     published = [_publish(lake, "raw", number) for number in range(3)]
     for number in range(10, 20):
         _draft(lake, "raw", number)
     lake.publish(published[-1])
-    assert {dataset.version for dataset in published} <= _versions(lake, "raw")
+    assert {dataset.version for dataset in published} <= _versions(place, "raw")
 
 
-def test_files_of_others_in_the_lake_do_no_harm(lake: Lake) -> None:
-    Path(lake.base, "raw", "notes").mkdir(parents=True)
-    for name in (".DS_Store", "README.txt", "raw/.DS_Store", "raw/notes.txt", "raw/notes/a.txt"):
-        Path(lake.base, name).write_bytes(b"mine")
-    os.utime(Path(lake.base, "raw", "notes"), (0, 0))
+def test_files_of_others_in_the_lake_do_no_harm(place: Place, lake: Lake) -> None:
+    names = {".DS_Store", "README.txt", "raw/.DS_Store", "raw/notes.txt", "raw/notes/a.txt"}
+    for name in names:
+        place.put(name, b"mine")
     published = _publish(lake, "raw", 1)
-    assert lake.current("raw") == published
+    _publish(replace(lake, keep_versions=1), "raw", 2)
     assert lake.assets() == ["raw"]
-    assert Path(lake.base, "raw", "notes.txt").read_bytes() == b"mine"
-    assert Path(lake.base, "raw", "notes", "a.txt").read_bytes() == b"mine"
+    assert {name for name in names if place.get(name) == b"mine"} == names
+    assert _versions(place, "raw") == {".DS_Store", "notes.txt", "notes", _version(lake)}
+    assert published.version != _version(lake)
 
 
-def test_two_lakes_do_not_see_each_other(tmp_path: Path) -> None:
-    first, second = (Lake.at(str(tmp_path / name)) for name in ("first", "second"))
-    _publish(first, "raw", 1)
-    assert second.assets() == []
+def test_old_files_of_others_in_the_lake_do_no_harm(folder_lake: Lake) -> None:
+    notes = Path(folder_lake.base, "raw", "notes", "a.txt")
+    notes.parent.mkdir(parents=True)
+    notes.write_bytes(b"mine")
+    os.utime(notes.parent, (0, 0))
+    _publish(folder_lake, "raw", 1)
+    assert notes.read_bytes() == b"mine"
+
+
+def test_two_lakes_do_not_see_each_other(place: Place) -> None:
+    """Though the name of one begins with that of the other."""
+    lakes = [Lake.at(place.uri(name), region=REGION) for name in ("lake", "lake_too", "la")]
+    for number, lake in enumerate(lakes):
+        assert lake.assets() == []
+        _publish(lake, "raw", number)
+    for number, lake in enumerate(lakes):
+        assert _content(lake, "raw") == {f"raw {number}".encode()}
+        _publish(replace(lake, keep_versions=1), "raw", 10 + number)
+    assert [_content(lake, "raw") for lake in lakes] == [{b"raw 10"}, {b"raw 11"}, {b"raw 12"}]
 
 
 def test_a_lake_lies_at_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,14 +454,19 @@ def test_a_lake_in_a_place_of_an_unknown_kind_is_refused() -> None:
 
 
 def test_the_command_prints_what_the_lake_holds(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Place,
+    lake: Lake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(Path(lake.base).parent)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FRUITS_LAKE", lake.base)
+    monkeypatch.setenv("FRUITS_REGION", REGION)
     raw, features = _publish(lake, "raw", 1), _publish(lake, "features", 1)
-    Path(features.uri, "a").unlink()
+    place.remove(f"features/{features.version}/a")
     broken = _publish(lake, "weights", 1)
-    Path(lake.base, "weights", CURRENT).write_bytes(b"{")
+    place.put(f"weights/{CURRENT}", b"{")
     main()
     printed = capsys.readouterr().out.splitlines()
     assert f"The lake {lake.base} holds:" in printed
@@ -364,3 +477,137 @@ def test_the_command_prints_what_the_lake_holds(
     (line,) = [line for line in printed if line.startswith("weights ")]
     assert "Delete that one file" in line
     assert broken.version not in line
+
+
+def test_of_two_who_publish_at_once_one_wins(lake: Lake) -> None:
+    def publish(rival: Dataset) -> ConflictError | None:
+        start.wait()
+        try:
+            lake.publish(rival)
+        except ConflictError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(8):
+            start, follows = threading.Barrier(2), lake.pointer("raw")
+            rivals = [
+                replace(_draft(lake, "raw", 10 * number + one), follows=follows) for one in (1, 2)
+            ]
+            errors = dict(
+                zip((it.version for it in rivals), pool.map(publish, rivals), strict=True)
+            )
+            ((lost, error),) = [(version, error) for version, error in errors.items() if error]
+            assert f"this run's version {lost} is whole and stays in the lake" in str(error)
+            assert "another run published raw" in str(error)
+            assert "Materialise raw again to make it current" in str(error)
+            assert lake.current("raw").version in errors.keys() - {lost}
+            for rival in rivals:
+                assert lake.finished("raw", rival.version) == rival
+                content = f"raw {rival.manifest.params['number']}".encode()
+                assert {rival.read(name) for name in ("a", "b")} == {content}
+
+
+def test_who_publishes_the_same_at_once_both_win(lake: Lake) -> None:
+    follows = lake.pointer("raw")
+    rivals = [replace(_draft(lake, "raw", 1), follows=follows) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lake.publish, rivals))
+    assert _content(lake, "raw") == {b"raw 1"}
+
+
+@pytest.mark.parametrize("published_before", [False, True])
+def test_who_was_overtaken_does_not_publish(lake: Lake, *, published_before: bool) -> None:
+    if published_before:
+        _publish(lake, "raw", 1)
+    late = replace(_draft(lake, "raw", 2), follows=lake.pointer("raw"))
+    overtaker = _publish(lake, "raw", 3)
+    with pytest.raises(ConflictError, match="another run published raw while this one"):
+        lake.publish(late)
+    assert lake.current("raw") == overtaker
+    assert lake.finished("raw", late.version) == late
+    lake.publish(replace(late, follows=lake.pointer("raw")))  # the advice helps
+    assert lake.current("raw") == late
+
+
+def test_a_run_that_was_overtaken_fails_and_its_work_is_kept(place: Place) -> None:
+    """Through Dagster: the run looks at what is current before it sets to work."""
+    resource = LakeResource(base=place.base, region=REGION)
+    recipe = Recipe("make_raw", "1", {}, {})
+    made = []
+
+    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+        made.append(folders["raw"])
+        _publish(resource.open(), "raw", 3)  # another run is faster
+        return {"raw": Output((write_file(folders["raw"], "a", b"mine"),))}
+
+    @dg.asset
+    def raw(context: dg.AssetExecutionContext, lake: LakeResource) -> Dataset:
+        (dataset,) = lake.produce(context, recipe, ["raw"], make)
+        return dataset
+
+    def run() -> dg.ExecuteInProcessResult:
+        resources = {"lake": resource, "io_manager": LakeIOManager(lake=resource)}
+        return dg.materialize([raw], resources=resources, raise_on_error=False)
+
+    lake = Lake.at(place.base, region=REGION)
+    _publish(lake, "raw", 1)
+    first = run()
+    assert not first.success
+    assert "another run published raw while this one was at work" in failure(first)
+    assert _content(lake, "raw") == {b"raw 3"}
+    assert run().success
+    assert _content(lake, "raw") == {b"mine"}
+    assert len(made) == 1, "what was whole was made again"
+
+
+@pytest.mark.parametrize("published_before", [False, True])
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_publish_whose_answer_is_lost_is_known_by_what_it_wrote(
+    gated: Bucket, gate: Gate, quick_retries: None, *, published_before: bool, overtaken: bool
+) -> None:
+    puts = []
+
+    def lose_the_first(request: Request, forward: Callable[[], Answer]) -> Answer | None:
+        if request.method != "PUT" or not request.key.endswith(CURRENT):
+            return forward()
+        puts.append(request)
+        answer = forward()
+        if len(puts) > 1:
+            return answer
+        assert answer.status == 200
+        if overtaken:
+            gated.put(f"raw/{CURRENT}", b'{"version": "another\'s"}')
+        return None
+
+    lake = Lake.at(gated.base, region=REGION)
+    if published_before:
+        _publish(lake, "raw", 1)
+    new = _draft(lake, "raw", 2)
+    gate.rule = lose_the_first
+    if overtaken:
+        with pytest.raises(ConflictError, match="another run published raw"):
+            lake.publish(new)
+    else:
+        lake.publish(new)
+        assert lake.current("raw") == new
+        assert _content(lake, "raw") == {b"raw 2"}
+    assert len(puts) == 2, "nothing was repeated: nothing was proved"
+    condition = "if-match" if published_before else "if-none-match"
+    assert all(condition in put.headers for put in puts)
+
+
+@pytest.mark.parametrize("allowed", [("GET", "HEAD"), ("GET", "HEAD", "POST", "DELETE")])
+def test_who_may_only_read_publishes_nothing(
+    gated: Bucket, gate: Gate, allowed: tuple[str, ...]
+) -> None:
+    def read_only(request: Request, forward: Callable[[], Answer]) -> Answer:
+        return forward() if request.method in allowed else refusal(403, "AccessDenied", "No.")
+
+    lake = Lake.at(gated.base, region=REGION)
+    published, new = _publish(lake, "raw", 1), _draft(lake, "raw", 2)
+    gate.rule = read_only
+    with pytest.raises(S3Error, match=r"access to the bucket .* is denied"):
+        lake.publish(new)
+    assert lake.current("raw") == published
+    assert lake.finished("raw", new.version) is None

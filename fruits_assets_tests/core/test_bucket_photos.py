@@ -1,0 +1,334 @@
+"""Photos in a bucket are listed and read as those in a folder are, however bad the connection."""
+
+import itertools
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from fruits_assets.core.bucket_photos import LISTINGS_IN_FLIGHT, READS_IN_FLIGHT
+from fruits_assets.core.dataset import Output, read_table
+from fruits_assets.core.errors import S3Error, SourceError
+from fruits_assets.core.source import LISTING_SCHEMA, Listing, photos_at
+from fruits_assets.core.storage import connect, join
+from fruits_assets.transforms.ingest import RAW_SCHEMA, REJECTED_SCHEMA, ingest
+from fruits_assets_tests.places import Bucket
+from fruits_assets_tests.s3 import (
+    REGION,
+    Answer,
+    BadConnection,
+    Gate,
+    Request,
+    Server,
+    refusal,
+    used,
+)
+
+Forward = Callable[[], Answer]
+ONE_SERVER = pytest.mark.parametrize("server", ["moto"], indirect=True)
+"""For what does not depend on the server."""
+
+TREE = {
+    "1.jpg": b"12345",
+    "empty.jpg": b"",
+    "B.JPG": b"b",
+    "a/1.jpg": b"1",
+    "a/10.jpg": b"10",
+    "a/2.jpg": b"2",
+    "a b/p\u00eache.jpg": b"peach",
+    "a/x/y/z/deep.png": b"deep",
+    "a.jpg/1.jpg": b"a folder that is named like a file",
+    "a+b%20c#d?/e&f=g.jpg": b"odd",
+    "Training/Apple Red 1/0_100.jpg": b"apple",
+    "Training/🍓/0.jpg": b"strawberry",
+    "no extension": b"",
+    "deep.tar.gz": b"not a photo",
+    ".DS_Store": b"hidden",
+    "a/Thumbs.db": b"hidden",
+    "a/thumbs.db.jpg": b"seen",
+    "a/DESKTOP.INI": b"hidden",
+    "__MACOSX/a.jpg": b"hidden with its folder",
+    "a/.git/one": b"hidden with its folder",
+    "a/.git/two": b"hidden with its folder",
+    "a/x/.hidden.jpg": b"hidden",
+    ".ipynb_checkpoints/a/b/1.jpg": b"hidden with its folder",
+}
+
+
+@pytest.fixture(scope="module")
+def versitygw(_versitygw: Server) -> Server:
+    """A server that keeps objects as files."""
+    return _versitygw
+
+
+def _fill(folder: Path, tree: dict[str, bytes]) -> None:
+    for name, content in tree.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def _call(read: Callable[[], bytes]) -> bytes:
+    return read()
+
+
+def _rows(listing: Listing) -> list[dict[str, Any]]:
+    """What a folder's listing and a bucket's have in common."""
+    return listing.files.select(["path", "bytes", "problem"]).to_pylist()
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_the_same_tree_has_the_same_listing(
+    bucket: Bucket, tmp_path: Path, *, recursive: bool
+) -> None:
+    _fill(tmp_path, TREE)
+    for name, content in TREE.items():
+        bucket.put(name, content)
+    bucket.server.client.put_object(Bucket=bucket.name, Key="a/prefix_too/1.jpg", Body=b"")
+    found = photos_at(bucket.base).list(recursive=recursive)
+    expected = photos_at(str(tmp_path)).list(recursive=recursive)
+    assert _rows(found) == _rows(expected)
+    assert found.hidden == expected.hidden == (7 if recursive else 3)
+    assert found.files.schema == LISTING_SCHEMA
+    assert found.root == bucket.base
+    assert found.files["etag"].null_count == 0
+
+
+def test_a_whole_bucket_is_a_source(server: Server, tmp_path: Path) -> None:
+    _fill(tmp_path, TREE)
+    bucket = Bucket(f"s3://{server.bucket()}", server)
+    for name, content in TREE.items():
+        bucket.put(name, content)
+    with used(server.endpoint):
+        connect(bucket.base, region=REGION)
+        for root in (bucket.base, f"{bucket.base}/"):
+            photos = photos_at(root)
+            listing = photos.list(recursive=True)
+            assert _rows(listing) == _rows(photos_at(str(tmp_path)).list(recursive=True))
+        rows = listing.files.to_pylist()
+        assert {row["path"]: photos.read(row) for row in rows} == {
+            row["path"]: TREE[row["path"]] for row in rows
+        }
+
+
+def test_the_version_of_a_listing_changes_with_the_photos(bucket: Bucket) -> None:
+    for name in ("a/1.jpg", "a/2.jpg"):
+        bucket.put(name, b"photo")
+    versions = [photos_at(bucket.base).list(recursive=True).version for _ in range(2)]
+    assert versions[0] == versions[1]
+    bucket.put("a/2.jpg", b"other")
+    versions.append(photos_at(bucket.base).list(recursive=True).version)
+    bucket.put("a/3.jpg", b"photo")
+    versions.append(photos_at(bucket.base).list(recursive=True).version)
+    assert len(set(versions[1:])) == 3
+
+
+def test_markers_of_folders_are_no_photos(server: Server) -> None:
+    name = server.bucket()
+    for key in ("source/", "source/a/", "source/a/1.jpg", "source/empty/", "source/.hidden/"):
+        body = b"photo" if key.endswith("jpg") else b""
+        server.client.put_object(Bucket=name, Key=key, Body=body)
+    with used(server.endpoint):
+        connect(f"s3://{name}", region=REGION)
+        listing = photos_at(f"s3://{name}/source").list(recursive=True)
+    assert listing.files["path"].to_pylist() == ["a/1.jpg"]
+    assert listing.hidden == 1
+
+
+def test_a_deleted_photo_is_not_listed(bucket: Bucket) -> None:
+    bucket.put("1.jpg", b"photo")
+    bucket.put("gone/2.jpg", b"photo")
+    bucket.remove("gone/2.jpg")
+    assert photos_at(bucket.base).list(recursive=True).files["path"].to_pylist() == ["1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["missing", "prefi", "file", "hidden"])
+def test_a_source_without_photos_is_told(bucket: Bucket, name: str) -> None:
+    bucket.put("prefix_too/1.jpg", b"photo")
+    bucket.put("file", b"photo")
+    bucket.put("hidden/.git/1.jpg", b"photo")
+    source = bucket.uri(name)
+    with pytest.raises(SourceError) as told:
+        photos_at(source).list(recursive=True)
+    assert f"the source {source} holds no file" in str(told.value)
+    assert ("(1 hidden ones were passed over)" in str(told.value)) == (name == "hidden")
+
+
+def test_a_source_with_more_than_a_thousand_photos_in_a_folder_is_listed(
+    versitygw: Server, tmp_path: Path
+) -> None:
+    assert versitygw.folder
+    name = versitygw.bucket(versioned=False)
+    _fill(tmp_path, {f"a/{number}.jpg": b"x" * (number % 7) for number in range(2005)})
+    shutil.copytree(tmp_path / "a", versitygw.folder / name / "source" / "a")
+    with used(versitygw.endpoint):
+        connect(f"s3://{name}", region=REGION)
+        found = photos_at(f"s3://{name}/source").list(recursive=True)
+    assert _rows(found) == _rows(photos_at(str(tmp_path)).list(recursive=True))
+
+
+@ONE_SERVER
+def test_folders_are_listed_side_by_side(gated: Bucket, gate: Gate) -> None:
+    """No answer to the listing of one comes before all the others have been asked for."""
+    folders = 8
+    assert folders <= LISTINGS_IN_FLIGHT
+    for number in range(folders):
+        gated.put(f"folder {number}/1.jpg", b"photo")
+    together = threading.Barrier(folders, timeout=20)
+
+    def wait_for_the_others(request: Request, forward: Forward) -> Answer:
+        if "folder" in request.query.get("prefix", ""):
+            together.wait()
+        return forward()
+
+    gate.rule = wait_for_the_others
+    assert photos_at(gated.base).list(recursive=True).files.num_rows == folders
+
+
+@ONE_SERVER
+def test_photos_are_read_side_by_side_and_come_in_order(gated: Bucket, gate: Gate) -> None:
+    """No photo is answered before all those that are read ahead have been asked for."""
+    for number in range(READS_IN_FLIGHT):
+        gated.put(f"{number:04}.jpg", b"%d" % number)
+    photos = photos_at(gated.base)
+    rows = photos.list(recursive=True).files.to_pylist()
+    together = threading.Barrier(READS_IN_FLIGHT, timeout=20)
+
+    def wait_for_the_others(_: Request, forward: Forward) -> Answer:
+        together.wait()
+        return forward()
+
+    gate.rule = wait_for_the_others
+    contents = list(map(_call, photos.fetch(rows)))
+    assert contents == [b"%d" % number for number in range(READS_IN_FLIGHT)]
+    assert all(request.of_obstore for request in gate.requests if request.key.endswith("jpg"))
+
+
+def test_a_photo_that_cannot_be_read_does_not_keep_the_others_from_being_read(
+    gated: Bucket,
+) -> None:
+    for number in range(5):
+        gated.put(f"{number}.jpg", b"%d" % number)
+    photos = photos_at(gated.base)
+    rows = photos.list(recursive=True).files.to_pylist()
+    gated.remove("1.jpg")
+    gated.put("3.jpg", b"another")
+    contents: list[object] = []
+    for read in photos.fetch(rows):
+        try:
+            contents.append(read())
+        except OSError as error:
+            contents.append(error.strerror)
+    assert contents == [
+        *(b"0", "there is no such object", b"2"),
+        *("it has been replaced since it was listed; run again", b"4"),
+    ]
+
+
+@ONE_SERVER
+def test_what_is_not_about_one_photo_ends_the_reading(gated: Bucket, gate: Gate) -> None:
+    for number in range(50):
+        gated.put(f"{number:02}.jpg", b"photo")
+    photos = photos_at(gated.base)
+    rows = photos.list(recursive=True).files.to_pylist()
+    gate.rule = lambda *_: refusal(403, "AccessDenied", "Access Denied")
+    with pytest.raises(S3Error, match="is denied"):
+        list(map(_call, photos.fetch(rows)))
+
+
+def test_erasing_removes_every_version_of_just_these_photos(bucket: Bucket) -> None:
+    names = ["a/1.jpg", "a/1.jpg", "a/1.jpg.bak", "a/1.jpg/deeper.jpg", "a/11.jpg", "b/a/1.jpg"]
+    if bucket.server.folder:  # a file is no folder there
+        names.remove("a/1.jpg/deeper.jpg")
+    for name in names:
+        bucket.put(name, os.urandom(5))
+    bucket.put("a/2.jpg", b"photo")
+    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/a/2.jpg")
+    assert photos_at(bucket.base).erase(["a/1.jpg", "a/2.jpg", "a/missing.jpg"]) == 2
+    assert bucket.versions() == names[2:]
+    assert photos_at(bucket.base).erase(["a/1.jpg"]) == 0
+
+
+@ONE_SERVER
+def test_photos_survive_a_bad_connection(gated: Bucket, gate: Gate, quick_retries: None) -> None:
+    """One request in five goes wrong, in one of the ways in which requests do."""
+    contents = {
+        f"Training/{number % 10}/{number}.jpg": os.urandom(2000 + number) for number in range(200)
+    }
+    for name, content in contents.items():
+        gated.put(name, content)
+    rule = BadConnection(seed=0)
+    gate.rule = rule
+    connect(gated.base, region=REGION, kms_key="another")  # through it, too
+    photos = photos_at(gated.base)
+    listing = photos.list(recursive=True)
+    rows = listing.files.to_pylist()
+    assert [row["path"] for row in rows] == sorted(contents)
+    read = {row["path"]: content() for row, content in zip(rows, photos.fetch(rows), strict=True)}
+    assert read == contents
+    assert min(rule.done.values()) >= 3, rule.done
+    assert rule.done.total() > 40
+
+
+# The whole of ingest
+
+
+def _ingested(session: SparkSession, source: str, lake: Path) -> dict[str, Output]:
+    listing = photos_at(source).list(recursive=True)
+    return ingest.function(
+        session,
+        source=listing.stage(str(lake / "raw_images")),
+        raw_images=str(lake / "raw_images"),
+        rejected_images=str(lake / "rejected_images"),
+        max_pixels=10**7,
+        max_bytes=10**6,
+        log=lambda _: None,
+    )
+
+
+def _table(folder: str, output: Output, columns: list[str]) -> list[dict[str, Any]]:
+    parts = [file.name for file in output.files if file.name.startswith("part-")]
+    rows = itertools.chain(*(read_table(join(folder, part)).to_pylist() for part in parts))
+    return sorted(({name: row[name] for name in columns} for row in rows), key=repr)
+
+
+@ONE_SERVER
+def test_ingest_makes_the_same_of_a_bucket_as_of_a_folder(
+    gated: Bucket, gate: Gate, photos: Path, session: SparkSession, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    shutil.copytree(photos, source)
+    _fill(
+        source,
+        {
+            "empty.jpg": b"",
+            "no photo.jpg": b"text",
+            "large.jpg": bytes(1_000_001),
+            "a+b%20c#d?/\u00e9.jpg": next(photos.rglob("*.jpg")).read_bytes(),
+            ".hidden/1.jpg": b"",
+        },
+    )
+    for path in source.rglob("*"):
+        if path.is_file():
+            gated.put(path.relative_to(source).as_posix(), path.read_bytes())
+    gate.requests.clear()
+    gate.rule = BadConnection(seed=1)
+    found = _ingested(session, gated.base, tmp_path / "of bucket")
+    gate.rule = lambda _, forward: forward()
+    expected = _ingested(session, str(source), tmp_path / "of folder")
+    for name, schema in (("raw_images", RAW_SCHEMA), ("rejected_images", REJECTED_SCHEMA)):
+        columns = [column for column in schema.names if column != "modified_at"]
+        tables = [
+            _table(str(tmp_path / of / name), outputs[name], columns)
+            for of, outputs in (("of bucket", found), ("of folder", expected))
+        ]
+        assert tables[0] == tables[1]
+        assert len(tables[0]) == {"raw_images": 91, "rejected_images": 3}[name]
+        assert found[name].figures == expected[name].figures
+    read = Counter(request.key for request in gate.requests if request.key.endswith("jpg"))
+    assert "a/prefix/large.jpg" not in read, "it was read, and then found to be too large"
