@@ -190,7 +190,7 @@ class Lake:
         uri = join(self.base, asset, CURRENT)
         try:
             return Pointer(read(uri))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Pointer(None)
         except OSError as error:
             raise self._unreadable(asset, error) from error
