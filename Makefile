@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the commands.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
 demo: install ## Run the whole pipeline on the embedded sample.
@@ -55,6 +55,11 @@ bench-full: install ## The same at the sizes that targets are set for; SOURCE=fo
 	@$(BIN)/python -m benchmarks --photos 2430 14000 --rows 100000 --cold 2430 \
 		--grow 1000 5000 14000 50000 --large 500 \
 		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
+.PHONY: bench-s3
+bench-s3: install ## Ingest of many small objects from a slow S3 (artifacts/s3/benchmark.*); SOURCE=.
+	@$(BIN)/python -m benchmarks --objects 5000 --output artifacts/s3 \
+		$(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 # checkov pins versions that conflict with the project's: it runs in an environment of its own.
 .PHONY: check-stack

@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ import pyarrow as pa
 
 from benchmarks import decoding, photos, report
 from benchmarks.cluster import standalone
-from benchmarks.contenders import Spec
+from benchmarks.contenders import FEW_OBJECTS, GETS, Spec
+from benchmarks.core_seconds import CoreSeconds
 from benchmarks.memory import PeakMemory
+from benchmarks.store import DELAY_SECONDS, delayed
 from fruits_assets.core.dataset import (
     File,
     Manifest,
@@ -32,6 +35,7 @@ from fruits_assets.core.dataset import (
 from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 
 FEATURE_CONTENDERS = ("intern", "predict_batch", "project", "ceiling")
+GET_CONTENDERS: tuple[str, ...] = ("get_boto3", "get_obstore", "get_pyarrow")
 PCA_CONTENDERS = ("spark_ml_pca", "project_pca", "scikit_learn_pca")
 CORES = os.cpu_count() or 1
 
@@ -42,24 +46,34 @@ def main() -> None:
     bench = Bench.of(arguments)
     results: list[report.Result] = []
     for size in arguments.photos:
-        results += bench.compete(FEATURE_CONTENDERS, bench.spec(size), size, arguments.repeat)
+        results += bench.compete(
+            dict.fromkeys(FEATURE_CONTENDERS, size), bench.spec(size), arguments.repeat
+        )
     for size in arguments.cold:
-        results += bench.compete(["cold_job"], bench.spec(size), size, arguments.repeat)
+        results += bench.compete({"cold_job": size}, bench.spec(size), arguments.repeat)
     if arguments.rows:
         spec = replace(
             bench.spec(0),
             features=_random_features(bench.work, arguments.rows, width=arguments.width),
         )
-        results += bench.compete(PCA_CONTENDERS, spec, arguments.rows, arguments.repeat)
+        results += bench.compete(
+            dict.fromkeys(PCA_CONTENDERS, arguments.rows), spec, arguments.repeat
+        )
     for size in arguments.grow:
-        results += bench.compete(["pipeline"], bench.spec(size), size, 1)
+        results += bench.compete({"pipeline": size}, bench.spec(size), 1)
     for executors in range(1, CORES + 1) if arguments.grow else ():
         for size in arguments.grow:
             results += bench.on_cluster(executors, size)
     notes = []
+    if arguments.objects:
+        results += bench.on_s3(arguments.objects, arguments.repeat)
+        notes.append(
+            f"(f): every request to the store takes {DELAY_SECONDS * 1000:.0f} ms longer; "
+            "binaryFile reads fewer photos, and images/s are compared; (g): without delay"
+        )
     if arguments.large:
         spec = bench.large(arguments.large)
-        (result,) = bench.compete(["pipeline"], spec, arguments.large, 1)
+        (result,) = bench.compete({"pipeline": arguments.large}, spec, 1)
         results.append(replace(result, contender="large"))
         notes.append(str(decoding.measure(spec)))
     _tell(results, notes, Path(arguments.output), repeat=arguments.repeat)
@@ -78,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     add("--cold", type=int, nargs="*", default=[], help="sizes of the job from process start")
     add("--grow", type=int, nargs="*", default=[], help="sizes for memory and scaling")
     add("--large", type=int, default=0, help="number of photos of 12 megapixels")
+    add("--objects", type=int, default=0, help="number of photos in a bucket")
     add("--repeat", type=int, default=3, help="runs, of which the median counts")
     add("--work", default="artifacts/benchmark", help="folder for what is made")
     add("--output", default="artifacts", help="folder for tables, JSON and plots")
@@ -123,38 +138,63 @@ class Bench:
         """The features stage on executors that are processes of their own, one core each."""
         with standalone(executors, self.work / "cluster") as cluster:
             spec = replace(self.spec(size), master=cluster.master, cores=executors)
-            results = self.compete(["project"], spec, size, 1, others=cluster.pids)
+            results = self.compete({"project": size}, spec, 1, others=cluster.pids)
         return [replace(result, executors=executors) for result in results]
+
+    def on_s3(self, size: int, repeat: int) -> list[report.Result]:
+        """Ingest of small objects from a store far away, and plain reading from one at hand."""
+        folder = photos.multiplied(self.source, self.work / f"photos-{size}", count=size)
+        few, gets = min(size, FEW_OBJECTS), min(size, GETS)
+        with delayed(self.work) as store:
+            spec = replace(
+                self._on(folder),
+                bucket=store.filled(folder, count=size),
+                few=store.filled(folder, count=few),
+                region=store.region,
+                endpoint=store.server.endpoint,
+            )
+            ingests = {"ingest_folder": size, "ingest_bucket": size, "binary_file": few}
+            reads = dict.fromkeys(GET_CONTENDERS, gets)
+            return [
+                *self.compete(ingests, spec, repeat, beside=store.pids),
+                *self.compete(reads, spec, repeat, beside=store.pids),
+            ]
 
     def compete(
         self,
-        names: Sequence[str],
+        sizes: Mapping[str, int],
         spec: Spec,
-        size: int,
         repeat: int,
         *,
         others: Sequence[int] = (),
+        beside: Mapping[str, int] = MappingProxyType({}),
     ) -> list[report.Result]:
         """Starts all contenders, then lets them take turns.
 
         Args:
-            names: of the contenders.
+            sizes: name of each contender -> images or rows that it must treat.
             spec: their work.
-            size: images or rows that each must treat.
             repeat: turns.
             others: processes that work for them and are not their children.
+            beside: kind of process -> one whose CPU time is to be told apart.
         """
         path = spec.write(self.work / "spec.json")
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        peaks: dict[str, dict[str, int]] = {name: {} for name in names}
-        with _contenders(names, path, self.work) as contenders:
+        seconds: dict[str, list[float]] = {name: [] for name in sizes}
+        peaks: dict[str, dict[str, int]] = {name: {} for name in sizes}
+        spent: dict[str, list[Mapping[str, float]]] = {name: [] for name in sizes}
+        with _contenders([*sizes], path, self.work) as contenders:
             for turn in range(repeat):
                 for name, process in contenders.items():
-                    with PeakMemory(process.pid, others) as memory:
+                    size = sizes[name]
+                    with (
+                        CoreSeconds(process.pid, beside) as cpu,
+                        PeakMemory(process.pid, others) as memory,
+                    ):
                         answer = _ask(process)
                     if size and answer["images"] != size:
                         sys.exit(f"{name} treated {answer['images']} of {size}")
                     seconds[name].append(answer["seconds"])
+                    spent[name].append(cpu.spent)
                     for kind, peak in memory.peaks.items():
                         peaks[name][kind] = max(peak, peaks[name].get(kind, 0))
                     print(
@@ -162,10 +202,13 @@ class Bench:
                         f"{answer['seconds']:.1f} s",
                         flush=True,
                     )
-        return [report.Result(name, size, seconds[name], peaks[name]) for name in names]
+        return [
+            report.Result(name, size, seconds[name], peaks[name], spent=spent[name])
+            for name, size in sizes.items()
+        ]
 
-    def _ingested(self, folder: Path, size: int) -> Spec:
-        spec = Spec(
+    def _on(self, folder: Path) -> Spec:
+        return Spec(
             photos=str(folder),
             lake=str(self.work / f"lake-{folder.name}"),
             weights=str(self.weights),
@@ -174,8 +217,11 @@ class Bench:
             master="local[*]",
             cores=CORES,
         )
+
+    def _ingested(self, folder: Path, size: int) -> Spec:
+        spec = self._on(folder)
         if size and not Path(spec.lake, "model_weights", "current.json").exists():
-            self.compete(["ingest"], spec, size, 1)
+            self.compete({"ingest": size}, spec, 1)
         return spec
 
 
@@ -279,11 +325,12 @@ def _tell(
     blocks = [
         [f"{CORES} cores, median of {repeat}, contenders taking turns"],
         [report.table(results)],
+        [report.cpu_table(results)],
         [promise.line() for promise in promises],
         [f"{title}: {cost}" for title, cost in costs.items()],
         notes,
     ]
-    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    text = "\n\n".join("\n".join(block) for block in blocks if any(block))
     print(f"\n{text}")
     (output / "benchmark.txt").write_text(f"{text}\n")
     (output / "benchmark.json").write_text(report.as_json(results, promises, costs))

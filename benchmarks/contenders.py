@@ -8,6 +8,7 @@ contender has its session up before the clock starts, and they can take turns.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,13 +25,20 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.source import photos_at
 from fruits_assets.lake.lake import Lake
 
 BATCH = 32
 """Images per `predict`, Keras's default."""
+MAX_PIXELS = MAX_BYTES = 100_000_000
+"""Of ingest, as by default."""
+FEW_OBJECTS = 500
+"""For those who would take minutes over all of them."""
+GETS, GET_THREADS = 1500, 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,10 @@ class Spec:
         cores: to use.
         alpha: width multiplier of the network.
         image_size: of its input, in pixels.
+        bucket: `s3://bucket/prefix` with the same photos.
+        few: another such URI, with the first `FEW_OBJECTS` of them.
+        region: of both buckets.
+        endpoint: of the store that holds them, without the delay.
     """
 
     photos: str
@@ -57,6 +70,10 @@ class Spec:
     cores: int
     alpha: float = 1.0
     image_size: int = 224
+    bucket: str = ""
+    few: str = ""
+    region: str = ""
+    endpoint: str = ""
 
     @property
     def images(self) -> str:
@@ -327,6 +344,139 @@ def scikit_learn_pca(spec: Spec) -> Run:
     return run
 
 
+def ingest_folder(spec: Spec) -> Run:
+    """This project's ingest of a folder: listing, reading, examining and writing all photos."""
+    return _ingesting(spec, spec.photos)
+
+
+def ingest_bucket(spec: Spec) -> Run:
+    """The same of a bucket, to the same place."""
+    return _ingesting(spec, spec.bucket)
+
+
+def _ingesting(spec: Spec, photos: str) -> Run:
+    from fruits_assets.core.storage import connect
+    from fruits_assets.transforms.ingest import ingest as transform
+
+    spark = _session(spec)
+    connect(photos, region=spec.region)
+    raw, rejected = f"{spec.scratch}/raw", f"{spec.scratch}/rejected"
+
+    def run() -> int:
+        for folder in (raw, rejected):
+            shutil.rmtree(folder, ignore_errors=True)
+        made = transform.function(
+            spark,
+            source=photos_at(photos).list(recursive=True).stage(raw),
+            raw_images=raw,
+            rejected_images=rejected,
+            max_pixels=MAX_PIXELS,
+            max_bytes=MAX_BYTES,
+            log=_quiet,
+        )
+        return made["raw_images"].figures["images"]
+
+    return run
+
+
+def binary_file(spec: Spec) -> Run:
+    """Spark's own reader of many files, over s3a: every photo's bytes reach a Python worker."""
+    from pyspark.sql import functions
+
+    from fruits_assets.core.storage import connect, storage_of
+
+    connect(spec.few, region=spec.region)
+    storage = storage_of(spec.few)
+    spark = _session(spec, options={**PLAIN_JVM, **storage.spark_config()})
+
+    def digests(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            contents = batch.column("content").to_pylist()
+            found = [hashlib.sha256(content).hexdigest() for content in contents]
+            yield pa.RecordBatch.from_pydict({"sha256": found})
+
+    def run() -> int:
+        photos = (
+            spark.read.format("binaryFile")
+            .option("recursiveFileLookup", "true")
+            .option("pathGlobFilter", "*.jpg")
+            .load(storage.spark_path(spec.few))
+        )
+        rows = photos.select(functions.col("content")).mapInArrow(digests, "sha256 string")
+        return len({row.sha256 for row in rows.collect()})
+
+    return run
+
+
+def get_boto3(spec: Spec) -> Run:
+    """Reads objects by boto3."""
+    import boto3
+    from botocore.config import Config
+
+    from fruits_assets.core.s3 import split
+
+    bucket, _ = split(spec.bucket)
+    client = boto3.client(
+        "s3",
+        endpoint_url=spec.endpoint,
+        region_name=spec.region,
+        config=Config(max_pool_connections=GET_THREADS),
+    )
+
+    def get(key: str) -> bytes:
+        return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    return _getting(spec, get)
+
+
+def get_obstore(spec: Spec) -> Run:
+    """Reads objects by obstore."""
+    from obstore.store import S3Store
+
+    from fruits_assets.core.s3 import split
+
+    store = S3Store(
+        split(spec.bucket)[0],
+        endpoint=spec.endpoint,
+        region=spec.region,
+        virtual_hosted_style_request=False,
+        access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        client_options={"allow_http": True},
+    )
+    return _getting(spec, lambda key: bytes(store.get(key).bytes()))
+
+
+def get_pyarrow(spec: Spec) -> Run:
+    """Reads objects by pyarrow, which asks for the size of each first."""
+    from pyarrow.fs import S3FileSystem
+
+    from fruits_assets.core.s3 import split
+
+    bucket, _ = split(spec.bucket)
+    files = S3FileSystem(endpoint_override=spec.endpoint, region=spec.region)
+
+    def get(key: str) -> bytes:
+        with files.open_input_stream(f"{bucket}/{key}") as stream:
+            return stream.read()
+
+    return _getting(spec, get)
+
+
+def _getting(spec: Spec, get: Callable[[str], bytes]) -> Run:
+    from fruits_assets.core.s3 import split
+
+    _, prefix = split(spec.bucket)
+    names = photos_at(spec.photos).list(recursive=True).files["path"].to_pylist()[:GETS]
+    keys = [f"{prefix}/{name}" for name in names]
+
+    def run() -> int:
+        with ThreadPoolExecutor(GET_THREADS) as pool:
+            return sum(len(content) > 0 for content in pool.map(get, keys))
+
+    return run
+
+
 CONTENDERS: dict[str, Callable[[Spec], Run]] = {
     contender.__name__: contender
     for contender in (
@@ -340,6 +490,12 @@ CONTENDERS: dict[str, Callable[[Spec], Run]] = {
         project_pca,
         spark_ml_pca,
         scikit_learn_pca,
+        ingest_folder,
+        ingest_bucket,
+        binary_file,
+        get_boto3,
+        get_obstore,
+        get_pyarrow,
     )
 }
 

@@ -46,7 +46,7 @@ class PeakMemory:
         while not self._done.wait(INTERVAL_SECONDS):
             for process in self._processes():
                 try:
-                    kind, size = self._kind(process), process.memory_info().rss
+                    kind, size = kind_of(process, self._driver), process.memory_info().rss
                 except psutil.Error:  # it ended meanwhile
                     continue
                 self.peaks[kind] = max(self.peaks[kind], size)
@@ -57,7 +57,9 @@ class PeakMemory:
             with contextlib.suppress(psutil.Error):  # it ended meanwhile
                 yield from root.children(recursive=True)
 
-    def _kind(self, process: psutil.Process) -> str:
-        if process.pid == self._driver:
-            return "driver"
-        return "jvm" if process.name() == "java" else "worker"
+
+def kind_of(process: psutil.Process, driver: int) -> str:
+    """`driver`, `jvm` or `worker`, of a family of processes."""
+    if process.pid == driver:
+        return "driver"
+    return "jvm" if process.name() == "java" else "worker"

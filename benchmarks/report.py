@@ -28,6 +28,12 @@ TITLES = {
     "spark_ml_pca": "(e) Spark ML PCA",
     "project_pca": "(e) this project's PCA",
     "scikit_learn_pca": "(e) scikit-learn, in memory",
+    "ingest_folder": "(f) ingest of a folder",
+    "ingest_bucket": "(f) ingest of a bucket",
+    "binary_file": "(f) binaryFile over s3a",
+    "get_boto3": "(g) reading by boto3",
+    "get_obstore": "(g) reading by obstore",
+    "get_pyarrow": "(g) reading by pyarrow",
 }
 
 COSTED = ("intern", "project")
@@ -46,6 +52,13 @@ MEMORY_GROWTH = 1.15
 MEMORY_SIZES = (5_000, 50_000)
 LARGE_WORKER_BYTES = 1.5e9
 LARGE_PROMISED_FROM = 500
+BINARY_FILE_RATIO = 8.0
+"""Images/s of ingest from a bucket over those of Spark's own reader."""
+FOLDER_RATIO = 1.25
+"""Time of ingest from a bucket over that from a folder."""
+OBJECTS_PROMISED_FROM = 5_000
+OUTSIDE = ("store", "proxy")
+"""What S3 does on cores of its own, and here does on those of the contenders."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Result:
         seconds: of each repetition, wall clock.
         peaks: kind of process -> largest resident set of one such process, bytes.
         executors: processes of a cluster that it ran on; 0 for a local session.
+        spent: of each repetition: kind of process -> its CPU time, seconds.
     """
 
     contender: str
@@ -65,6 +79,7 @@ class Result:
     seconds: Sequence[float]
     peaks: Mapping[str, int]
     executors: int = 0
+    spent: Sequence[Mapping[str, float]] = ()
 
     @property
     def title(self) -> str:
@@ -82,6 +97,17 @@ class Result:
     def rate(self) -> float:
         """Images or rows per second."""
         return self.size / self.median
+
+    def core_seconds(self, *kinds: str) -> float:
+        """Median CPU time of some kinds of processes together; of its own ones if none is named."""
+        return statistics.median(
+            sum(
+                seconds
+                for kind, seconds in spent.items()
+                if (kind in kinds if kinds else kind not in OUTSIDE)
+            )
+            for spent in self.spent
+        )
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,20 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def cpu_table(results: Sequence[Result]) -> str:
+    """CPU time per image of those who read from a store, which runs on the same cores."""
+    beside = [one for one in results if any("store" in spent for spent in one.spent)]
+    if not beside:
+        return ""
+    lines = [f"{'CPU time per image, ms':<30} {'size':>7} {'own':>9} {'store':>8} {'proxy':>8}"]
+    for one in beside:
+        own, store, proxy = (
+            one.core_seconds(*kinds) / one.size * 1000 for kinds in ((), ("store",), ("proxy",))
+        )
+        lines.append(f"{one.title:<30} {one.size:>7} {own:>9.3f} {store:>8.3f} {proxy:>8.3f}")
+    return "\n".join(lines)
+
+
 def targets(results: Sequence[Result]) -> list[Target]:
     """The promises that these results can be held to."""
     found = {(one.contender, one.size): one for one in results if not one.executors}
@@ -138,6 +178,7 @@ def targets(results: Sequence[Result]) -> list[Target]:
         *(target for one in found.values() for target in _feature_targets(one, found)),
         *(target for one in found.values() for target in _pca_targets(one, found)),
         *(target for one in found.values() for target in _whole_targets(one)),
+        *(target for one in found.values() for target in _bucket_targets(one, found)),
         *_memory_targets(found),
     ]
 
@@ -173,6 +214,18 @@ def _whole_targets(own: Result) -> Iterator[Target]:
         text = f"{own.size} photos of 12 megapixels: GB of a worker"
         bound = LARGE_WORKER_BYTES / 1e9
         yield Target(text, own.peaks["worker"] / 1e9, bound, at_least=False, promised=promised)
+
+
+def _bucket_targets(own: Result, found: _Found) -> Iterator[Target]:
+    if own.contender != "ingest_bucket":
+        return
+    text, promised = f"ingest of {own.size} objects", own.size >= OBJECTS_PROMISED_FROM
+    (reader,) = (one for one in found.values() if one.contender == "binary_file")
+    faster = own.rate / reader.rate
+    yield Target(f"{text}: times binaryFile", faster, BINARY_FILE_RATIO, promised=promised)
+    slower = own.median / found["ingest_folder", own.size].median
+    text = f"{text}: a folder's time"
+    yield Target(text, slower, FOLDER_RATIO, at_least=False, promised=promised)
 
 
 def _memory_targets(found: _Found) -> Iterator[Target]:

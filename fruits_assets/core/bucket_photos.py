@@ -16,7 +16,7 @@ from fruits_assets.core.storage import storage_of
 READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
 are under way, and a core examines 2,000 small photos a second."""
-LISTINGS_IN_FLIGHT = 16
+LISTINGS_IN_FLIGHT = 32
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that must be restored before they can be read."""
 

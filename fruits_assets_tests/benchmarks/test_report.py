@@ -2,7 +2,14 @@
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
@@ -10,6 +17,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import cluster, photos, report
+from benchmarks.core_seconds import CoreSeconds
+from benchmarks.delay import Proxy, delaying
 from benchmarks.report import Result, Target
 
 
@@ -145,3 +154,77 @@ def test_multiplied_photos_differ_in_bytes_and_not_in_pixels(tmp_path: Path):
         np.testing.assert_array_equal(
             np.asarray(Image.open(path)), np.asarray(Image.open(source / f"{number % 2 + 1}.jpg"))
         )
+
+
+def from_objects(*, size: int = 5_000, bucket: float, folder: float, reader: float) -> list[Result]:
+    """Seconds of the ingests of so many photos, and images/s of Spark's own reader over fewer."""
+    return [
+        Result("ingest_folder", size, [folder], {}),
+        Result("ingest_bucket", size, [bucket], {}),
+        Result("binary_file", 500, [500 / reader], {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "reader", "expected"),
+    [
+        (2.5, 250, ["pass", "pass"]),
+        (2.5, 251, ["FAIL", "pass"]),
+        (2.51, 100, ["pass", "FAIL"]),
+    ],
+)
+def test_ingest_of_objects_is_held_to_rates_and_to_a_folder(
+    bucket: float, reader: float, expected: list[str]
+):
+    assert verdicts(from_objects(bucket=bucket, folder=2.0, reader=reader)) == expected
+
+
+def test_few_objects_make_no_promise():
+    few = from_objects(size=1_000, bucket=9.0, folder=2.0, reader=1_000)
+    assert verdicts(few) == ["----", "----"]
+
+
+def test_cpu_time_is_told_per_image_and_apart_from_the_store():
+    spent = [{"driver": 0.1, "worker": 0.4, "store": 0.2, "proxy": 0.05, "jvm": 0.5}] * 3
+    found = [Result("ingest_bucket", 1_000, [1.0] * 3, {}, spent=spent)]
+    row = report.cpu_table(found).splitlines()[1]
+    assert row.split()[-4:] == ["1000", "1.000", "0.200", "0.050"]
+    assert not report.cpu_table(results(project=260))
+
+
+def test_core_seconds_are_told_by_kind_of_process():
+    command = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(command) as busy:
+        with CoreSeconds(os.getpid(), {"store": busy.pid}) as cpu:
+            while psutil.Process(busy.pid).cpu_times().user < 0.2:
+                pass
+        busy.kill()
+    assert cpu.spent["store"] > 0.1
+    assert cpu.spent["driver"] > 0
+
+
+def test_requests_are_delayed_side_by_side():
+    """A proxy that let them wait for each other would take a second and a half."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        delaying(server.getsockname()[1], 0.1) as proxy,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        started = time.monotonic()
+        echoes = [pool.submit(_echoed, proxy, b"%d" % number) for number in range(15)]
+        for _ in echoes:
+            pool.submit(_echo_once, server.accept()[0])
+        assert [echo.result() for echo in echoes] == [b"%d" % number for number in range(15)]
+        assert 0.1 <= time.monotonic() - started < 1.2
+
+
+def _echoed(proxy: Proxy, sent: bytes) -> bytes:
+    host, port = urlsplit(proxy.endpoint).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(sent)
+        return connection.recv(1024)
+
+
+def _echo_once(connection: socket.socket) -> None:
+    with connection:
+        connection.sendall(connection.recv(1024))
