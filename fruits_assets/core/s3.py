@@ -188,7 +188,7 @@ def _store(bucket: Bucket) -> S3Store:
         **elsewhere,
         credential_provider=Boto3CredentialProvider(session, ttl=timedelta(minutes=5)),
         client_options={
-            "allow_http": True,
+            "allow_http": bucket.endpoint is not None,  # AWS is only ever spoken to over TLS
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "timeout": timedelta(seconds=READ_SECONDS),
         },
