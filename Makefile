@@ -105,7 +105,7 @@ java:
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3.11-venv) || { \
 		echo 'Python 3.11 with venv is needed: install it with "sudo apt-get install python3.11-venv".' >&2; exit 1; }
-	@echo 'Installing into .venv ...'
+	@echo 'Installing into .venv ...' >&2
 	@$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/^[a-z]/p' requirements.lock | sed '1n;/^[a-z]/d' > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .venv/uv.txt
@@ -119,5 +119,5 @@ $(DAGSTER_HOME)/dagster.yaml:
 	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n' > $@
 
 # Only where it can be done without asking: as root, on Debian.
-apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' \
+apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' >&2 \
 	&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) > /dev/null; }
