@@ -157,11 +157,10 @@ def _selected(before: _Lake, config: ErasureConfig) -> set[str]:
         *before.raw.arrow(["path", "sha256"]).to_pylist(),
         *before.rejected.arrow(["path", "sha256"]).to_pylist(),
     ]
-    hashes = {one.lower() for one in config.sha256}
-    hashes |= {row["sha256"] for row in rows if _is_named(row["path"], config) and row["sha256"]}
-    return {
-        row["path"] for row in rows if row["sha256"] in hashes or _is_named(row["path"], config)
-    }
+    named = [row for row in rows if _is_named(row["path"], config)]
+    hashes = {row["sha256"] for row in named if row["sha256"]}
+    hashes |= {one.lower() for one in config.sha256}
+    return {row["path"] for row in [*named, *(row for row in rows if row["sha256"] in hashes)]}
 
 
 def _is_named(path: str, config: ErasureConfig) -> bool:

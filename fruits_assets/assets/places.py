@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.source import PhotoStore, photos_at
-from fruits_assets.lake.resource import Place, told
+from fruits_assets.lake.resource import Place
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
 
@@ -30,10 +29,9 @@ class Source(Place):
         self.connect(self.place)
         return photos_at(self.place)
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
-        with told():
-            self.connect(self.place)
+    @property
+    def uri(self) -> str:  # noqa: D102 - see Place
+        return self.place
 
 
 class WeightsOrigin(Place):
@@ -45,7 +43,6 @@ class WeightsOrigin(Place):
         "or s3:// URI of a Keras weights file of MobileNetV2 without its top.",
     )
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
-        with told():
-            self.connect(self.place)
+    @property
+    def uri(self) -> str:  # noqa: D102 - see Place
+        return self.place

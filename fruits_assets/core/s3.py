@@ -1,7 +1,7 @@
 """Buckets: of AWS, or of any store that speaks S3's protocol (`AWS_ENDPOINT_URL`).
 
 boto3 does what happens a few times in a run: it writes, lists, deletes and says precisely what is
-wrong. Reading happens once for every photo; obstore does it, at a sixth of boto3's CPU time per
+wrong. Reading happens once for every photo; obstore does it, at a ninth of boto3's CPU time per
 request (docs/performance.md), and whatever it cannot read is read by boto3 after all.
 Credentials are those of boto3's default chain for both; none is ever kept or shown.
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ def told() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-class Place(dg.ConfigurableResource):
+class Place(dg.ConfigurableResource, ABC):
     """A folder, or a bucket in the EU: what is said of it once, for all that lies in it."""
 
     region: str | None = Field(
@@ -36,6 +37,16 @@ class Place(dg.ConfigurableResource):
         description="Id or ARN of the KMS key that everything written to a bucket is encrypted "
         "with; S3's own key without.",
     )
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """What it is the place of."""
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
+        with told():
+            self.connect(self.uri)
 
     def connect(self, uri: str) -> None:
         """Makes sure that a bucket lies in the EU, before a byte moves. Raises RegionError."""
@@ -48,10 +59,9 @@ class LakeResource(Place):
     base: str = Field(description="Where the lake lies: a folder, or s3://bucket/prefix.")
     keep_versions: int = Field(default=3, ge=1, description="Versions of an asset to keep.")
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
-        with told():
-            self.connect(self.base)
+    @property
+    def uri(self) -> str:  # noqa: D102 - see Place
+        return self.base
 
     def open(self) -> Lake:
         """The lake itself. Raises RegionError, S3Error or LakeError."""
