@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fruits_assets.core.errors import SparkError
 from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3
+from fruits_assets.spark.account import EmrAccount
 
 SAMPLE = "sample"
+
+
+class EmrSettings(BaseSettings, EmrAccount):
+    """Read from `FRUITS_EMR_*` variables, the outputs of the stack, and only with `spark=emr`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRUITS_EMR_", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
 
 
 class Settings(BaseSettings):
@@ -38,7 +48,9 @@ class Settings(BaseSettings):
     kms_key: str | None = Field(
         default=None, description="KMS key that encrypts what is written; S3's own key without."
     )
-    spark: Literal["local"] = Field(default="local", description="Where Spark runs.")
+    spark: Literal["local", "emr"] = Field(
+        default="local", description="Where Spark runs: on this machine, or on AWS EMR."
+    )
 
     @model_validator(mode="after")
     def _in_the_eu(self) -> Self:
@@ -47,6 +59,20 @@ class Settings(BaseSettings):
         if self.region or any(place.startswith(S3) for place in places):
             check_region(self.region)
         return self
+
+    def emr(self) -> EmrAccount:
+        """What clusters use. Raises SparkError where a part is not set."""
+        try:
+            return EmrSettings()  # type: ignore[call-arg] - from the environment
+        except ValidationError as error:
+            wrong = ", ".join(
+                f"FRUITS_EMR_{str(one['loc'][0]).upper()} ({one['msg'].lower()})"
+                for one in error.errors()
+            )
+            raise SparkError(
+                f"FRUITS_SPARK is emr, but these are not set as they must be: {wrong}. "
+                "`make deploy` prints lines with all of them for .env (docs/emr.md)."
+            ) from error
 
     @property
     def weights_origin(self) -> str:

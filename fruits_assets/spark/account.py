@@ -1,0 +1,33 @@
+"""What clusters use of an AWS account."""
+
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+Architecture = Literal["arm64", "x86_64"]
+Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]
+
+
+class EmrAccount(dg.Config):
+    """Where clusters start and what they may do: the outputs of the stack (docs/emr.md)."""
+
+    service_role: str = Field(description="ARN of the role in which EMR starts machines.")
+    instance_profile: str = Field(description="ARN of the profile that machines run in.")
+    security_configuration: str = Field(description="Name of EMR's security configuration.")
+    tag: str = Field(description="Value of the tag `fruits-stack`, which clusters carry.")
+    subnets: str = Field(description="Private subnets, comma-separated: EMR picks one.")
+    primary_security_group: str = Field(description="Security group of the primary node.")
+    worker_security_group: str = Field(description="Security group of all other nodes.")
+    service_security_group: str = Field(description="Security group of EMR's own access.")
+    logs: str = Field(description="s3:// URI that clusters write their logs to.")
+    code: str = Field(description="s3:// URI that clusters find what they run at.")
+    pipes: str = Field(description="s3:// URI of the messages between steps and Dagster.")
+    release: Release = Field(default="emr-spark-8.0.0", description="Release of EMR.")
+    architecture: Architecture = Field(
+        default="arm64", description="Of the machines: Graviton's, or Intel's and AMD's."
+    )
+    cluster: str | None = Field(
+        default=None,
+        description="Id of a running cluster to use instead of one per run; never terminated.",
+    )
