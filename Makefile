@@ -79,6 +79,10 @@ deploy: install ## Make bucket, key and roles in the EU; REGION=..., STACK=fruit
 destroy: install ## Delete that stack, but not its data; REGION=..., STACK=fruits.
 	@$(BIN)/python -m fruits_assets.infrastructure destroy --stack '$(STACK)' --region '$(REGION)' $(ARGS)
 
+.PHONY: emr-check
+emr-check: install ## See whether the account is ready for clusters; changes and costs nothing.
+	@$(BIN)/python -m fruits_assets.spark check
+
 .PHONY: sample-weights
 sample-weights: install ## Train the weights of the embedded sample again.
 	@$(BIN)/python -m fruits_assets.sample.train
@@ -87,6 +91,9 @@ sample-weights: install ## Train the weights of the embedded sample again.
 lock: install ## Pin again what pyproject.toml asks for.
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	@$(BIN)/uv pip compile fruits_assets/spark/cluster.in --constraint requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+		--output-file fruits_assets/spark/cluster.lock
 
 .PHONY: clean
 clean: ## Remove what was installed and made, but not the lake.

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,7 @@ from benchmarks.contenders import FEW_OBJECTS, GETS, Spec
 from benchmarks.core_seconds import CoreSeconds
 from benchmarks.memory import PeakMemory
 from benchmarks.store import DELAY_SECONDS, delayed
+from benchmarks.weights import random_weights
 from fruits_assets.core.dataset import (
     File,
     Manifest,
@@ -118,7 +118,7 @@ class Bench:
         """Draws photos and makes up weights where none are given."""
         work = Path(arguments.work).absolute()
         work.mkdir(parents=True, exist_ok=True)
-        weights = Path(arguments.weights).absolute() if arguments.weights else _random_weights(work)
+        weights = Path(arguments.weights).absolute() if arguments.weights else random_weights(work)
         source = Path(arguments.source) if arguments.source else photos.drawn(work / "drawn")
         return cls(work, source, weights)
 
@@ -264,20 +264,6 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
     if not line:
         sys.exit(f"{process.args} ended: see its log in the work folder")
     return json.loads(line)
-
-
-def _random_weights(work: Path) -> Path:
-    """Weights of the full-size network: how fast it runs does not depend on what it learnt."""
-    path = work / "random.weights.h5"
-    if not path.exists():
-        import keras  # noqa: PLC0415 - seconds that other runs need not spend
-
-        keras.utils.set_random_seed(0)
-        nothing: Any = None  # Keras leaves out that None is a choice
-        keras.applications.MobileNetV2(
-            include_top=False, pooling="avg", weights=nothing, input_shape=(224, 224, 3)
-        ).save_weights(path)
-    return path
 
 
 def _random_features(work: Path, rows: int, *, width: int, part: int = 4096) -> str:

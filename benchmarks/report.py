@@ -13,7 +13,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PRICES = Path(__file__).with_name("prices.json")
+from fruits_assets.spark.prices import ON_DEMAND, SPOT, Prices, vcpus
+
+REGION, INSTANCE = "eu-central-1", "m6g.xlarge"
+"""What costs are told for."""
 SECONDS_PER_HOUR = 3600
 MILLION = 1_000_000
 
@@ -238,7 +241,9 @@ def _memory_targets(found: _Found) -> Iterator[Target]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a million images cost, from core-seconds and the price table.
+    """What a million images cost, from core-seconds and the price table of clusters.
+
+    A vCPU of the machine is taken to be as fast as a core of this one.
 
     Attributes:
         images_per_core_second: measured.
@@ -255,14 +260,17 @@ class Cost:
     @classmethod
     def of(cls, result: Result, *, cores: int) -> Cost:
         """At the rate that was measured on so many cores."""
-        prices = json.loads(PRICES.read_text())
+        prices = Prices.load()
         per_core_second = result.rate / cores
         core_hours = MILLION / per_core_second / SECONDS_PER_HOUR
-        hours = core_hours / prices["vcpus"]
-        instance, surcharge = prices["instance_eur_per_hour"], prices["emr_surcharge_eur_per_hour"]
-        spot = instance * (1 - prices["spot_discount"])
+        hours, charge = core_hours / vcpus(INSTANCE), prices.emr_eur(INSTANCE)
         return cls(
-            per_core_second, core_hours, hours * (instance + surcharge), hours * (spot + surcharge)
+            per_core_second,
+            core_hours,
+            *(
+                hours * (prices.instance_eur(REGION, INSTANCE, market) + charge)
+                for market in (ON_DEMAND, SPOT)
+            ),
         )
 
     def __str__(self) -> str:

@@ -1,5 +1,7 @@
 """Composition only: settings -> resources, assets, checks and jobs."""
 
+from collections.abc import Callable, Mapping
+
 import dagster as dg
 
 from fruits_assets.assets.features import features
@@ -14,6 +16,7 @@ from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
 from fruits_assets.spark.local import LocalSpark
+from fruits_assets.spark.target import SparkTarget
 
 ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
 
@@ -22,20 +25,40 @@ def compose(settings: Settings) -> dg.Definitions:
     """Everything that Dagster serves, for given settings."""
     region, kms_key = settings.region, settings.kms_key
     lake = LakeResource(base=settings.lake, region=region, kms_key=kms_key)
-    return dg.Definitions(
+    spark = TARGETS[settings.spark](settings, lake)
+    own = dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=[fruits_job, gdpr_erasure],
-        # One process per run, so that all of its assets share one Spark session.
-        executor=dg.in_process_executor,
         resources={
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
-            "spark": LocalSpark(lake=lake),
+            "spark": spark,
             "source": Source(place=settings.source, region=region, kms_key=kms_key),
             "weights": WeightsOrigin(place=settings.weights_origin, region=region, kms_key=kms_key),
         },
     )
+    return dg.Definitions.merge(own, spark.definitions())
+
+
+def _emr(settings: Settings, lake: LakeResource) -> SparkTarget:
+    from fruits_assets.spark.emr import EmrSpark  # noqa: PLC0415 - only EMR waits for its libraries
+
+    emr = settings.emr()
+    return EmrSpark(
+        lake=lake,
+        account=emr.account,
+        limits=emr.limits,
+        region=settings.region,
+        kms_key=settings.kms_key,
+    )
+
+
+TARGETS: Mapping[str, Callable[[Settings, LakeResource], SparkTarget]] = {
+    "local": lambda _, lake: LocalSpark(lake=lake),
+    "emr": _emr,
+}
+"""By the value of FRUITS_SPARK."""
 
 
 @dg.definitions

@@ -10,17 +10,29 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fruits_assets.core.errors import SparkError
 from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3
-from fruits_assets.spark.account import EmrAccount
+from fruits_assets.spark.account import EmrAccount, EmrLimits
 
 SAMPLE = "sample"
 
 
-class EmrSettings(BaseSettings, EmrAccount):
+class EmrSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
+    BaseSettings, EmrAccount, EmrLimits
+):
     """Read from `FRUITS_EMR_*` variables, the outputs of the stack, and only with `spark=emr`."""
 
     model_config = SettingsConfigDict(
         env_prefix="FRUITS_EMR_", env_file=".env", env_ignore_empty=True, extra="ignore"
     )
+
+    @property
+    def account(self) -> EmrAccount:
+        """What clusters use."""
+        return EmrAccount(**self.model_dump(include=set(EmrAccount.model_fields)))
+
+    @property
+    def limits(self) -> EmrLimits:
+        """How much of it a run may take."""
+        return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
 
 
 class Settings(BaseSettings):
@@ -60,8 +72,8 @@ class Settings(BaseSettings):
             check_region(self.region)
         return self
 
-    def emr(self) -> EmrAccount:
-        """What clusters use. Raises SparkError where a part is not set."""
+    def emr(self) -> EmrSettings:
+        """What clusters use, and how much. Raises SparkError where a part is not set."""
         try:
             return EmrSettings()  # type: ignore[call-arg] - from the environment
         except ValidationError as error:

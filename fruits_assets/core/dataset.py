@@ -299,6 +299,26 @@ class Dataset:
         """The Parquet files of the table, in order."""
         return [file for file in self.manifest.files if is_part(file.name)]
 
+    @property
+    def place(self) -> str:
+        """Its folder, which workers read."""
+        return self.uri
+
+    @property
+    def rows(self) -> int:
+        """Of the table."""
+        return self.manifest.rows
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return self.manifest.bytes
+
+    def done(self, folder: str) -> float:
+        """Share of it, 0 to 1, whose parts an interrupted version in `folder` has, too."""
+        names = {file.name for file in self.parts}
+        return len(names & storage_of(folder).sizes(folder).keys()) / max(1, len(names))
+
     def stage(self, folder: str) -> str:  # noqa: ARG002 - the protocol of transform inputs
         """Where a transform finds it: a dataset already lies in the lake."""
         return self.uri

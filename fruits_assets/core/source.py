@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fruits_assets.core.dataset import File, write_parquet
+from fruits_assets.core.dataset import File, is_part, write_parquet
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.storage import S3, join
+from fruits_assets.core.storage import S3, join, storage_of
 
 LISTING = "listing.parquet"
 LISTING_GROUP_BYTES = 2**18
@@ -81,6 +81,27 @@ class Listing:
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def place(self) -> str:
+        """The source itself, which workers read."""
+        return self.root
+
+    @property
+    def rows(self) -> int:
+        """How many files."""
+        return self.files.num_rows
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(self.files["bytes"].to_pylist())
+
+    def done(self, folder: str) -> float:
+        """Share of it, 0 to 1, whose content is in the part files of an interrupted version."""
+        sizes = storage_of(folder).sizes(folder)
+        found = sum(size for name, size in sizes.items() if is_part(name))
+        return min(1.0, found / max(1, self.bytes))
 
     def stage(self, folder: str) -> str:
         """Writes the listing into a version's folder and returns where a transform finds it."""

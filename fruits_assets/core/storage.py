@@ -243,6 +243,11 @@ def connect(uri: str, *, region: str | None, kms_key: str | None = None) -> None
         _connected[name] = s3.verified(name, region=check_region(region), kms_key=kms_key)
 
 
+def connected() -> tuple[Bucket, ...]:
+    """The buckets that this process may use."""
+    return tuple(_connected.values())
+
+
 def on_workers(work: Callable[[Task], Result]) -> Callable[[Task], Result]:
     """The same function for Spark's workers: they may use the buckets that the driver may use."""
     buckets = dict(_connected)

@@ -14,9 +14,12 @@ from collections.abc import Mapping, Sequence
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from fruits_assets.core.aws_errors import explain
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.infrastructure.refusals import explain
 from fruits_assets.infrastructure.stack import Kept, Stack, StackError
+
+MAY = "administrate CloudFormation, S3, KMS, IAM, EMR, networks (EC2) and budgets"
+"""What deploying and destroying take."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FruitsError as error:
         _tell(f"{error}")
     except (BotoCoreError, ClientError, ResponseParserError) as error:
-        _tell(explain(error, options.region))
+        _tell(explain(error, options.region, may=MAY))
     except KeyboardInterrupt:
         _tell("\nstopped watching. What CloudFormation has begun, it goes on with.")
     else:
@@ -42,7 +45,7 @@ def deploy(options: argparse.Namespace) -> None:
     _tell(f"Deploying the stack {stack.name} in {stack.region}; this takes a few minutes.")
     outputs = stack.deploy(parameters)
     _tell(f"Done. {outputs['BudgetAlarm']}")
-    _tell(f"Attach this policy to the user or role that runs Dagster:\n  {_policy(outputs)}")
+    _tell(f"Attach these policies to the user or role that runs Dagster:{_policies(outputs)}")
     _tell("These lines belong in .env:\n")
     for line in settings_lines(outputs):
         print(line)  # noqa: T201 - a command's output
@@ -53,8 +56,10 @@ def destroy(options: argparse.Namespace) -> None:
     stack = Stack(options.stack, options.region)
     outputs, kept = stack.outputs(), stack.kept()
     _tell(f"Deleting the stack {stack.name} in {stack.region} removes its roles and settings.")
-    if policy := _policy(outputs):
-        _tell(f"If this policy is attached to somebody, detach it first:\n  {policy}")
+    if policies := _policies(outputs):
+        _tell(f"If these policies are attached to somebody, detach them first:{policies}")
+    if network := outputs.get("Network"):
+        _tell(_endpoint_advice(network, stack.region))
     if kept:
         _tell(_farewell(kept, stack.region))
     if not options.yes:
@@ -106,8 +111,21 @@ def _parameters(given: Sequence[str]) -> dict[str, str]:
     return dict(parameter.split("=", 1) for parameter in given)
 
 
-def _policy(outputs: Mapping[str, str]) -> str:
-    return outputs.get("OrchestratorPolicy", "")
+def _policies(outputs: Mapping[str, str]) -> str:
+    """A line for each policy of the Dagster host: whom it is for, CloudFormation cannot know."""
+    return "".join(f"\n  {arn}" for name, arn in outputs.items() if name.endswith("Policy"))
+
+
+def _endpoint_advice(network: str, region: str) -> str:
+    """How to remove what EMR itself may have put into the network, which cannot go before it."""
+    return (
+        "If a cluster of emr-spark-8 ran here, EMR left an endpoint, which costs money and keeps "
+        "the network from being deleted. Find its id and delete it first:\n"
+        f"  aws ec2 describe-vpc-endpoints --region {region} --filters "
+        f"Name=vpc-id,Values={network} Name=tag:Name,Values=emr-service-vpce "
+        "--query 'VpcEndpoints[].VpcEndpointId'\n"
+        f"  aws ec2 delete-vpc-endpoints --region {region} --vpc-endpoint-ids ..."
+    )
 
 
 def _farewell(kept: Sequence[Kept], region: str) -> str:

@@ -31,3 +31,29 @@ class EmrAccount(dg.Config):
         default=None,
         description="Id of a running cluster to use instead of one per run; never terminated.",
     )
+
+
+class EmrLimits(dg.Config):
+    """What a run may take of it."""
+
+    target_minutes: float = Field(
+        default=20.0, gt=0, description="The cluster is sized to compute for so long, about."
+    )
+    max_cores: int = Field(default=64, ge=4, description="Of a cluster, at most.")
+    max_cost_eur: float | None = Field(
+        default=None, gt=0, description="A run that is expected to cost more is refused."
+    )
+    idle_minutes: float = Field(
+        default=5.0, ge=1, description="A cluster that nobody uses ends itself after so long."
+    )
+    start_minutes: float = Field(
+        default=30.0, gt=0, description="A step that has not begun by then is cancelled."
+    )
+    step_minutes: float = Field(
+        default=120.0, gt=0, description="A step that has not ended by then is cancelled."
+    )
+    poll_seconds: float = Field(default=10.0, gt=0, description="Between two looks at a step.")
+    prices: str | None = Field(
+        default=None,
+        description="JSON file with prices that replace those of fruits_assets/spark/prices.json.",
+    )

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
+import dagster as dg
 from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field
 from pyspark.errors import PySparkRuntimeError
@@ -12,8 +11,7 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import Output
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark.target import SparkTarget
-from fruits_assets.transforms.transform import Log, Transform
+from fruits_assets.spark.target import Call, SparkTarget
 
 JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
 """The JVM only plans and schedules: it should start fast, stay small and leave the cores alone."""
@@ -32,10 +30,12 @@ class LocalSpark(SparkTarget):
         default_factory=dict, description="Further Spark settings, as spark.* keys."
     )
 
-    def execute(  # noqa: D102 - see SparkTarget
-        self, transform: Transform, arguments: Mapping[str, Any], *, log: Log
-    ) -> dict[str, Output]:
-        return transform.function(self.session(), log=log, **arguments)
+    def execute(self, call: Call) -> dict[str, Output]:  # noqa: D102 - see SparkTarget
+        return call.transform.function(self.session(), log=call.context.log.info, **call.arguments)
+
+    def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
+        # One process per run, so that all of its assets share one Spark session.
+        return dg.Definitions(executor=dg.in_process_executor)
 
     def session(self) -> SparkSession:
         """The session of this process, started where there is none yet."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dagster as dg
@@ -9,15 +10,51 @@ import dagster as dg
 from fruits_assets.core.dataset import Dataset, Output
 from fruits_assets.lake.lake import Recipe, Versioned
 from fruits_assets.lake.resource import Context, LakeResource
-from fruits_assets.transforms.transform import Log, Transform
+from fruits_assets.transforms.transform import Transform
 
 
 class Input(Versioned, Protocol):
     """What a transform can be given: a dataset, or the listing of the source."""
 
+    @property
+    def place(self) -> str:
+        """URI of the folder or prefix that workers read."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many it holds."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What they weigh."""
+        ...
+
+    def done(self, folder: str) -> float:
+        """Share of it, 0 to 1, that an interrupted version in `folder` has been made from."""
+        ...
+
     def stage(self, folder: str) -> str:
         """The URI at which the transform finds it; written into `folder` if it must be."""
         ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """A transform to run.
+
+    Attributes:
+        context: of the asset, check or op that asks.
+        transform: what to run.
+        arguments: URIs of inputs and outputs, and parameters, by name.
+        inputs: what the URIs of the inputs are.
+    """
+
+    context: Context
+    transform: Transform
+    arguments: Mapping[str, Any]
+    inputs: Mapping[str, Input]
 
 
 class SparkTarget(dg.ConfigurableResource, ABC):
@@ -97,12 +134,19 @@ class SparkTarget(dg.ConfigurableResource, ABC):
         def make(folders: Mapping[str, str]) -> dict[str, Output]:
             first = folders[transform.outputs[0]]
             uris = {name: value.stage(first) for name, value in inputs.items()}
-            return self.execute(transform, {**uris, **folders, **params}, log=context.log.info)
+            arguments = {**uris, **folders, **params}
+            return self.execute(Call(context, transform, arguments, inputs))
 
         return self.lake.produce(context, recipe, transform.outputs, make)
 
     @abstractmethod
-    def execute(
-        self, transform: Transform, arguments: Mapping[str, Any], *, log: Log
-    ) -> dict[str, Output]:
-        """Runs a transform with its URIs and parameters, wherever this target runs things."""
+    def execute(self, call: Call) -> dict[str, Output]:
+        """Runs a transform, wherever this target runs things, and returns what it wrote.
+
+        Raises:
+            FruitsError: its own, or that it cannot be run.
+        """
+
+    @abstractmethod
+    def definitions(self) -> dg.Definitions:
+        """What Dagster serves for the sake of this target: its executor, jobs and sensors."""

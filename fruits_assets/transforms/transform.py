@@ -10,6 +10,7 @@ import zipimport
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -48,6 +49,21 @@ class Transform:
     def name(self) -> str:
         """The function's name."""
         return self.function.__name__
+
+    @property
+    def address(self) -> str:
+        """`module:name`, by which another process finds it."""
+        return f"{self.function.__module__}:{self.name}"
+
+
+def transform_at(address: str) -> Transform:
+    """The transform of this package at an address. Raises ValueError where there is none."""
+    module, _, name = address.partition(":")
+    own = module.startswith(f"{__package__}.")
+    found = getattr(import_module(module), name, None) if own else None
+    if not isinstance(found, Transform):
+        raise ValueError(f"there is no transform at {address!r}")  # noqa: TRY004 - of its value
+    return found
 
 
 def transform(*, code_version: str, outputs: Sequence[str]) -> Callable[..., Transform]:

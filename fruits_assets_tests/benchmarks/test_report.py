@@ -1,7 +1,6 @@
 """What the benchmark concludes from what it measured."""
 
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -16,10 +15,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks import cluster, photos, report
+from benchmarks import cluster, photos, rates, report
 from benchmarks.core_seconds import CoreSeconds
 from benchmarks.delay import Proxy, delaying
 from benchmarks.report import Result, Target
+from fruits_assets.spark.prices import Prices
 
 
 def results(**rates: float) -> list[Result]:
@@ -60,15 +60,25 @@ def test_the_median_counts():
 
 
 def test_cost_follows_from_core_seconds_and_the_price_table():
-    prices = json.loads(report.PRICES.read_text())
+    prices = Prices.load()
     (own,) = results(project=200)
     cost = report.Cost.of(own, cores=2)
     assert cost.images_per_core_second == 100
     assert cost.core_hours_per_million == pytest.approx(10_000 / 3600)
-    hours = 10_000 / 3600 / prices["vcpus"]
-    both = prices["instance_eur_per_hour"] + prices["emr_surcharge_eur_per_hour"]
-    assert cost.eur_on_demand == pytest.approx(hours * both)
-    assert cost.eur_spot < cost.eur_on_demand
+    hours = 10_000 / 3600 / 4
+    instance = prices.instance_eur(report.REGION, report.INSTANCE)
+    charge = prices.emr_eur(report.INSTANCE)
+    assert cost.eur_on_demand == pytest.approx(hours * (instance + charge))
+    assert cost.eur_spot == pytest.approx(hours * (instance * prices.spot_share + charge))
+
+
+def test_rates_are_the_plane_through_small_and_large_photos():
+    small = rates.Slope(0.01, {"ingest": 0.002, "fit_pca": 0.001})
+    large = rates.Slope(5.01, {"ingest": 0.102, "fit_pca": 0.006})
+    found = rates.rates(small, large)
+    assert found["ingest"] == {"seconds_per_image": 0.0018, "seconds_per_megabyte": 0.02}
+    # Features are as long for every photo: what looks like more is noise.
+    assert found["fit_pca"] == {"seconds_per_image": 0.001, "seconds_per_megabyte": 0.0}
 
 
 def grown(driver: int, jvm: int, worker: int) -> Result:

@@ -21,10 +21,11 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError, UnauthorizedSSOTokenError
 from moto.server import ThreadedMotoServer
 
+from fruits_assets.core.aws_errors import explain
 from fruits_assets.core.region import EU_REGIONS
 from fruits_assets.infrastructure.__main__ import main
-from fruits_assets.infrastructure.refusals import explain
 from fruits_assets.infrastructure.stack import TAG
+from fruits_assets.settings import Settings
 
 REGION = "eu-north-1"
 STACK = ("--stack", "fruits", "--region", REGION)
@@ -89,6 +90,20 @@ def stack() -> dict[str, Any]:
     return client("cloudformation").describe_stacks(StackName="fruits")["Stacks"][0]
 
 
+def forget_routes() -> None:
+    """Deletes all route tables, as CloudFormation does before it deletes their network.
+
+    moto's leaves them where they are, and then refuses to delete the network.
+    """
+    ec2 = client("ec2")
+    for table in ec2.describe_route_tables()["RouteTables"]:
+        associations = table["Associations"]
+        if not any(it["Main"] for it in associations):
+            for it in associations:
+                ec2.disassociate_route_table(AssociationId=it["RouteTableAssociationId"])
+            ec2.delete_route_table(RouteTableId=table["RouteTableId"])
+
+
 def settings(printed: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in printed.splitlines())
 
@@ -111,8 +126,27 @@ def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(aws: 
     roles = {it["Arn"] for it in client("iam").list_roles()["Roles"]}
     assert lines["FRUITS_EMR_SERVICE_ROLE"] in roles
     assert {"Key": TAG, "Value": "fruits"} in stack()["Tags"]
-    assert "OrchestratorPolicy" in done.stderr
+    for policy in ("OrchestratorPolicy", "ClusterChecksPolicy"):
+        assert f"  arn:aws:iam::123456789012:policy/fruits-{policy}-" in done.stderr
     assert f"no budgets in {REGION}" in done.stderr
+
+
+def test_the_lines_are_all_that_clusters_need_to_be_told(
+    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("FRUITS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(run("deploy", *STACK).stdout)
+    assert Settings().spark == "local", "a cluster costs money: nobody has one unasked"
+    account = Settings().emr()
+    subnets = client("ec2").describe_subnets(SubnetIds=account.subnets.split(","))["Subnets"]
+    assert len({it["AvailabilityZone"] for it in subnets}) == len(subnets) == 2
+    names = [account.primary_security_group, account.worker_security_group]
+    groups = client("ec2").describe_security_groups(
+        GroupIds=[*names, account.service_security_group]
+    )["SecurityGroups"]
+    assert {it["VpcId"] for it in groups} == {it["VpcId"] for it in subnets}
 
 
 def test_a_second_deployment_changes_nothing_and_prints_the_same(aws: None) -> None:
@@ -144,6 +178,7 @@ def test_two_stacks_lie_beside_each_other(aws: None) -> None:
 def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None) -> None:
     lines = settings(run("deploy", *STACK).stdout)
     buckets = {it["Name"] for it in client("s3").list_buckets()["Buckets"]}
+    forget_routes()
     done = run("destroy", *STACK, typed="fruits\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -152,6 +187,8 @@ def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None) -> None:
     key = lines["FRUITS_KMS_KEY"].rpartition("/")[2]
     assert f"schedule-key-deletion --key-id {key} --region {REGION}" in done.stderr
     assert "OrchestratorPolicy" in done.stderr
+    assert "ClusterChecksPolicy" in done.stderr
+    assert f"aws ec2 delete-vpc-endpoints --region {REGION}" in done.stderr
     assert not client("cloudformation").describe_stacks()["Stacks"]
     assert not [it for it in client("iam").list_roles()["Roles"] if "fruits" in it["RoleName"]]
     assert {it["Name"] for it in client("s3").list_buckets()["Buckets"]} == buckets
@@ -169,6 +206,7 @@ def test_without_its_name_nothing_is_destroyed(aws: None, typed: str) -> None:
 
 def test_destroying_asks_nothing_when_told_so(aws: None) -> None:
     run("deploy", *STACK)
+    forget_routes()
     done = run("destroy", *STACK, "--yes")
     assert done.returncode == 0, done.stderr
     assert not client("cloudformation").describe_stacks()["Stacks"]
@@ -246,7 +284,7 @@ def test_unusable_credentials_are_told(
     [UnauthorizedSSOTokenError(), CredentialRetrievalError(provider="sso", error_msg="expired")],
 )
 def test_a_session_that_ended_is_told(error: Any) -> None:
-    assert "Sign in" in explain(error, REGION)
+    assert "Sign in" in explain(error, REGION, may="")
 
 
 def test_an_endpoint_that_nobody_listens_at_is_told(

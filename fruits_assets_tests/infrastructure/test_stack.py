@@ -1,11 +1,14 @@
 """Every hardening property, on the template itself: no emulator of AWS enforces any of them."""
 
 import fnmatch
+import itertools
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,11 @@ REGION = "eu-west-3"
 ACCOUNT = "111122223333"
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws"}
 ROLES = ("EmrServiceRole", "NodeRole")
+POLICIES = ("OrchestratorPolicy", "ClusterChecksPolicy")
 BUCKETS = ("DataBucket", "LogBucket")
+
+
+GROUPS = ("PrimarySecurityGroup", "WorkerSecurityGroup", "ServiceSecurityGroup")
 
 
 def _template() -> dict[str, Any]:
@@ -38,7 +45,10 @@ def properties(resource: str) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """A value with its references resolved: `arn:Key` for an ARN, `<Key>` for an id."""
+    """A value with its references resolved: `arn:Key` for an ARN, `<Key>` for an id.
+
+    Other attributes than those have their name: `<Network.CidrBlock>`.
+    """
     if not isinstance(value, Mapping):
         return str(value)
     ((function, argument),) = value.items()
@@ -47,8 +57,10 @@ def text(value: Any) -> str:
         return str(parameter["Default"] if parameter else PSEUDO.get(argument, f"<{argument}>"))
     if function == "Fn::GetAtt":
         resource, attribute = argument.split(".") if isinstance(argument, str) else argument
-        assert attribute == "Arn"
-        return f"arn:{resource}"
+        names = {"Arn": f"arn:{resource}", "GroupId": f"<{resource}>"}
+        return names.get(attribute, f"<{resource}.{attribute}>")
+    if function == "Fn::Join":
+        return argument[0].join(texts(argument[1]))
     assert function == "Fn::Sub", value
     return re.sub(
         r"\$\{([^}]+)\}",
@@ -197,10 +209,10 @@ def test_buckets_have_no_access_control_lists(bucket: str) -> None:
     assert "AccessControl" not in properties(bucket)
 
 
-@pytest.mark.parametrize("resource", ["Key", *BUCKETS, *ROLES, "OrchestratorPolicy"])
+@pytest.mark.parametrize("resource", ["Key", *BUCKETS, *ROLES, *POLICIES, *GROUPS])
 def test_nothing_has_a_fixed_name(resource: str) -> None:
     """Or a second deployment would fail on the buckets that the first one left."""
-    fixed = {"BucketName", "RoleName", "ManagedPolicyName", "Name"}
+    fixed = {"BucketName", "RoleName", "ManagedPolicyName", "Name", "GroupName"}
     assert not fixed & set(properties(resource))
 
 
@@ -351,6 +363,7 @@ def test_only_access_logs_of_the_data_bucket_are_let_in() -> None:
 UNBOUNDED = {
     ("OrchestratorPolicy", "LaunchClusters"): "a cluster that is launched has no ARN yet",
     ("OrchestratorPolicy", "FindClusters"): "EMR lets clusters be listed in a region or not at all",
+    ("ClusterChecksPolicy", "LookAtTheRegion"): "only reads, and EC2 and EMR offer nothing finer",
 }
 """(resource, Sid) of the statements that may name every resource, and why."""
 
@@ -364,7 +377,7 @@ def _identity_statements() -> Iterator[tuple[str, dict[str, Any]]]:
 def test_all_permissions_are_looked_at() -> None:
     types = {it["Type"] for it in T["Resources"].values() if it["Type"].startswith("AWS::IAM")}
     assert types == {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"}
-    assert {name for name, _ in _identity_statements()} == {*ROLES, "OrchestratorPolicy"}
+    assert {name for name, _ in _identity_statements()} == {*ROLES, *POLICIES}
 
 
 def test_every_permission_names_its_actions() -> None:
@@ -377,6 +390,7 @@ def test_every_permission_names_its_actions() -> None:
 
 def test_every_permission_names_its_resources() -> None:
     cluster = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/*"
+    profile = "arn:InstanceProfile"
     linked = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
     unbounded = set()
     for name, statement in _identity_statements():
@@ -388,7 +402,7 @@ def test_every_permission_names_its_resources() -> None:
                 continue
             assert (
                 re.fullmatch(r"arn:(DataBucket|LogBucket)(/[a-z]+/\*)?", resource)
-                or resource in {"arn:Key", "arn:NodeRole", "arn:EmrServiceRole", cluster}
+                or resource in {"arn:Key", "arn:NodeRole", "arn:EmrServiceRole", profile, cluster}
                 or (resource.startswith(linked) and "*" not in resource)
             ), (name, statement["Sid"], resource)
     assert unbounded == set(UNBOUNDED)
@@ -401,9 +415,46 @@ def test_permissions_on_every_resource_are_bound_to_the_region() -> None:
             assert equal["aws:RequestedRegion"] == {"Ref": "AWS::Region"}
 
 
-def test_the_orchestrator_is_denied_nothing() -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_orchestrator_is_denied_nothing(policy: str) -> None:
     """A denial would follow the user whom the policy is attached to into all their other work."""
-    assert {it["Effect"] for it in statements("OrchestratorPolicy")} == {"Allow"}
+    assert {it["Effect"] for it in statements(policy)} == {"Allow"}
+
+
+def test_checks_of_clusters_only_read() -> None:
+    for statement in statements("ClusterChecksPolicy"):
+        for action in texts(statement["Action"]):
+            assert re.match("(Get|Describe|List)", action.partition(":")[2]), action
+
+
+LONGEST = {
+    "<AWS::StackName>": "s" * 128,
+    "arn:DataBucket": f"arn:aws:s3:::{'b' * 63}",
+    "arn:LogBucket": f"arn:aws:s3:::{'b' * 63}",
+    "arn:Key": f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/{'k' * 36}",
+    "arn:NodeRole": f"arn:aws:iam::{ACCOUNT}:role/{'r' * 64}",
+    "arn:EmrServiceRole": f"arn:aws:iam::{ACCOUNT}:role/{'r' * 64}",
+    "arn:InstanceProfile": f"arn:aws:iam::{ACCOUNT}:instance-profile/{'p' * 128}",
+    REGION: "eu-central-1",
+}
+"""What stands in a resolved policy -> the longest that can be in its place."""
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_fit_however_long_the_names_are(policy: str) -> None:
+    """A managed policy may have 6,144 characters, white space not counted."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolve(it) for it in value]
+        if isinstance(value, Mapping) and not {"Ref", "Fn::Sub", "Fn::GetAtt"} & set(value):
+            return {key: resolve(it) for key, it in value.items()}
+        return text(value)
+
+    document = json.dumps(resolve(properties(policy)["PolicyDocument"]), separators=(",", ":"))
+    for short, longest in LONGEST.items():
+        document = document.replace(short, longest)
+    assert len(document) <= 6_144
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -518,7 +569,8 @@ def test_the_orchestrator_launches_only_clusters_that_are_tagged_as_its_own() ->
 
 
 @pytest.mark.parametrize(
-    "action", ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "TerminateJobFlows"]
+    "action",
+    ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "ListBootstrapActions", "TerminateJobFlows"],
 )
 def test_the_orchestrator_touches_no_cluster_of_others(action: str) -> None:
     for tag, seen in {STACK: {"Allow"}, "another": set()}.items():
@@ -591,6 +643,179 @@ def test_machines_of_a_cluster_hand_out_credentials_by_imds_v2_only() -> None:
     }
 
 
+# --------------------------------------------------------------------------------------- network
+
+
+def _of(kind: str) -> dict[str, dict[str, Any]]:
+    """Name -> properties of all resources of a type."""
+    return {name: properties(name) for name, it in T["Resources"].items() if it["Type"] == kind}
+
+
+def _tags(resource: str) -> dict[str, str]:
+    return {it["Key"]: text(it["Value"]) for it in properties(resource).get("Tags", [])}
+
+
+def test_clusters_have_no_way_to_the_internet_and_none_from_it() -> None:
+    """Without a gateway, all that a route table knows is the network itself and its endpoints."""
+    networks = {it["Type"] for it in T["Resources"].values() if it["Type"].startswith("AWS::EC2")}
+    assert networks == {
+        "AWS::EC2::VPC",
+        "AWS::EC2::Subnet",
+        "AWS::EC2::RouteTable",
+        "AWS::EC2::SubnetRouteTableAssociation",
+        "AWS::EC2::VPCEndpoint",
+        "AWS::EC2::SecurityGroup",
+        "AWS::EC2::SecurityGroupIngress",
+    }
+    for subnet in _of("AWS::EC2::Subnet").values():
+        assert subnet["MapPublicIpOnLaunch"] is False
+
+
+def test_subnets_lie_in_different_zones_and_do_not_overlap() -> None:
+    subnets = list(_of("AWS::EC2::Subnet").values())
+    zones = [it["AvailabilityZone"]["Fn::Select"] for it in subnets]
+    assert [index for index, _ in zones] == list(range(len(zones)))
+    assert len(zones) >= 2
+    blocks = [ip_network(it["CidrBlock"]) for it in subnets]
+    whole = ip_network(properties("Network")["CidrBlock"])
+    assert all(block.subnet_of(whole) for block in blocks)  # pyright: ignore[reportArgumentType]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(blocks, 2))
+
+
+def test_every_subnet_reaches_s3_through_the_endpoint() -> None:
+    routed = {
+        text(it["SubnetId"]): text(it["RouteTableId"])
+        for it in _of("AWS::EC2::SubnetRouteTableAssociation").values()
+    }
+    assert set(routed) == {f"<{name}>" for name in _of("AWS::EC2::Subnet")}
+    endpoint = properties("S3Endpoint")
+    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert text(endpoint["ServiceName"]) == f"com.amazonaws.{REGION}.s3"
+    assert set(texts(endpoint["RouteTableIds"])) == set(routed.values())
+
+
+def test_the_network_answers_the_names_of_its_endpoints() -> None:
+    assert properties("Network")["EnableDnsSupport"] is True
+    assert properties("Network")["EnableDnsHostnames"] is True
+    for endpoint in ("EmrServiceEndpoint", "KmsServiceEndpoint"):
+        assert properties(endpoint)["PrivateDnsEnabled"] is True
+
+
+@pytest.mark.parametrize(
+    ("bucket", "actions"),
+    [
+        ("DataBucket/lake/a", {READ, PUT}),
+        ("LogBucket/emr/a", {READ, PUT}),
+        ("LogBucket/access/a", set()),
+        (f"aws:s3:::al2023-repos-{REGION}-de612dc2/a", {READ}),
+        (f"aws:s3:::repo.{REGION}.emr.amazonaws.com/a", {READ}),
+        (f"aws:s3:::aws157-instance-data-0-prod-{REGION}/a", {READ}),
+        (f"aws:s3:::aws157-instance-data-1-prod-{REGION}/a", {READ}),
+        (f"aws:s3:::aws157-logs-prod-{REGION}/a", {PUT}),
+        (f"aws:s3:::prod.{REGION}.appinfo.src/a", {READ, PUT}),
+        ("aws:s3:::somebody-elses/a", set()),
+        ("aws:s3:::repo.us-east-1.emr.amazonaws.com/a", set()),
+    ],
+)
+def test_the_endpoint_leads_to_buckets_of_the_stack_and_of_emr_only(
+    bucket: str, actions: set[str]
+) -> None:
+    """The buckets of EMR are those that its guide lists for clusters in private subnets."""
+    said = properties("S3Endpoint")["PolicyDocument"]["Statement"]
+    assert {it for it in (READ, PUT) if effects(said, it, f"arn:{bucket}")} == actions
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parameter"),
+    [("EmrServiceEndpoint", "EmrEndpoint"), ("KmsServiceEndpoint", "KmsEndpoint")],
+)
+def test_endpoints_that_cost_money_are_there_only_if_asked_for(
+    endpoint: str, parameter: str
+) -> None:
+    condition = T["Conditions"][T["Resources"][endpoint]["Condition"]]
+    assert condition == {"Fn::Equals": [{"Ref": parameter}, "true"]}
+    assert T["Parameters"][parameter]["Default"] == "false"
+    assert properties(endpoint)["VpcEndpointType"] == "Interface"
+    free = {name for name, it in _of("AWS::EC2::VPCEndpoint").items() if name != endpoint}
+    assert free == {"EmrServiceEndpoint", "KmsServiceEndpoint", "S3Endpoint"} - {endpoint}
+
+
+def test_the_endpoint_of_emr_is_as_emr_would_make_it() -> None:
+    endpoint = properties("EmrServiceEndpoint")
+    assert text(endpoint["ServiceName"]) == f"aws.api.{REGION}.emr-service-cell01"
+    assert texts(endpoint["SecurityGroupIds"]) == ["<ServiceSecurityGroup>"]
+    assert _tags("EmrServiceEndpoint")[EMR_TAG] == "true"
+
+
+def test_kms_is_reached_for_the_key_alone() -> None:
+    (statement,) = properties("KmsServiceEndpoint")["PolicyDocument"]["Statement"]
+    assert texts(statement["Resource"]) == ["arn:Key"]
+
+
+@pytest.mark.parametrize("resource", ["Network", "SubnetA", "SubnetB", *GROUPS])
+def test_emr_may_use_the_network(resource: str) -> None:
+    """AmazonEMRServicePolicy_v2 acts on nothing without this tag."""
+    assert _tags(resource)[EMR_TAG] == "true"
+
+
+def _rules(group: str, direction: str, peer: str) -> set[tuple[str, ...]]:
+    """(protocol, first port, last port, from or to whom) of a group's rules."""
+    rules = [
+        *properties(group).get(f"SecurityGroup{direction}", []),
+        *(
+            it
+            for it in _of(f"AWS::EC2::SecurityGroup{direction}").values()
+            if text(it["GroupId"]) == f"<{group}>"
+        ),
+    ]
+    return {
+        (
+            it["IpProtocol"],
+            str(it.get("FromPort", "")),
+            str(it.get("ToPort", "")),
+            text(it.get(f"{peer}SecurityGroupId", it.get("CidrIp"))),
+        )
+        for it in rules
+    }
+
+
+ALL_OF = (("icmp", "-1", "-1"), ("tcp", "0", "65535"), ("udp", "0", "65535"))
+NODES = {(*it, f"<{group}>") for it in ALL_OF for group in GROUPS[:2]}
+EMR = {("tcp", "8443", "8443", "<ServiceSecurityGroup>")}
+ANYWHERE = {("-1", "", "", "0.0.0.0/0")}
+
+
+@pytest.mark.parametrize(
+    ("group", "incoming", "outgoing"),
+    [
+        ("PrimarySecurityGroup", NODES | EMR, ANYWHERE),
+        ("WorkerSecurityGroup", NODES | EMR, ANYWHERE),
+        (
+            "ServiceSecurityGroup",
+            {
+                ("tcp", "443", "443", "<Network.CidrBlock>"),
+                ("tcp", "9443", "9443", "<PrimarySecurityGroup>"),
+            },
+            {("tcp", "8443", "8443", f"<{group}>") for group in GROUPS[:2]},
+        ),
+        ("KmsSecurityGroup", {("tcp", "443", "443", "<Network.CidrBlock>")}, None),
+    ],
+)
+def test_groups_have_the_rules_of_emr_for_private_subnets(
+    group: str, incoming: set[tuple[str, ...]], outgoing: set[tuple[str, ...]] | None
+) -> None:
+    assert _rules(group, "Ingress", "Source") == incoming
+    nowhere = {("tcp", "443", "443", "127.0.0.1/32")}
+    assert _rules(group, "Egress", "Destination") == (outgoing or nowhere)
+
+
+def test_nobody_reaches_a_cluster_from_outside_its_network() -> None:
+    for group in _of("AWS::EC2::SecurityGroup"):
+        for _, first, last, source in _rules(group, "Ingress", "Source"):
+            assert source.startswith("<"), "an address, where a group or the network is meant"
+            assert (first, last) != ("22", "22")
+
+
 # ----------------------------------------------------------------------------------------- costs
 
 
@@ -654,9 +879,13 @@ def test_outputs_are_the_lines_of_the_environment() -> None:
         "FRUITS_EMR_INSTANCE_PROFILE=arn:InstanceProfile",
         "FRUITS_EMR_LOGS=s3://<LogBucket>/emr/",
         "FRUITS_EMR_PIPES=s3://<DataBucket>/pipes",
+        "FRUITS_EMR_PRIMARY_SECURITY_GROUP=<PrimarySecurityGroup>",
         "FRUITS_EMR_SECURITY_CONFIGURATION=<EmrSecurityConfiguration>",
         "FRUITS_EMR_SERVICE_ROLE=arn:EmrServiceRole",
+        "FRUITS_EMR_SERVICE_SECURITY_GROUP=<ServiceSecurityGroup>",
+        "FRUITS_EMR_SUBNETS=<SubnetA>,<SubnetB>",
         f"FRUITS_EMR_TAG={STACK}",
+        "FRUITS_EMR_WORKER_SECURITY_GROUP=<WorkerSecurityGroup>",
     ]
 
 

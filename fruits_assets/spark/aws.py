@@ -1,0 +1,41 @@
+"""Clients of AWS, and what it says in sentences."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from fruits_assets.core.aws_errors import explain
+from fruits_assets.core.errors import SparkError
+from fruits_assets.core.region import check_region
+
+ATTEMPTS = 8
+"""Of a request: a control plane that is busy for a minute must not end a run."""
+MAY = "run clusters (the orchestrator's policy of the stack, docs/emr.md)"
+
+
+@lru_cache(maxsize=4)
+def emr_client(region: str) -> Any:
+    """boto3's client of EMR, in the EU only. Raises RegionError."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    return boto3.Session().client("emr", region_name=check_region(region), config=config)
+
+
+@contextlib.contextmanager
+def told(region: str) -> Iterator[None]:
+    """Turns an error of AWS into a SparkError, whose text is meant for people."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
+        raise SparkError(f"EMR: {explain(error, region, may=MAY)}") from error

@@ -1,0 +1,238 @@
+"""The clusters of a stack: one per run, started once, found by its name, ended for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fruits_assets.core.dataset import read
+from fruits_assets.core.errors import ConflictError, SparkError
+from fruits_assets.core.storage import join, storage_of
+from fruits_assets.spark.aws import emr_client, told
+
+LIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
+DYING = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
+CLAIM_SECONDS = 120.0
+"""Starting a cluster is one request: who has claimed to do it and has not by then, is dead."""
+WAIT_SECONDS = 1.0
+ENDED = "ended"
+Launch = Callable[[], Mapping[str, Any]]
+"""Gives the parameters of RunJobFlow; called only by the one process that starts the cluster."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that EMR lists.
+
+    Attributes:
+        id: as `j-...`.
+        name: carries the run.
+        state: as EMR names it.
+        created_at: when it was asked for.
+    """
+
+    id: str
+    name: str
+    state: str
+    created_at: datetime
+
+
+class Clusters(ABC):
+    """Where the steps of a run find their cluster; one subclass per way to come by it."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+
+    @property
+    def client(self) -> Any:
+        """boto3's client of EMR."""
+        return emr_client(self.region)
+
+    @abstractmethod
+    def acquire(self, run: str, launch: Launch) -> str:
+        """Id of the cluster that the steps of a run share.
+
+        Args:
+            run: id of the Dagster run.
+            launch: what to start, if one has to be started.
+
+        Raises:
+            SparkError: there is none, and none can be started.
+        """
+
+    @abstractmethod
+    def release(self, run: str) -> list[str]:
+        """Ends whatever was started for a run; returns the ids of what was still alive.
+
+        May be called any number of times, by any process.
+        """
+
+    def describe(self, cluster: str) -> Mapping[str, Any]:
+        """EMR's description of a cluster. Raises SparkError."""
+        with told(self.region):
+            return self.client.describe_cluster(ClusterId=cluster)["Cluster"]
+
+    def state(self, cluster: str) -> str:
+        """Of a cluster, as EMR names it. Raises SparkError."""
+        return self.describe(cluster)["Status"]["State"]
+
+    def instances(self, cluster: str) -> list[Mapping[str, Any]]:
+        """All machines that a cluster has or had, as EMR lists them. Raises SparkError."""
+        with told(self.region):
+            pages = self.client.get_paginator("list_instances").paginate(ClusterId=cluster)
+            return [instance for page in pages for instance in page["Instances"]]
+
+
+class GivenCluster(Clusters):
+    """A cluster that somebody else started, and ends."""
+
+    def __init__(self, region: str, cluster: str, bootstrap: Mapping[str, Any]) -> None:
+        super().__init__(region)
+        self._cluster, self._bootstrap = cluster, bootstrap
+
+    def acquire(self, run: str, launch: Launch) -> str:  # noqa: ARG002, D102 - see Clusters
+        state = self.state(self._cluster)
+        if state not in LIVE:
+            raise SparkError(
+                f"the cluster {self._cluster} is {state}. Set "
+                "FRUITS_EMR_CLUSTER to one that is running, or leave it empty: then each run "
+                "starts and ends its own."
+            )
+        with told(self.region):
+            actions = self.client.list_bootstrap_actions(ClusterId=self._cluster)
+        done = [(action["ScriptPath"], action["Args"]) for action in actions["BootstrapActions"]]
+        if (self._bootstrap["Path"], self._bootstrap["Args"]) not in done:
+            raise SparkError(
+                f"the cluster {self._cluster} was not prepared for this version of the pipeline: "
+                f"{self._bootstrap['Path']} with {self._bootstrap['Args']} is not among its "
+                "bootstrap actions. Start one with `python -m fruits_assets.spark launch` "
+                "(docs/emr.md)."
+            )
+        return self._cluster
+
+    def release(self, run: str) -> list[str]:  # noqa: ARG002, D102 - see Clusters
+        return []
+
+
+class OwnClusters(Clusters):
+    """A cluster per run, started by whichever of the run's processes needs it first.
+
+    A claim at `<pipes>/clusters/<run>.json`, written by a conditional put, elects who starts it; it
+    then names the cluster. Claims of runs that have ended say so: no straggler starts another one.
+    """
+
+    def __init__(self, region: str, stack: str, pipes: str) -> None:
+        super().__init__(region)
+        self._prefix, self._claims = f"fruits {stack} ", join(pipes, "clusters")
+
+    def name(self, run: str) -> str:
+        """Of the cluster of a run; `ListClusters` gives names, and no tags."""
+        return f"{self._prefix}{run}"
+
+    def acquire(self, run: str, launch: Launch) -> str:  # noqa: D102 - see Clusters
+        unchanged_since = time.monotonic()
+        seen = self._claim(run)
+        while True:
+            if seen == {ENDED: True}:
+                raise SparkError(f"the run {run} has ended: no cluster is started for it any more.")
+            if seen and "cluster" in seen:
+                if seen["cluster"] and self.state(seen["cluster"]) in LIVE:
+                    return seen["cluster"]
+            elif seen and time.monotonic() - unchanged_since < CLAIM_SECONDS:
+                time.sleep(WAIT_SECONDS)
+                found = self._claim(run)
+                if found != seen:
+                    seen, unchanged_since = found, time.monotonic()
+                continue
+            mine = {"by": uuid.uuid4().hex}
+            try:
+                self._swap(run, mine, expected=seen)
+            except ConflictError:
+                seen, unchanged_since = self._claim(run), time.monotonic()
+                continue
+            return self._start(run, launch, mine)
+
+    def release(self, run: str) -> list[str]:  # noqa: D102 - see Clusters
+        for _ in range(10):  # against the few processes of one run
+            try:
+                self._swap(run, {ENDED: True}, expected=self._claim(run))
+                break
+            except ConflictError:
+                continue
+        return self._terminate([one.id for one in self.live() if one.name == self.name(run)])
+
+    def live(self) -> list[Cluster]:
+        """All clusters of this stack that are alive, the oldest first. Raises SparkError."""
+        with told(self.region):
+            pages = self.client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+            found = [cluster for page in pages for cluster in page["Clusters"]]
+        own = [
+            Cluster(
+                one["Id"],
+                one["Name"],
+                one["Status"]["State"],
+                one["Status"]["Timeline"]["CreationDateTime"].astimezone(UTC),
+            )
+            for one in found
+            if one["Name"].startswith(self._prefix)
+        ]
+        return sorted(own, key=lambda one: (one.created_at, one.id))
+
+    def sweep(self, older_than: timedelta, *, dry_run: bool) -> list[Cluster]:
+        """Ends the clusters that are older than a bound, or only lists them. Raises SparkError."""
+        bound = datetime.now(UTC) - older_than
+        old = [one for one in self.live() if one.created_at < bound]
+        self._terminate([] if dry_run else [one.id for one in old])
+        return old
+
+    def _start(self, run: str, launch: Launch, mine: Mapping[str, Any]) -> str:
+        # Who claimed before may have started it and died before it could say so.
+        own = [one.id for one in self.live() if one.name == self.name(run)]
+        try:
+            cluster = own[0] if own else self._run_job_flow(run, launch)
+        except BaseException:
+            with contextlib.suppress(ConflictError):  # others need not wait for us
+                self._swap(run, {"cluster": None}, expected=mine)
+            raise
+        try:
+            self._swap(run, {"cluster": cluster}, expected=mine)
+        except ConflictError:  # the run has ended meanwhile, or somebody thought us dead
+            self._terminate([cluster])
+            raise SparkError(
+                f"the cluster {cluster} was started too late to be used, and is ended again."
+            ) from None
+        return cluster
+
+    def _run_job_flow(self, run: str, launch: Launch) -> str:
+        parameters = {**launch(), "Name": self.name(run)}
+        with told(self.region):
+            return self.client.run_job_flow(**parameters)["JobFlowId"]
+
+    def _terminate(self, clusters: Sequence[str]) -> list[str]:
+        if clusters:
+            with told(self.region):
+                self.client.terminate_job_flows(JobFlowIds=list(clusters))
+        return list(clusters)
+
+    def _claim(self, run: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(read(self._uri(run)))
+        except FileNotFoundError:
+            return None
+
+    def _swap(
+        self, run: str, content: Mapping[str, Any], *, expected: Mapping[str, Any] | None
+    ) -> None:
+        old = None if expected is None else json.dumps(expected).encode()
+        uri = self._uri(run)
+        storage_of(uri).swap(uri, json.dumps(content).encode(), expected=old)
+
+    def _uri(self, run: str) -> str:
+        return join(self._claims, f"{run}.json")

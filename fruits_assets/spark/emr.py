@@ -1,0 +1,251 @@
+"""Spark on AWS EMR: one cluster per run, one step per transform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from fruits_assets.core import errors, s3
+from fruits_assets.core.dataset import Output
+from fruits_assets.core.errors import SparkError
+from fruits_assets.core.region import check_region
+from fruits_assets.core.storage import S3, Bucket, connected
+from fruits_assets.lake.resource import Place, told
+from fruits_assets.spark import lifecycle, pipes, sizing
+from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
+from fruits_assets.spark.code import Code, ship
+from fruits_assets.spark.sizing import Plan, Prices, Work
+from fruits_assets.spark.steps import Patience, Steps
+from fruits_assets.spark.target import Call, SparkTarget
+
+STEPS_AT_ONCE = 2
+"""A transform and a check: no two transforms of one run could work at once."""
+MANAGED = "for-use-with-amazon-emr-managed-policies"
+"""AmazonEMRServicePolicy_v2 touches nothing without this tag."""
+STACK = "fruits-stack"
+"""The orchestrator's policy allows nothing with clusters that do not carry this tag."""
+
+
+class EmrSpark(Place, SparkTarget):
+    """Runs every transform as a step of a cluster that all assets of a run share."""
+
+    account: EmrAccount
+    limits: EmrLimits
+
+    @property
+    def uri(self) -> str:  # noqa: D102 - see Place
+        return self.account.pipes
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Refuses what no cluster could see, before any asset starts. Raises dg.Failure."""
+        with told():
+            _check_visible("the lake", self.lake.base)
+        super().setup_for_execution(context)
+
+    def execute(self, call: Call) -> dict[str, Output]:  # noqa: D102 - see SparkTarget
+        for name, value in call.inputs.items():
+            _check_visible(name, value.place)
+        log = call.context.log.info
+        for place in (self.account.pipes, self.account.code, self.account.logs):
+            self.connect(place)
+        code = ship(self.account.code, self.account.architecture, log=log)
+        clusters = self._clusters(code.bootstrap)
+        launch = partial(self._launch, call, code)
+        steps = Steps(
+            clusters,
+            clusters.acquire(call.context.run.run_id, launch),
+            self.account.logs,
+            self._patience,
+            log,
+        )
+        bucket = self._bucket()
+        with pipes.session(call.context, self.account.pipes, bucket, self._asked(call)) as session:
+            arguments = session.get_bootstrap_cli_arguments()
+            step = steps.submit(call.transform.name, self._submit(code, arguments))
+            ended: SparkError | None = None
+            seconds = 0.0
+            try:
+                seconds = steps.wait(step)
+            except SparkError as error:
+                ended = error
+        outputs = _outputs(session.get_custom_messages(), steps, step, ended)
+        self._tell_cost(call, steps, step, seconds)
+        return outputs
+
+    def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
+        return lifecycle.definitions(self)
+
+    def end(self, run: str) -> dict[str, str]:
+        """Ends the clusters of a run, if any is alive.
+
+        Returns:
+            What they took and cost, as tags for the run; nothing where none was alive.
+
+        Raises:
+            FruitsError: they cannot be ended.
+        """
+        self.connect(self.account.pipes)
+        clusters = self._clusters({})
+        tags: dict[str, str] = {}
+        for cluster in clusters.release(run):
+            bill = sizing.bill(
+                clusters.instances(cluster), self._prices, self._region, datetime.now(UTC)
+            )
+            tags |= {f"fruits/{name}": str(value) for name, value in bill.told().items()}
+            tags["fruits/cluster"] = cluster
+        return tags
+
+    def sweep(self, older_than: timedelta, *, dry_run: bool) -> list[Cluster]:
+        """Ends the clusters of this stack that are older than a bound, or only lists them.
+
+        Raises:
+            SparkError: EMR refuses.
+        """
+        own = OwnClusters(self._region, self.account.tag, self.account.pipes)
+        return own.sweep(older_than, dry_run=dry_run)
+
+    def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
+        if self.account.cluster:
+            return GivenCluster(self._region, self.account.cluster, bootstrap)
+        return OwnClusters(self._region, self.account.tag, self.account.pipes)
+
+    def _launch(self, call: Call, code: Code) -> dict[str, Any]:
+        """The parameters of RunJobFlow, once their price is said and found acceptable."""
+        plan = self.plan(call)
+        call.context.log.info(plan.sentence())
+        _add_metadata(call, plan.told())
+        plan.check()
+        return self.request(plan, code)
+
+    def plan(self, call: Call) -> Plan:
+        """How large a cluster the work that is left asks for, and what it will cost."""
+        folder = call.arguments[call.transform.outputs[0]]
+        left = max(value.rows * (1 - value.done(folder)) for value in call.inputs.values())
+        megabytes = max(value.bytes * (1 - value.done(folder)) for value in call.inputs.values())
+        work = Work(round(left), megabytes / 1e6, sizing.stages_from(call.transform.name))
+        limits = sizing.Limits(
+            target_minutes=self.limits.target_minutes,
+            max_cores=self.limits.max_cores,
+            max_cost_eur=self.limits.max_cost_eur,
+        )
+        return sizing.plan(work, limits, self._prices, self._region, self.account.architecture)
+
+    def request(self, plan: Plan, code: Code) -> dict[str, Any]:
+        """The parameters of RunJobFlow for a plan, all but the name."""
+        account = self.account
+        tags = {MANAGED: "true", STACK: account.tag}
+        return {
+            "ReleaseLabel": account.release,
+            "Applications": [{"Name": "Spark"}],
+            "LogUri": account.logs,
+            "ServiceRole": account.service_role,
+            "JobFlowRole": account.instance_profile,
+            "SecurityConfiguration": account.security_configuration,
+            "Instances": {
+                "InstanceFleets": sizing.fleets(plan),
+                "Ec2SubnetIds": [one.strip() for one in account.subnets.split(",")],
+                "EmrManagedMasterSecurityGroup": account.primary_security_group,
+                "EmrManagedSlaveSecurityGroup": account.worker_security_group,
+                "ServiceAccessSecurityGroup": account.service_security_group,
+                "KeepJobFlowAliveWhenNoSteps": True,
+                "TerminationProtected": False,
+            },
+            "BootstrapActions": [
+                {"Name": "Python environment", "ScriptBootstrapAction": code.bootstrap}
+            ],
+            "Configurations": sizing.configurations(),
+            "StepConcurrencyLevel": STEPS_AT_ONCE,
+            "AutoTerminationPolicy": {"IdleTimeout": round(self.limits.idle_minutes * 60)},
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        }
+
+    def _asked(self, call: Call) -> dict[str, Any]:
+        """What the step is asked to do; see `fruits_assets.transforms.__main__`."""
+        return {
+            "transform": call.transform.address,
+            "arguments": dict(call.arguments),
+            "buckets": [
+                {"name": one.name, "region": one.region, "kms_key": one.kms_key}
+                for one in connected()
+            ],
+            "deadline_seconds": self.limits.step_minutes * 60,
+        }
+
+    def _submit(self, code: Code, arguments: Mapping[str, str]) -> list[str]:
+        options = ["--master", "yarn", "--deploy-mode", "client", "--py-files", code.package]
+        given = [text for argument in arguments.items() for text in argument]
+        return ["spark-submit", *options, code.entry, "--region", self._region, *given]
+
+    def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
+        instances = steps.clusters.instances(steps.cluster)
+        eur = sizing.rate(instances, self._prices, self._region) * seconds / 3600
+        images = max(value.rows for value in call.inputs.values())
+        told = {
+            "cluster": steps.cluster,
+            "step": step,
+            "step_minutes": round(seconds / 60, 2),
+            "instance_hours": round(sizing.running(instances) * seconds / 3600, 3),
+            "cost_eur": round(eur, 4),
+            "cost_eur_per_1000_images": round(1000 * eur / max(1, images), 4),
+        }
+        call.context.log.info(", ".join(f"{name} {value}" for name, value in told.items()))
+        _add_metadata(call, told)
+
+    def _bucket(self) -> Bucket:
+        name = s3.split(self.account.pipes)[0]
+        return next(one for one in connected() if one.name == name)
+
+    @property
+    def _region(self) -> str:
+        return check_region(self.region)
+
+    @property
+    def _prices(self) -> Prices:
+        path = self.limits.prices
+        return Prices.load(json.loads(Path(path).read_text()) if path else None)
+
+    @property
+    def _patience(self) -> Patience:
+        of = self.limits
+        return Patience(of.poll_seconds, of.start_minutes, of.step_minutes)
+
+
+def _check_visible(what: str, place: str) -> None:
+    if not place.startswith(S3):
+        raise SparkError(
+            f"FRUITS_SPARK is emr, but {what} lies in {place}, which no cluster can see. Put it in "
+            "a bucket in the EU: FRUITS_LAKE and FRUITS_SOURCE are s3://bucket/prefix then "
+            "(`make deploy` prints both)."
+        )
+
+
+def _outputs(
+    messages: Sequence[Mapping[str, Any]], steps: Steps, step: str, ended: SparkError | None
+) -> dict[str, Output]:
+    """What a step reported: what it wrote, or why it did not."""
+    report = messages[-1] if messages else {}
+    if kind := report.get("error"):  # a FruitsError, by name: as if it had been raised here
+        raise getattr(errors, kind)(report["text"])
+    if ended:
+        raise SparkError(f"{ended}\n{report.get('text') or steps.tail(step)}") from None
+    if "outputs" not in report:
+        raise SparkError(
+            f"step {step} has completed, but its report never arrived: messages below "
+            "FRUITS_EMR_PIPES were lost. Nothing was published. Run again: finished parts are "
+            "found, and not computed twice."
+        )
+    return {name: Output.from_dict(output) for name, output in report["outputs"].items()}
+
+
+def _add_metadata(call: Call, metadata: Mapping[str, Any]) -> None:
+    """To the assets that this call makes; checks and ops have none."""
+    if isinstance(call.context, dg.AssetExecutionContext):
+        for key in call.context.selected_asset_keys:
+            call.context.add_asset_metadata(metadata, asset_key=key)

@@ -1,0 +1,67 @@
+"""Dagster Pipes through a bucket: the request and the messages of a step, gone after it."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
+
+from fruits_assets.core import s3
+from fruits_assets.core.errors import FruitsError
+from fruits_assets.core.storage import Bucket, join, storage_of
+from fruits_assets.lake.resource import Context
+
+MESSAGE_SECONDS = 1.0
+"""Between two looks for messages, at least."""
+
+
+@contextlib.contextmanager
+def session(
+    context: Context, place: str, bucket: Bucket, request: Mapping[str, Any]
+) -> Iterator[dg.PipesSession]:
+    """A session whose request and messages lie below a prefix of their own.
+
+    The request is no argument of the step: whoever may describe steps could read it there.
+
+    Args:
+        context: of the asset, check or op.
+        place: URI below which the messages of all steps lie.
+        bucket: that it lies in.
+        request: `extras` of the session.
+    """
+    folder = join(place, "steps", uuid.uuid4().hex)
+    client, prefix = s3.client_of(bucket), s3.split(folder)[1]
+    # Pipes knows assets and ops; what checks are given wraps the context of an op.
+    op: Any = getattr(context, "op_execution_context", context)
+    try:
+        with dg.open_pipes_session(
+            context=op,
+            context_injector=PipesS3ContextInjector(
+                bucket=bucket.name, client=client, key_prefix=f"{prefix}/"
+            ),
+            message_reader=_Reader(prefix, bucket=bucket.name, client=client),
+            extras=dict(request),
+        ) as opened:
+            yield opened
+    finally:
+        with contextlib.suppress(FruitsError):  # the bucket's lifecycle removes them, too
+            storage_of(folder).purge(folder)
+
+
+class _Reader(PipesS3MessageReader):
+    """Reads messages below a prefix that is given, and not at the root of the bucket."""
+
+    def __init__(self, prefix: str, *, bucket: str, client: Any) -> None:
+        super().__init__(
+            interval=MESSAGE_SECONDS, bucket=bucket, client=client, include_stdio_in_messages=True
+        )
+        self._prefix = prefix
+
+    @contextlib.contextmanager
+    def get_params(self) -> Iterator[dict[str, Any]]:
+        with super().get_params() as params:
+            yield {**params, "key_prefix": f"{self._prefix}/messages"}

@@ -1,0 +1,535 @@
+"""How large a cluster the work asks for, what it will cost, and what it has cost.
+
+Everything here is arithmetic on a price table (`prices.json`) and on measured rates (`rates.json`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fruits_assets.core.errors import SparkError
+from fruits_assets.spark.prices import FAMILIES, ON_DEMAND, SPOT, XLARGE_VCPUS, Prices, vcpus
+
+if TYPE_CHECKING:
+    from fruits_assets.spark.account import Architecture
+
+RATES = Path(__file__).with_name("rates.json")
+STAGES = ("ingest", "featurize", "fit_pca", "apply_pca", "measures")
+"""In the order in which a run goes through them."""
+MEASURES = ("inspect_features", "recognize")
+"""The transforms that the stage `measures` stands for."""
+SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge")
+MIN_TYPES = 10
+"""AWS asks for 10 types or more in a Spot fleet (EMR best practices: Spot usage)."""
+STEP_MINUTES = 0.5
+"""Assumed: from a step's submission until its executors work, and its end until it is seen."""
+ROOT_GB = 15
+"""Of each machine, by EMR's default (release 6.15 and later)."""
+VOLUME_GB = 32
+"""For logs and what little is shuffled (150 bytes a photo, 13 MB a core): data never stay here."""
+SPOT_TIMEOUT_MINUTES = 5
+"""EMR's minimum: what Spot cannot give by then is started on demand."""
+PART_ROWS, PART_MEGABYTES = 320, 67
+"""Of a part file, at most: see `transforms/ingest.py`."""
+GETS_PER_PART, PUTS_PER_PART = 4, 2
+"""Per part and stage: footer and row groups of one Parquet file, and the files made from it."""
+LIST_PAGE = 1000
+BILLED_SECONDS = 60
+"""Machines and EMR's charge are billed per second, and for a minute at least."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a cluster is asked to do.
+
+    Attributes:
+        images: how many.
+        megabytes: of all photos together (10^6 bytes).
+        stages: some of `STAGES`.
+    """
+
+    images: int
+    megabytes: float
+    stages: tuple[str, ...] = STAGES
+
+    @property
+    def parts(self) -> int:
+        """Part files, about: the tasks of a stage."""
+        return math.ceil(max(self.images / PART_ROWS, self.megabytes / PART_MEGABYTES))
+
+
+def stages_from(transform: str) -> tuple[str, ...]:
+    """The stages that a run which begins with this transform may still go through.
+
+    All of them for a transform that is no stage, such as an erasure: it reads no more than they do.
+    """
+    name = "measures" if transform in MEASURES else transform
+    return STAGES[STAGES.index(name) :] if name in STAGES else STAGES
+
+
+@cache
+def _rates() -> Mapping[str, Any]:
+    return json.loads(RATES.read_text())
+
+
+def core_seconds(work: Work) -> float:
+    """CPU time of the work, in seconds of the core that `rates.json` was measured on."""
+    rates = _rates()["stages"]
+    return sum(
+        rates[stage]["seconds_per_image"] * work.images
+        + rates[stage]["seconds_per_megabyte"] * work.megabytes
+        for stage in work.stages
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a user asks for.
+
+    Attributes:
+        target_minutes: the cluster is sized to compute for so long.
+        max_cores: vCPUs for executors, at most.
+        max_cost_eur: a plan above it is refused.
+        startup_minutes: from RunJobFlow until the first step begins. Assumed: AWS names no figure;
+            clusters with a bootstrap action are commonly said to take 5 to 10 minutes.
+    """
+
+    target_minutes: float = 20.0
+    max_cores: int = 64
+    max_cost_eur: float | None = None
+    startup_minutes: float = 6.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cluster for some work.
+
+    Attributes:
+        work: what for.
+        limits: within which.
+        region: of AWS.
+        architecture: of the machines.
+        families: of machines that the region offers.
+        cores: vCPUs for executors: 4 on the core node, all others on task nodes.
+        core_seconds: of the work, on a core of this machine's kind.
+        expected_minutes: from asking for the cluster until its end.
+        instances_eur: expected: primary and core node on demand, task nodes on Spot.
+        emr_eur: EMR's charge.
+        ebs_eur: volumes.
+        s3_eur: requests.
+        local_cores: that the host of Dagster has.
+    """
+
+    work: Work
+    limits: Limits
+    region: str
+    architecture: Architecture
+    families: tuple[str, ...]
+    cores: int
+    core_seconds: float
+    expected_minutes: float
+    instances_eur: float
+    emr_eur: float
+    ebs_eur: float
+    s3_eur: float
+    local_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    @property
+    def task_cores(self) -> int:
+        """Those on Spot: all but the core node's."""
+        return self.cores - XLARGE_VCPUS
+
+    @property
+    def expected_eur(self) -> float:
+        """All of it, without tax."""
+        return self.instances_eur + self.emr_eur + self.ebs_eur + self.s3_eur
+
+    @property
+    def local_minutes(self) -> float:
+        """What the work would take on the host of Dagster."""
+        return self.core_seconds / self.local_cores / 60
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the cluster is done sooner than this machine would be."""
+        return self.expected_minutes < self.local_minutes
+
+    def told(self) -> dict[str, float | int | str]:
+        """For the log and for Dagster's metadata."""
+        return {
+            "images": self.work.images,
+            "photos_megabytes": round(self.work.megabytes, 1),
+            "stages": ", ".join(self.work.stages),
+            "region": self.region,
+            "architecture": self.architecture,
+            "cores": self.cores,
+            "spot_cores": self.task_cores,
+            "expected_minutes": round(self.expected_minutes, 1),
+            "expected_eur": round(self.expected_eur, 4),
+            "expected_eur_instances": round(self.instances_eur, 4),
+            "expected_eur_emr": round(self.emr_eur, 4),
+            "expected_eur_ebs": round(self.ebs_eur, 4),
+            "expected_eur_s3": round(self.s3_eur, 4),
+            "local_minutes": round(self.local_minutes, 1),
+        }
+
+    def sentence(self) -> str:
+        """What it means for whoever pays."""
+        cluster = (
+            f"a cluster of {self.cores} cores ({self.task_cores} of them on Spot) costs "
+            f"{self.expected_eur:.2f} EUR and takes {_duration(self.expected_minutes)}, "
+            f"{_duration(self.limits.startup_minutes)} of them to start"
+        )
+        if self.worthwhile:
+            return (
+                f"{self.work.images} images: {cluster} (expected). This machine alone would take "
+                f"{_duration(self.local_minutes)}."
+            )
+        return (
+            f"{self.work.images} images take {_duration(self.local_minutes)} on this machine: "
+            f"{cluster} (expected). FRUITS_SPARK=local is done sooner, and for nothing."
+        )
+
+    def check(self) -> None:
+        """Raises SparkError where the expected cost is above what is allowed."""
+        allowed = self.limits.max_cost_eur
+        if allowed is not None and self.expected_eur > allowed:
+            raise SparkError(
+                f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
+                f"{self.cores} cores in {self.region}; allowed are {allowed:.2f} EUR. Nothing was "
+                "started. Raise FRUITS_EMR_MAX_COST_EUR; or, as most of a cluster's time is its "
+                "start, let fewer runs do more; or set FRUITS_SPARK=local "
+                f"({_duration(self.local_minutes)} on this machine)."
+            )
+
+
+def plan(
+    work: Work, limits: Limits, prices: Prices, region: str, architecture: Architecture
+) -> Plan:
+    """The smallest cluster that computes within the target, and what it is expected to cost.
+
+    On-demand machines are of the cheapest family, as their allocation strategy makes them; Spot
+    machines are priced at the mean of the families, for capacity decides which they are. All are
+    billed from the cluster's beginning to its end, which is later than the truth for task nodes.
+
+    Args:
+        work: to do.
+        limits: to stay within.
+        prices: of AWS.
+        region: of AWS.
+        architecture: of the machines.
+
+    Raises:
+        SparkError: the limits leave no room for a core node, or nothing is known of the region.
+    """
+    if limits.max_cores < XLARGE_VCPUS:
+        raise SparkError(
+            f"at most {limits.max_cores} cores are allowed, but the smallest cluster has "
+            f"{XLARGE_VCPUS}. Raise FRUITS_EMR_MAX_CORES."
+        )
+    families = prices.families(region, architecture)
+    if not families:
+        raise SparkError(
+            f"{region} offers no {architecture} machines of {', '.join(FAMILIES[architecture])}. "
+            "Use the other architecture."
+        )
+    seconds = core_seconds(work)
+    on_vcpus = seconds * _rates()["vcpu_factor"][architecture]
+    wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / XLARGE_VCPUS)
+    machines = min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
+    cores = machines * XLARGE_VCPUS
+    started = limits.startup_minutes + STEP_MINUTES * len(work.stages)
+    minutes = started + on_vcpus / 60 / cores
+    hours = minutes / 60
+    xlarges = [f"{family}.xlarge" for family in families]
+    instances = 2 * prices.instance_eur(region, xlarges[0])
+    instances += (machines - 1) * statistics.mean(
+        prices.instance_eur(region, one, SPOT) for one in xlarges
+    )
+    emr = 2 * prices.emr_eur(xlarges[0])
+    emr += (machines - 1) * statistics.mean(map(prices.emr_eur, xlarges))
+    puts, gets = _requests(work)
+    return Plan(
+        work=work,
+        limits=limits,
+        region=region,
+        architecture=architecture,
+        families=families,
+        cores=cores,
+        core_seconds=seconds,
+        expected_minutes=minutes,
+        instances_eur=instances * hours,
+        emr_eur=emr * hours,
+        ebs_eur=prices.ebs_eur(region, (1 + machines) * (ROOT_GB + VOLUME_GB), hours),
+        s3_eur=prices.s3_eur(region, puts=puts, gets=gets),
+    )
+
+
+def _requests(work: Work) -> tuple[float, float]:
+    """Requests that write or list, and that read."""
+    puts = gets = 0.0
+    for stage in work.stages:
+        puts += PUTS_PER_PART * work.parts
+        gets += GETS_PER_PART * work.parts
+        if stage == "ingest":
+            puts += work.images / LIST_PAGE
+            gets += work.images
+    return puts, gets
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+
+
+def types(architecture: Architecture) -> tuple[str, ...]:
+    """All instance types that fleets of an architecture may have, in any region."""
+    return tuple(f"{family}.{size}" for size in SIZES for family in FAMILIES[architecture])
+
+
+def fleets(plan: Plan) -> list[dict[str, Any]]:
+    """The `InstanceFleets` of RunJobFlow: primary and core node on demand, the others on Spot.
+
+    Task machines may be larger than the capacity that is asked for, where there would be fewer than
+    `MIN_TYPES` types otherwise; Spot may then bring more cores than planned, which cost more and
+    end sooner.
+    """
+    small = [_type(family, "xlarge") for family in plan.families]
+    on_demand = {
+        "LaunchSpecifications": {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
+    }
+    made = [
+        {
+            "Name": name,
+            "InstanceFleetType": name,
+            "TargetOnDemandCapacity": 1,
+            "InstanceTypeConfigs": [{**one, "WeightedCapacity": 1} for one in small],
+            **on_demand,
+        }
+        for name in ("MASTER", "CORE")
+    ]
+    if plan.task_cores:
+        made.append(
+            {
+                "Name": "TASK",
+                "InstanceFleetType": "TASK",
+                "TargetSpotCapacity": plan.task_cores,
+                "InstanceTypeConfigs": list(_task_types(plan)),
+                "LaunchSpecifications": {
+                    "SpotSpecification": {
+                        "TimeoutDurationMinutes": SPOT_TIMEOUT_MINUTES,
+                        "TimeoutAction": "SWITCH_TO_ON_DEMAND",
+                        "AllocationStrategy": "price-capacity-optimized",
+                    },
+                    **on_demand["LaunchSpecifications"],
+                },
+            }
+        )
+    return made
+
+
+def _task_types(plan: Plan) -> Iterator[dict[str, Any]]:
+    """The smallest sizes first, until there are enough types and none fits what is asked for."""
+    count = 0
+    for size in SIZES:
+        capacity = vcpus(f"m.{size}")
+        if count >= MIN_TYPES and capacity > plan.task_cores:
+            return
+        for family in plan.families:
+            yield {**_type(family, size), "WeightedCapacity": capacity}
+            count += 1
+
+
+def _type(family: str, size: str) -> dict[str, Any]:
+    volume = {"VolumeType": "gp3", "SizeInGB": VOLUME_GB}
+    return {
+        "InstanceType": f"{family}.{size}",
+        "EbsConfiguration": {
+            "EbsBlockDeviceConfigs": [{"VolumeSpecification": volume, "VolumesPerInstance": 1}]
+        },
+    }
+
+
+AM_MB = 896
+"""YARN container of an application master: 512 MB of heap and 384 MB beside it."""
+APPLICATIONS = 2
+"""That run at once: a transform, and a check of another asset."""
+EXECUTOR_HEAP_MB, EXECUTOR_OVERHEAD_MB = 2048, 8448
+XLARGE_YARN_MB = 12_288
+"""What EMR gives YARN on an m5.xlarge, as on all xlarge machines with 16 GiB (EMR Release Guide,
+"Task configuration": `yarn.nodemanager.resource.memory-mb`)."""
+PYTHON = "/opt/fruits/bin/python"
+"""Where the bootstrap action puts the environment, on every machine."""
+
+
+def configurations() -> list[dict[str, Any]]:
+    """The `Configurations` of RunJobFlow.
+
+    One executor of four cores fills an xlarge: the JVM needs little, for images and features never
+    pass through it, and four Python workers share the rest (2 GB each; 0.4 GB measured at 12
+    megapixels). Beside it, the core node has room for the application masters of `APPLICATIONS`.
+
+    YARN's default calculator looks at memory alone. All families have 4 GiB per vCPU, so that it
+    never leaves cores idle; of larger machines EMR keeps a smaller share for itself, and YARN may
+    fit an executor more than there are cores for. Their processes then share the cores.
+    """
+    environment = {
+        # One core, one thread: the cores are Spark's to share out.
+        "OMP_NUM_THREADS": "1",
+        # What Arrow frees goes back to the system instead of staying in a pool.
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "PYSPARK_PYTHON": PYTHON,
+    }
+    spark = {
+        # Between machines, everything is authenticated and encrypted.
+        "spark.authenticate": "true",
+        "spark.network.crypto.enabled": "true",
+        "spark.executor.cores": str(XLARGE_VCPUS),
+        "spark.executor.memory": f"{EXECUTOR_HEAP_MB}m",
+        "spark.executor.memoryOverhead": f"{EXECUTOR_OVERHEAD_MB}m",
+        # EMR would make executors of other sizes where they seem to fit better.
+        "spark.yarn.heterogeneousExecutors.enabled": "false",
+        "spark.yarn.am.memory": "512m",
+        "spark.yarn.am.memoryOverhead": "384m",
+        # Machines come and go with Spot: executors are wherever there is room.
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.shuffle.service.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.pyspark.python": PYTHON,
+        "spark.pyspark.driver.python": PYTHON,
+        **{f"spark.executorEnv.{name}": value for name, value in environment.items()},
+    }
+    yarn = {
+        # An application dies with its master: masters stay off Spot. EMR labels core nodes CORE,
+        # which since release 6 has to be asked for; executors go everywhere all the same.
+        "yarn.node-labels.enabled": "true",
+        "yarn.node-labels.am.default-node-label-expression": "CORE",
+        # The shuffle service reads YARN's settings, not Spark's.
+        "spark.authenticate": "true",
+    }
+    # Masters may take a tenth of a node by default, which is one at a time.
+    scheduler = {"yarn.scheduler.capacity.maximum-am-resource-percent": "0.2"}
+    # What `spark-submit` starts the driver with, on the primary node.
+    exported = {"PYSPARK_PYTHON": PYTHON, "PYSPARK_DRIVER_PYTHON": PYTHON}
+    return [
+        {"Classification": "spark-defaults", "Properties": spark},
+        {
+            "Classification": "spark-env",
+            "Properties": {},
+            "Configurations": [{"Classification": "export", "Properties": exported}],
+        },
+        {"Classification": "yarn-site", "Properties": yarn},
+        {"Classification": "capacity-scheduler", "Properties": scheduler},
+    ]
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What the machines of a cluster have taken, and cost so far.
+
+    Attributes:
+        instances: market -> how many machines.
+        instance_hours: of all machines, as billed.
+        eur: market -> cost of machines of it, EMR's charge included, without tax.
+        emr_eur: EMR's charge in it.
+        ebs_eur: volumes, as fleets of this package have them.
+        unpriced: types without a price here: in the hours, but not in the costs.
+    """
+
+    instances: Mapping[str, int]
+    instance_hours: float
+    eur: Mapping[str, float]
+    emr_eur: float
+    ebs_eur: float
+    unpriced: tuple[str, ...] = ()
+
+    @property
+    def total_eur(self) -> float:
+        """All of it; requests to S3 are not known here."""
+        return sum(self.eur.values()) + self.ebs_eur
+
+    def told(self) -> dict[str, float | int | str]:
+        """For the log, and for the tags of a run."""
+        told: dict[str, float | int | str] = {
+            "cost_eur": round(self.total_eur, 4),
+            "instance_hours": round(self.instance_hours, 3),
+        }
+        for market in (ON_DEMAND, SPOT):
+            told[f"{market.lower()}_instances"] = self.instances.get(market, 0)
+            told[f"{market.lower()}_eur"] = round(self.eur.get(market, 0.0), 4)
+        told |= {"emr_eur": round(self.emr_eur, 4), "ebs_eur": round(self.ebs_eur, 4)}
+        return told | ({"unpriced": ", ".join(self.unpriced)} if self.unpriced else {})
+
+
+def bill(
+    instances: Iterable[Mapping[str, Any]], prices: Prices, region: str, now: datetime
+) -> Bill:
+    """What machines have cost, from the first to the last.
+
+    Args:
+        instances: as EMR's ListInstances gives them, those that have ended too.
+        prices: of AWS; Spot at its assumed share.
+        region: of AWS.
+        now: until when running machines are counted, with a time zone.
+
+    Raises:
+        SparkError: nothing is known of the region.
+    """
+    count: Counter[str] = Counter()
+    eur: defaultdict[str, float] = defaultdict(float)
+    hours = emr_eur = ebs_eur = 0.0
+    unpriced: set[str] = set()
+    for instance in instances:
+        kind, market = instance["InstanceType"], instance.get("Market", ON_DEMAND)
+        billed = _billed_hours(instance, now)
+        count[market] += 1
+        hours += billed
+        ebs_eur += prices.ebs_eur(region, ROOT_GB + VOLUME_GB, billed)
+        if not prices.knows(region, kind):
+            unpriced.add(kind)
+            continue
+        charge = prices.emr_eur(kind) * billed
+        emr_eur += charge
+        eur[market] += prices.instance_eur(region, kind, market) * billed + charge
+    return Bill(dict(count), hours, dict(eur), emr_eur, ebs_eur, tuple(sorted(unpriced)))
+
+
+def rate(instances: Iterable[Mapping[str, Any]], prices: Prices, region: str) -> float:
+    """EUR per hour of the machines that have not ended; types without a price count nothing."""
+    return sum(
+        prices.instance_eur(region, one["InstanceType"], one.get("Market", ON_DEMAND))
+        + prices.emr_eur(one["InstanceType"])
+        for one in _not_ended(instances)
+        if prices.knows(region, one["InstanceType"])
+    )
+
+
+def running(instances: Iterable[Mapping[str, Any]]) -> int:
+    """How many machines have not ended."""
+    return sum(1 for _ in _not_ended(instances))
+
+
+def _not_ended(instances: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    return (one for one in instances if "EndDateTime" not in one["Status"]["Timeline"])
+
+
+def _billed_hours(instance: Mapping[str, Any], now: datetime) -> float:
+    """From when a machine was asked for until it ended, or until now.
+
+    EC2 bills from when it runs, which ListInstances does not tell: a little later than this.
+    """
+    timeline = instance["Status"]["Timeline"]
+    started = timeline.get("CreationDateTime") or timeline.get("ReadyDateTime")
+    if started is None:
+        return 0.0
+    seconds = (timeline.get("EndDateTime", now) - started).total_seconds()
+    return max(BILLED_SECONDS, seconds) / 3600

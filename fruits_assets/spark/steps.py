@@ -1,0 +1,193 @@
+"""Steps of a cluster: submitted, followed until they end, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fruits_assets.core.dataset import read
+from fruits_assets.core.errors import FruitsError, SparkError
+from fruits_assets.core.storage import join
+from fruits_assets.spark.aws import told
+from fruits_assets.spark.clusters import DYING, Clusters
+
+LAST_LINES = 50
+"""Of what a failed step printed."""
+LOG_SECONDS = 30.0
+"""To wait for the log of a failed step: EMR brings it to the bucket soon after the step ends."""
+MAX_NAME = 256
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what.
+
+    Attributes:
+        poll_seconds: between two looks.
+        start_minutes: until the cluster runs the step, from when it was submitted.
+        step_minutes: until the step has ended, from when it began.
+    """
+
+    poll_seconds: float = 10.0
+    start_minutes: float = 30.0
+    step_minutes: float = 120.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps that a process submits to one cluster.
+
+    Attributes:
+        clusters: that the cluster is one of.
+        cluster: its id.
+        logs: URI that clusters write their logs to.
+        patience: how long to wait.
+        log: told every change.
+    """
+
+    clusters: Clusters
+    cluster: str
+    logs: str
+    patience: Patience
+    log: Callable[[str], None]
+
+    def submit(self, name: str, arguments: Sequence[str]) -> str:
+        """Adds a step and returns its id. Raises SparkError."""
+        step = {
+            "Name": name[:MAX_NAME],
+            # The cluster goes on: what failed is one asset's, and others may still need it.
+            "ActionOnFailure": "CONTINUE",
+            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": list(arguments)},
+        }
+        with told(self.clusters.region):
+            answer = self.clusters.client.add_job_flow_steps(JobFlowId=self.cluster, Steps=[step])
+        return answer["StepIds"][0]
+
+    def wait(self, step: str) -> float:
+        """Follows a step to its end, and cancels it if this process is not to see that.
+
+        Returns:
+            How long it ran, in seconds.
+
+        Raises:
+            SparkError: it did not complete, for whatever reason.
+        """
+        try:
+            return self._follow(step)
+        except _EndedError as error:
+            raise SparkError(str(error)) from None
+        except BaseException:  # an interrupt, a deadline, credentials: nobody waits for it any more
+            with contextlib.suppress(FruitsError):
+                self._cancel(step)
+            raise
+
+    def _follow(self, step: str) -> float:
+        submitted, began = time.monotonic(), 0.0
+        state = cluster = ""
+        while True:
+            found = self._status(step)
+            if found["State"] != state:
+                state = found["State"]
+                self.log(f"step {step} on {self.cluster}: {state}")
+            if state == "COMPLETED":
+                return _seconds(found) or time.monotonic() - (began or submitted)
+            if state in ("FAILED", "CANCELLED", "INTERRUPTED"):
+                raise _EndedError(self._why(step, found))
+            description = self.clusters.describe(self.cluster)["Status"]
+            if description["State"] != cluster:
+                cluster = description["State"]
+                self.log(f"cluster {self.cluster}: {cluster}")
+            if cluster in DYING:
+                raise _EndedError(self._end_of_cluster(description))
+            now = time.monotonic()
+            if state == "RUNNING":
+                began = began or now
+                self._check(now - began, self.patience.step_minutes, step, "did not end")
+            else:
+                self._check(now - submitted, self.patience.start_minutes, step, "did not begin")
+            time.sleep(self.patience.poll_seconds)
+
+    def _check(self, seconds: float, minutes: float, step: str, what: str) -> None:
+        if seconds > minutes * 60:
+            raise SparkError(
+                f"step {step} on {self.cluster} {what} within {minutes:g} minutes, and is "
+                "cancelled. Raise FRUITS_EMR_STEP_MINUTES or FRUITS_EMR_START_MINUTES if that is "
+                "too short for this work; run again: what is finished is kept."
+            )
+
+    def _status(self, step: str) -> Mapping[str, Any]:
+        with told(self.clusters.region):
+            answer = self.clusters.client.describe_step(ClusterId=self.cluster, StepId=step)
+        return answer["Step"]["Status"]
+
+    def _cancel(self, step: str) -> None:
+        with told(self.clusters.region):
+            # A driver that hangs does not mind an interrupt, and one that is killed harms nothing:
+            # parts appear whole or not at all.
+            self.clusters.client.cancel_steps(
+                ClusterId=self.cluster,
+                StepIds=[step],
+                StepCancellationOption="TERMINATE_PROCESS",
+            )
+
+    def _why(self, step: str, status: Mapping[str, Any]) -> str:
+        described = self.clusters.describe(self.cluster)["Status"]
+        if described["State"] in DYING:
+            return self._end_of_cluster(described)
+        details = status.get("FailureDetails") or status.get("StateChangeReason") or {}
+        reason = " ".join(str(value) for value in details.values()) or "EMR gives no reason"
+        return (
+            f"step {step} on {self.cluster} ended as {status['State']} ({reason}). "
+            f"Its logs: {join(self.logs, self.cluster, 'steps', step)}/"
+        )
+
+    def _end_of_cluster(self, status: Mapping[str, Any]) -> str:
+        reason = status.get("StateChangeReason") or {}
+        code, message = reason.get("Code", "no code"), reason.get("Message", "EMR says no more")
+        return (
+            f"the cluster {self.cluster} is {status['State']} ({code}: {message}). "
+            f"{ADVICE.get(code, ADVICE_OTHERWISE)} Nothing was published; what is finished is kept."
+        )
+
+    def tail(self, step: str) -> str:
+        """The last lines that a step wrote to its standard error, if they can be had."""
+        uri = join(self.logs, self.cluster, "steps", step, "stderr.gz")
+        deadline = time.monotonic() + LOG_SECONDS
+        while True:
+            try:
+                text = gzip.decompress(read(uri)).decode(errors="replace")
+            except (FruitsError, OSError, EOFError, zlib.error):
+                if time.monotonic() > deadline:
+                    return "(its standard error has not arrived there yet)"
+                time.sleep(min(2.0, self.patience.poll_seconds))
+            else:
+                return "\n".join(text.splitlines()[-LAST_LINES:])
+
+
+ADVICE = {
+    "BOOTSTRAP_FAILURE": "See the logs of the bootstrap action below node/ in the log bucket, and "
+    "`make emr-check`.",
+    "VALIDATION_ERROR": "See that quotas, roles and subnets allow it: `make emr-check`.",
+    "INSTANCE_FAILURE": "Machines were lost; run again.",
+    "INTERNAL_ERROR": "EMR or EC2 could not provide machines; run again later, or in another zone.",
+    "USER_REQUEST": "Somebody, or a sensor of an ended run, ended it.",
+    "AUTO_TERMINATION": "It was idle for longer than FRUITS_EMR_IDLE_MINUTES.",
+}
+"""Code of EMR -> what to do."""
+ADVICE_OTHERWISE = "See its events in the EMR console, and `make emr-check`."
+
+
+class _EndedError(Exception):
+    """The step is over: there is nothing to cancel."""
+
+
+def _seconds(status: Mapping[str, Any]) -> float | None:
+    times = status.get("Timeline", {})
+    if "StartDateTime" in times and "EndDateTime" in times:
+        return (times["EndDateTime"] - times["StartDateTime"]).total_seconds()
+    return None
