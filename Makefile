@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 # What the JVM, TensorFlow, Dagster and Ivy (of Spark's S3 packages) say at every start.
-NOISE := '^(WARNING: (Using incubator|All log messages)|[IW]0000|INFO: Created TensorFlow Lite|Using Spark.s default|Setting default log level|To adjust logging level|[0-9/]+ [0-9:]+ WARN )|SupersessionWarning|^  return callback|^(SLF4J|Ivy Default|The jars for|:: (loading|resolving|resolution|retrieving)|[[:blank:]]+(confs|found|:: (modules|evicted)|org\.|software\.|-----|[|]|[0-9]+ artifacts))|added as a dependency'
+NOISE := 'PreviewWarning|^  self._expected_writers|^(WARNING: (Using incubator|All log messages)|[IW]0000|INFO: Created TensorFlow Lite|Using Spark.s default|Setting default log level|To adjust logging level|[0-9/]+ [0-9:]+ WARN )|SupersessionWarning|^  return callback|^(SLF4J|Ivy Default|The jars for|:: (loading|resolving|resolution|retrieving)|[[:blank:]]+(confs|found|:: (modules|evicted)|org\.|software\.|-----|[|]|[0-9]+ artifacts))|added as a dependency'
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Every command starts many Python processes: without bytecode, each compiles all it imports again.

@@ -27,6 +27,7 @@ import pytest
 from botocore.config import Config
 
 from fruits_assets.core import s3, storage
+from fruits_assets.spark import aws
 
 REGION = "eu-west-3"
 ACCESS_KEY = "AKIAFRUITSTESTSONLY"
@@ -102,6 +103,7 @@ def forget() -> None:
     _used.clear()
     s3._client.cache_clear()
     s3._store.cache_clear()
+    aws.emr_client.cache_clear()
     storage._connected.clear()
 
 
@@ -112,9 +114,9 @@ _used: list[str] = []
 @contextlib.contextmanager
 def moto() -> Iterator[Server]:
     """The emulator of AWS, in a process of its own: it changes the boto3 of its process."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, port):
+    with running(command, port):
         yield Server(f"http://127.0.0.1:{port}")
 
 
@@ -128,10 +130,10 @@ def versitygw(folder: Path) -> Iterator[Server]:
     data, versions = folder / "data", folder / "versions"
     for path in (data, versions):
         path.mkdir()
-    port = _free_port()
+    port = free_port()
     command = [str(program), "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet"]
     keys = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-    with _running([*command, "posix", "--versioning-dir", str(versions), str(data)], port, **keys):
+    with running([*command, "posix", "--versioning-dir", str(versions), str(data)], port, **keys):
         yield Server(f"http://127.0.0.1:{port}", data, minds_markers=True)
 
 
@@ -161,13 +163,13 @@ def _versitygw() -> Path:
     return program
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
     """A program, from when its port answers until the block ends."""
     with subprocess.Popen(
         command,

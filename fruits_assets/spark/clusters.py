@@ -22,6 +22,8 @@ DYING = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
 CLAIM_SECONDS = 120.0
 """Starting a cluster is one request: who has claimed to do it and has not by then, is dead."""
 WAIT_SECONDS = 1.0
+MEMORY = timedelta(days=7)
+"""Clusters of a run are no older, and EMR need not list more of them."""
 ENDED = "ended"
 Launch = Callable[[], Mapping[str, Any]]
 """Gives the parameters of RunJobFlow; called only by the one process that starts the cluster."""
@@ -74,6 +76,10 @@ class Clusters(ABC):
         May be called any number of times, by any process.
         """
 
+    @abstractmethod
+    def of_run(self, run: str) -> list[str]:
+        """Ids of all clusters that were started for a run, whatever has become of them."""
+
     def describe(self, cluster: str) -> Mapping[str, Any]:
         """EMR's description of a cluster. Raises SparkError."""
         with told(self.region):
@@ -118,6 +124,9 @@ class GivenCluster(Clusters):
         return self._cluster
 
     def release(self, run: str) -> list[str]:  # noqa: ARG002, D102 - see Clusters
+        return []
+
+    def of_run(self, run: str) -> list[str]:  # noqa: ARG002, D102 - see Clusters
         return []
 
 
@@ -168,10 +177,17 @@ class OwnClusters(Clusters):
                 continue
         return self._terminate([one.id for one in self.live() if one.name == self.name(run)])
 
+    def of_run(self, run: str) -> list[str]:  # noqa: D102 - see Clusters
+        since = datetime.now(UTC) - MEMORY
+        return [one.id for one in self._listed(CreatedAfter=since) if one.name == self.name(run)]
+
     def live(self) -> list[Cluster]:
         """All clusters of this stack that are alive, the oldest first. Raises SparkError."""
+        return self._listed(ClusterStates=list(LIVE))
+
+    def _listed(self, **which: Any) -> list[Cluster]:
         with told(self.region):
-            pages = self.client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+            pages = self.client.get_paginator("list_clusters").paginate(**which)
             found = [cluster for page in pages for cluster in page["Clusters"]]
         own = [
             Cluster(

@@ -13,7 +13,7 @@ import dagster as dg
 
 from fruits_assets.core import errors, s3
 from fruits_assets.core.dataset import Output
-from fruits_assets.core.errors import SparkError
+from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3, Bucket, connected
 from fruits_assets.lake.resource import Place, told
@@ -22,7 +22,7 @@ from fruits_assets.spark.account import EmrAccount, EmrLimits
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
 from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.sizing import Plan, Prices, Work
-from fruits_assets.spark.steps import Patience, Steps
+from fruits_assets.spark.steps import Patience, StepFailedError, Steps
 from fruits_assets.spark.target import Call, SparkTarget
 
 STEPS_AT_ONCE = 2
@@ -65,17 +65,17 @@ class EmrSpark(Place, SparkTarget):
             self._patience,
             log,
         )
-        bucket = self._bucket()
-        with pipes.session(call.context, self.account.pipes, bucket, self._asked(call)) as session:
-            arguments = session.get_bootstrap_cli_arguments()
-            step = steps.submit(call.transform.name, self._submit(code, arguments))
-            ended: SparkError | None = None
-            seconds = 0.0
-            try:
+        reports: list[Mapping[str, Any]] = []
+        bucket, asked = self._bucket(), self._asked(call)
+        try:
+            with pipes.session(
+                call.context, self.account.pipes, bucket, asked, reports
+            ) as arguments:
+                step = steps.submit(call.transform.name, self._submit(code, arguments))
                 seconds = steps.wait(step)
-            except SparkError as error:
-                ended = error
-        outputs = _outputs(session.get_custom_messages(), steps, step, ended)
+        except StepFailedError as failure:
+            raise _error(reports, steps, failure) from failure
+        outputs = _outputs(reports, step)
         self._tell_cost(call, steps, step, seconds)
         return outputs
 
@@ -93,14 +93,15 @@ class EmrSpark(Place, SparkTarget):
         """
         self.connect(self.account.pipes)
         clusters = self._clusters({})
-        tags: dict[str, str] = {}
-        for cluster in clusters.release(run):
-            bill = sizing.bill(
-                clusters.instances(cluster), self._prices, self._region, datetime.now(UTC)
-            )
-            tags |= {f"fruits/{name}": str(value) for name, value in bill.told().items()}
-            tags["fruits/cluster"] = cluster
-        return tags
+        if not clusters.release(run):
+            return {}
+        used = clusters.of_run(run)  # one that ended while it was idle was paid for, too
+        machines = [machine for cluster in used for machine in clusters.instances(cluster)]
+        bill = sizing.bill(machines, self._prices, self._region, datetime.now(UTC)).told()
+        return {
+            **{f"fruits/{name}": str(value) for name, value in bill.items()},
+            "fruits/cluster": ", ".join(used),
+        }
 
     def sweep(self, older_than: timedelta, *, dry_run: bool) -> list[Cluster]:
         """Ends the clusters of this stack that are older than a bound, or only lists them.
@@ -226,26 +227,31 @@ def _check_visible(what: str, place: str) -> None:
         )
 
 
-def _outputs(
-    messages: Sequence[Mapping[str, Any]], steps: Steps, step: str, ended: SparkError | None
-) -> dict[str, Output]:
-    """What a step reported: what it wrote, or why it did not."""
-    report = messages[-1] if messages else {}
+def _error(
+    reports: Sequence[Mapping[str, Any]], steps: Steps, failure: StepFailedError
+) -> FruitsError:
+    """Why a step failed, by its own report, or else by the end of what it printed."""
+    report = reports[-1] if reports else {}
     if kind := report.get("error"):  # a FruitsError, by name: as if it had been raised here
-        raise getattr(errors, kind)(report["text"])
-    if ended:
-        raise SparkError(f"{ended}\n{report.get('text') or steps.tail(step)}") from None
-    if "outputs" not in report:
-        raise SparkError(
-            f"step {step} has completed, but its report never arrived: messages below "
-            "FRUITS_EMR_PIPES were lost. Nothing was published. Run again: finished parts are "
-            "found, and not computed twice."
-        )
-    return {name: Output.from_dict(output) for name, output in report["outputs"].items()}
+        return getattr(errors, kind)(report["text"])
+    return SparkError(f"{failure}\n{report.get('text') or steps.tail(failure.step)}")
+
+
+def _outputs(reports: Sequence[Mapping[str, Any]], step: str) -> dict[str, Output]:
+    """What a step wrote, by its own report."""
+    for report in reports:
+        if "outputs" in report:
+            return {name: Output.from_dict(output) for name, output in report["outputs"].items()}
+    raise SparkError(
+        f"step {step} has completed, but its report never arrived: messages below "
+        "FRUITS_EMR_PIPES were lost. Nothing was published. Run again: finished parts are found, "
+        "and not computed twice."
+    )
 
 
 def _add_metadata(call: Call, metadata: Mapping[str, Any]) -> None:
     """To the assets that this call makes; checks and ops have none."""
     if isinstance(call.context, dg.AssetExecutionContext):
         for key in call.context.selected_asset_keys:
-            call.context.add_asset_metadata(metadata, asset_key=key)
+            named = {f"emr_{name}": value for name, value in metadata.items()}
+            call.context.add_asset_metadata(named, asset_key=key)

@@ -21,9 +21,13 @@ MESSAGE_SECONDS = 1.0
 
 @contextlib.contextmanager
 def session(
-    context: Context, place: str, bucket: Bucket, request: Mapping[str, Any]
-) -> Iterator[dg.PipesSession]:
-    """A session whose request and messages lie below a prefix of their own.
+    context: Context,
+    place: str,
+    bucket: Bucket,
+    request: Mapping[str, Any],
+    reports: list[Mapping[str, Any]],
+) -> Iterator[Mapping[str, str]]:
+    """A session whose request and messages lie below prefixes of their own.
 
     The request is no argument of the step: whoever may describe steps could read it there.
 
@@ -32,24 +36,38 @@ def session(
         place: URI below which the messages of all steps lie.
         bucket: that it lies in.
         request: `extras` of the session.
+        reports: the step's custom messages are added to it when the session is closed.
+
+    Yields:
+        The arguments by which the step finds the session.
+
+    Raises:
+        S3Error: the bucket refuses.
     """
-    folder = join(place, "steps", uuid.uuid4().hex)
-    client, prefix = s3.client_of(bucket), s3.split(folder)[1]
+    name, client = uuid.uuid4().hex, s3.client_of(bucket)
+    requests, messages = join(place, "requests", name), join(place, "messages", name)
     # Pipes knows assets and ops; what checks are given wraps the context of an op.
     op: Any = getattr(context, "op_execution_context", context)
+    opened: dg.PipesSession | None = None
     try:
-        with dg.open_pipes_session(
-            context=op,
-            context_injector=PipesS3ContextInjector(
-                bucket=bucket.name, client=client, key_prefix=f"{prefix}/"
-            ),
-            message_reader=_Reader(prefix, bucket=bucket.name, client=client),
-            extras=dict(request),
-        ) as opened:
-            yield opened
+        with (
+            s3.told(bucket.name),
+            dg.open_pipes_session(
+                context=op,
+                context_injector=PipesS3ContextInjector(
+                    bucket=bucket.name, client=client, key_prefix=f"{s3.split(requests)[1]}/"
+                ),
+                message_reader=_Reader(s3.split(messages)[1], bucket=bucket.name, client=client),
+                extras=dict(request),
+            ) as opened,
+        ):
+            yield opened.get_bootstrap_cli_arguments()
     finally:
+        if opened:
+            reports += opened.get_custom_messages()
         with contextlib.suppress(FruitsError):  # the bucket's lifecycle removes them, too
-            storage_of(folder).purge(folder)
+            for folder in (requests, messages):
+                storage_of(folder).purge(folder)
 
 
 class _Reader(PipesS3MessageReader):
@@ -64,4 +82,4 @@ class _Reader(PipesS3MessageReader):
     @contextlib.contextmanager
     def get_params(self) -> Iterator[dict[str, Any]]:
         with super().get_params() as params:
-            yield {**params, "key_prefix": f"{self._prefix}/messages"}
+            yield {**params, "key_prefix": self._prefix}

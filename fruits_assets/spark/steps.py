@@ -23,6 +23,22 @@ LOG_SECONDS = 30.0
 MAX_NAME = 256
 
 
+class StepEndedError(SparkError):
+    """The step is over: there is nothing to cancel."""
+
+
+class StepFailedError(StepEndedError):
+    """The step's own program failed.
+
+    Attributes:
+        step: its id.
+    """
+
+    def __init__(self, text: str, step: str) -> None:
+        super().__init__(text)
+        self.step = step
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to wait for what.
@@ -75,12 +91,13 @@ class Steps:
             How long it ran, in seconds.
 
         Raises:
-            SparkError: it did not complete, for whatever reason.
+            StepFailedError: it failed, and its log may say why.
+            SparkError: it did not complete, for whatever other reason.
         """
         try:
             return self._follow(step)
-        except _EndedError as error:
-            raise SparkError(str(error)) from None
+        except StepEndedError:
+            raise
         except BaseException:  # an interrupt, a deadline, credentials: nobody waits for it any more
             with contextlib.suppress(FruitsError):
                 self._cancel(step)
@@ -97,13 +114,13 @@ class Steps:
             if state == "COMPLETED":
                 return _seconds(found) or time.monotonic() - (began or submitted)
             if state in ("FAILED", "CANCELLED", "INTERRUPTED"):
-                raise _EndedError(self._why(step, found))
+                raise self._why(step, found)
             description = self.clusters.describe(self.cluster)["Status"]
             if description["State"] != cluster:
                 cluster = description["State"]
                 self.log(f"cluster {self.cluster}: {cluster}")
             if cluster in DYING:
-                raise _EndedError(self._end_of_cluster(description))
+                raise StepEndedError(self._end_of_cluster(description))
             now = time.monotonic()
             if state == "RUNNING":
                 began = began or now
@@ -135,16 +152,17 @@ class Steps:
                 StepCancellationOption="TERMINATE_PROCESS",
             )
 
-    def _why(self, step: str, status: Mapping[str, Any]) -> str:
+    def _why(self, step: str, status: Mapping[str, Any]) -> StepEndedError:
         described = self.clusters.describe(self.cluster)["Status"]
         if described["State"] in DYING:
-            return self._end_of_cluster(described)
+            return StepEndedError(self._end_of_cluster(described))
         details = status.get("FailureDetails") or status.get("StateChangeReason") or {}
         reason = " ".join(str(value) for value in details.values()) or "EMR gives no reason"
-        return (
+        text = (
             f"step {step} on {self.cluster} ended as {status['State']} ({reason}). "
             f"Its logs: {join(self.logs, self.cluster, 'steps', step)}/"
         )
+        return StepFailedError(text, step) if status["State"] == "FAILED" else StepEndedError(text)
 
     def _end_of_cluster(self, status: Mapping[str, Any]) -> str:
         reason = status.get("StateChangeReason") or {}
@@ -155,18 +173,26 @@ class Steps:
         )
 
     def tail(self, step: str) -> str:
-        """The last lines that a step wrote to its standard error, if they can be had."""
-        uri = join(self.logs, self.cluster, "steps", step, "stderr.gz")
+        """The last lines that a step printed, if they can be had.
+
+        Spark itself and the JVM speak on standard error, Spark's Python program on standard output.
+        """
         deadline = time.monotonic() + LOG_SECONDS
         while True:
-            try:
-                text = gzip.decompress(read(uri)).decode(errors="replace")
-            except (FruitsError, OSError, EOFError, zlib.error):
-                if time.monotonic() > deadline:
-                    return "(its standard error has not arrived there yet)"
-                time.sleep(min(2.0, self.patience.poll_seconds))
-            else:
-                return "\n".join(text.splitlines()[-LAST_LINES:])
+            found = [self._printed(step, name) for name in ("stdout", "stderr")]
+            if found[1]:
+                return "\n".join(text for text in found if text)
+            if time.monotonic() > deadline:
+                return "(what it printed has not arrived there yet)"
+            time.sleep(min(2.0, self.patience.poll_seconds))
+
+    def _printed(self, step: str, name: str) -> str:
+        uri = join(self.logs, self.cluster, "steps", step, f"{name}.gz")
+        try:
+            text = gzip.decompress(read(uri)).decode(errors="replace")
+        except (FruitsError, OSError, EOFError, zlib.error):
+            return ""
+        return "\n".join([f"{name}:", *text.splitlines()[-LAST_LINES:]])
 
 
 ADVICE = {
@@ -180,10 +206,6 @@ ADVICE = {
 }
 """Code of EMR -> what to do."""
 ADVICE_OTHERWISE = "See its events in the EMR console, and `make emr-check`."
-
-
-class _EndedError(Exception):
-    """The step is over: there is nothing to cancel."""
 
 
 def _seconds(status: Mapping[str, Any]) -> float | None:

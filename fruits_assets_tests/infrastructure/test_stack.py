@@ -525,11 +525,11 @@ def test_who_may_do_what_with_the_data_bucket(who: str, actions: set[str]) -> No
     assert found == {f"s3:{action}" for action in actions}
 
 
-def test_cluster_logs_alone_can_be_listed() -> None:
+def test_of_the_logs_only_those_of_clusters_can_be_read() -> None:
     orchestrator = statements("OrchestratorPolicy")
-    for prefix, seen in {"emr/j-1/": {"Allow"}, "access/": set(), None: set()}.items():
-        context = {"s3:prefix": prefix} if prefix else {}
-        assert effects(orchestrator, "s3:ListBucket", "arn:LogBucket", context) == seen
+    assert effects(orchestrator, "s3:ListBucket", "arn:LogBucket") == {"Allow"}
+    for key, seen in {"emr/j-1/stderr.gz": {"Allow"}, "access/2026-11": set()}.items():
+        assert effects(orchestrator, "s3:GetObject", f"arn:LogBucket/{key}") == seen
 
 
 def test_the_orchestrator_uses_the_key_through_s3_only() -> None:

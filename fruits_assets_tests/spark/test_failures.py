@@ -1,0 +1,161 @@
+"""Whatever goes wrong with a cluster is told, publishes nothing, and leaves nothing running."""
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fruits_assets.lake.lake import Lake
+from fruits_assets.spark import environment
+from fruits_assets_tests import s3
+from fruits_assets_tests.emr import Cluster, eventually
+from fruits_assets_tests.spark.conftest import User
+
+INGEST = ("raw_images", "rejected_images")
+
+
+def test_a_run_that_may_not_start_clusters_says_so(user: User):
+    user.emr.plan(refuse=("AccessDeniedException", "not authorized to perform iam:PassRole"))
+    result, told = user.run(*INGEST)
+    assert not result.success
+    assert "iam:PassRole" in told
+    assert "orchestrator's policy" in told
+    assert user.published() == []
+    assert user.emr.clusters() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("VALIDATION_ERROR", "The vCPU limit of your account does not allow this"),
+        ("INTERNAL_ERROR", "The Spot capacity for the requested types is not available"),
+    ],
+)
+def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str):
+    user.emr.plan(fail=(code, message))
+    result, told = user.run(*INGEST)
+    assert not result.success
+    assert f"({code}: {message})" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert cluster.code == code
+
+
+def test_a_bootstrap_that_fails_is_told(user: User):
+    code = f"s3://{user.bucket}/other code"
+    broken = replace(user, changed={"FRUITS_EMR_CODE": code})
+    name = f"{environment.name('x86_64')}"
+    for key, body in ((name, b"no archive"), (f"{name}.sha256", b"0" * 64)):
+        user.emr.s3.client.put_object(Bucket=user.bucket, Key=f"other code/{key}", Body=body)
+    result, told = broken.run(*INGEST)
+    assert not result.success
+    assert "BOOTSTRAP_FAILURE" in told
+    assert "node/" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert cluster.steps[0].state == "CANCELLED"
+
+
+def test_a_step_that_never_reaches_python_is_told_with_the_end_of_its_stderr(user: User):
+    user.emr.plan(master="local[2]", extra_env={"JAVA_TOOL_OPTIONS": "-XX:NoSuchOption"})
+    result, told = user.run(*INGEST)
+    assert not result.success
+    assert "ended as FAILED" in told
+    assert "NoSuchOption" in told
+    assert f"s3://{user.logs}/emr/" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert cluster.code == "USER_REQUEST"
+
+
+def test_a_cluster_that_dies_under_a_step_is_told(user: User):
+    def kill(cluster: Cluster) -> None:
+        user.emr.kill_cluster(cluster.id, "INSTANCE_FAILURE", "the primary node was lost")
+
+    result, told = user.run(*INGEST, meanwhile=kill)
+    assert not result.success
+    assert "(INSTANCE_FAILURE: the primary node was lost)" in told
+    assert user.published() == []
+    assert len(user.all_ended()) == 1
+
+
+def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
+    user.emr.plan(master="local[2]", hang_steps=True)
+    patient = replace(user, changed={"FRUITS_EMR_STEP_MINUTES": "0.02"})
+    result, told = patient.run(*INGEST)
+    assert not result.success
+    assert "did not end within 0.02 minutes" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert cluster.steps[0].state == "CANCELLED"
+    assert "CancelSteps" in [call.action for call in user.emr.history()]
+
+
+def test_messages_that_are_lost_are_a_failure(user: User):
+    user.emr.plan(master="local[2]", lose_messages=f"s3://{user.bucket}/pipes/messages")
+    result, told = user.run(*INGEST)
+    assert not result.success
+    assert "its report never arrived" in told
+    assert user.published() == []
+    assert len(user.all_ended()) == 1
+
+
+def test_credentials_that_expire_are_told_and_the_cluster_ends_by_itself(user: User):
+    result, told = user.run(*INGEST, meanwhile=lambda _: user.emr.expire_credentials())
+    user.emr.restore_credentials()
+    assert not result.success
+    assert "credentials have expired" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert "auto-termination" in (cluster.message or "")
+
+
+def test_a_lost_spot_machine_costs_time_and_nothing_else(user: User):
+    user.emr.plan(time_scale=60)  # executors of their own
+    lost = []
+
+    def lose(cluster: Cluster) -> None:
+        lost.append(eventually(lambda: _lost(user, cluster)))
+
+    large = replace(user, changed={"FRUITS_EMR_TARGET_MINUTES": "0.0001"})
+    result, told = large.run(*INGEST, meanwhile=lose)
+    assert result.success, told
+    assert lost
+    assert Lake.at(user.lake, region=s3.REGION).current("raw_images").manifest.rows == 90
+    assert len(user.all_ended()) == 1
+
+
+def _lost(user: User, cluster: Cluster) -> str | None:
+    """An executor, as soon as there is one."""
+    with contextlib.suppress(AssertionError):
+        return user.emr.lose_spot(cluster.id)
+    return None
+
+
+def test_a_run_that_costs_too_much_is_refused_before_anything_starts(user: User):
+    poor = replace(user, changed={"FRUITS_EMR_MAX_COST_EUR": "0.01"})
+    result, told = poor.run(*INGEST)
+    assert not result.success
+    assert "allowed are 0.01 EUR" in told
+    assert user.emr.clusters() == []
+    assert user.published() == []
+
+
+def test_a_lake_that_no_cluster_can_see_is_refused_before_anything_starts(
+    user: User, tmp_path: Path
+):
+    here = replace(user, lake=str(tmp_path / "lake"))
+    with pytest.raises(dg.DagsterResourceFunctionError) as found:
+        here.run(*INGEST)
+    assert "which no cluster can see" in str(found.value.__cause__)
+    assert user.emr.clusters() == []
+
+
+def test_a_source_that_no_cluster_can_see_is_refused(user: User, photos: Path):
+    here = replace(user, changed={"FRUITS_SOURCE": str(photos)})
+    result, told = here.run(*INGEST)
+    assert not result.success
+    assert f"source lies in {photos}" in told
+    assert user.emr.clusters() == []
