@@ -32,6 +32,20 @@ from fruits_assets_tests.s3 import CREDENTIALS, REGION, Server, free_port, runni
 
 REPOSITORY = Path(__file__).parent.parent
 CONTROL_SECONDS = 60
+STACK = {
+    "FRUITS_EMR_SERVICE_ROLE": "arn:aws:iam::123456789012:role/service",
+    "FRUITS_EMR_INSTANCE_PROFILE": "arn:aws:iam::123456789012:instance-profile/node",
+    "FRUITS_EMR_SECURITY_CONFIGURATION": "encrypted",
+    "FRUITS_EMR_TAG": "fruits",
+    "FRUITS_EMR_SUBNETS": "subnet-1,subnet-2",
+    "FRUITS_EMR_PRIMARY_SECURITY_GROUP": "sg-1",
+    "FRUITS_EMR_WORKER_SECURITY_GROUP": "sg-2",
+    "FRUITS_EMR_SERVICE_SECURITY_GROUP": "sg-3",
+    "FRUITS_EMR_LOGS": "s3://logs/emr/",
+    "FRUITS_EMR_CODE": "s3://bucket/code",
+    "FRUITS_EMR_PIPES": "s3://bucket/pipes",
+}
+"""Settings as a stack gives them; the emulator looks at the places only."""
 Found = TypeVar("Found")
 
 

@@ -18,6 +18,7 @@ from fruits_assets.definitions import ASSETS, compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests.conftest import REPOSITORY
+from fruits_assets_tests.emr import STACK
 
 BIN = Path(sys.executable).parent
 
@@ -28,6 +29,15 @@ BIN = Path(sys.executable).parent
 )
 def test_definitions_load_in_every_configuration(settings):
     dg.Definitions.validate_loadable(compose(Settings(**settings)))
+
+
+def test_definitions_load_for_emr(monkeypatch: pytest.MonkeyPatch):
+    for name, value in STACK.items():
+        monkeypatch.setenv(name, value)
+    places = {"source": "s3://bucket/photos", "lake": "s3://bucket/lake", "region": "eu-west-3"}
+    definitions = compose(Settings(spark="emr", **places))
+    dg.Definitions.validate_loadable(definitions)
+    assert definitions.resolve_job_def("sweep_clusters")
 
 
 def test_every_asset_is_described():
@@ -136,7 +146,7 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
     )
     try:
         query = "{ assetNodes { assetKey { path } groupName configField { isRequired } } }"
-        nodes = _graphql(port, query)["assetNodes"]
+        nodes = graphql(port, query)["assetNodes"]
         assert {node["assetKey"]["path"][0] for node in nodes} == {
             "raw_images",
             "rejected_images",
@@ -151,10 +161,11 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
         server.wait(timeout=30)
 
 
-def _graphql(port: int, query: str, *, patience: float = 60) -> dict:
+def graphql(port: int, query: str, variables: dict | None = None, *, patience: float = 60) -> dict:
+    """Asks the web server, as soon as it is up."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql",
-        json.dumps({"query": query}).encode(),
+        json.dumps({"query": query, "variables": variables or {}}).encode(),
         {"Content-Type": "application/json"},
     )
     deadline = time.monotonic() + patience

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fruits_assets.core.dataset import read
-from fruits_assets.core.errors import ConflictError, SparkError
+from fruits_assets.core.errors import ConflictError, FruitsError, SparkError
 from fruits_assets.core.storage import join, storage_of
 from fruits_assets.spark.aws import emr_client, told
 
@@ -24,6 +24,8 @@ CLAIM_SECONDS = 120.0
 WAIT_SECONDS = 1.0
 MEMORY = timedelta(days=7)
 """Clusters of a run are no older, and EMR need not list more of them."""
+ENDED_AT_ONCE = 10
+"""Clusters that TerminateJobFlows takes, at most."""
 ENDED = "ended"
 Launch = Callable[[], Mapping[str, Any]]
 """Gives the parameters of RunJobFlow; called only by the one process that starts the cluster."""
@@ -139,11 +141,16 @@ class OwnClusters(Clusters):
 
     def __init__(self, region: str, stack: str, pipes: str) -> None:
         super().__init__(region)
-        self._prefix, self._claims = f"fruits {stack} ", join(pipes, "clusters")
+        self._stack, self._prefix = stack, f"fruits {stack} "
+        self._claims = join(pipes, "clusters")
 
     def name(self, run: str) -> str:
         """Of the cluster of a run; `ListClusters` gives names, and no tags."""
         return f"{self._prefix}{run}"
+
+    def run(self, cluster: Cluster) -> str:
+        """Of a cluster of this stack, by its name."""
+        return cluster.name.removeprefix(self._prefix)
 
     def acquire(self, run: str, launch: Launch) -> str:  # noqa: D102 - see Clusters
         unchanged_since = time.monotonic()
@@ -175,7 +182,7 @@ class OwnClusters(Clusters):
                 break
             except ConflictError:
                 continue
-        return self._terminate([one.id for one in self.live() if one.name == self.name(run)])
+        return self._terminate(self._live_of(run))
 
     def of_run(self, run: str) -> list[str]:  # noqa: D102 - see Clusters
         since = datetime.now(UTC) - MEMORY
@@ -208,33 +215,61 @@ class OwnClusters(Clusters):
         self._terminate([] if dry_run else [one.id for one in old])
         return old
 
-    def _start(self, run: str, launch: Launch, mine: Mapping[str, Any]) -> str:
-        # Who claimed before may have started it and died before it could say so.
-        own = [one.id for one in self.live() if one.name == self.name(run)]
-        try:
-            cluster = own[0] if own else self._run_job_flow(run, launch)
-        except BaseException:
-            with contextlib.suppress(ConflictError):  # others need not wait for us
-                self._swap(run, {"cluster": None}, expected=mine)
-            raise
-        try:
-            self._swap(run, {"cluster": cluster}, expected=mine)
-        except ConflictError:  # the run has ended meanwhile, or somebody thought us dead
-            self._terminate([cluster])
-            raise SparkError(
-                f"the cluster {cluster} was started too late to be used, and is ended again."
-            ) from None
-        return cluster
+    def end(self, clusters: Sequence[str]) -> None:
+        """Ends some clusters of this stack, all or none. Raises SparkError: one is not alive."""
+        own = {one.id for one in self.live()}
+        for cluster in clusters:
+            if cluster not in own:
+                raise SparkError(
+                    f"{cluster} is no cluster of the stack {self._stack} that is alive: no cluster "
+                    "was ended. `python -m fruits_assets.spark clusters` lists them."
+                )
+        self._terminate(clusters)
 
-    def _run_job_flow(self, run: str, launch: Launch) -> str:
+    def start(self, run: str, launch: Launch) -> str:
+        """Starts a cluster whatever else there is, and returns its id. Raises SparkError."""
         parameters = {**launch(), "Name": self.name(run)}
         with told(self.region):
             return self.client.run_job_flow(**parameters)["JobFlowId"]
 
+    def _start(self, run: str, launch: Launch, mine: Mapping[str, Any]) -> str:
+        try:
+            # Who claimed before may have started it and died before it could say so.
+            own = self._live_of(run)
+            cluster = own[0] if own else self.start(run, launch)
+        except BaseException:
+            with contextlib.suppress(FruitsError):  # others need not wait for us
+                self._swap(run, {"cluster": None}, expected=mine)
+            raise
+        try:
+            self._swap(run, {"cluster": cluster}, expected=mine)
+        except ConflictError:
+            return self._instead_of(cluster, run, launch)
+        # A request that was repeated because its answer got lost has started two.
+        self._terminate([one for one in self._live_of(run) if one != cluster])
+        return cluster
+
+    def _instead_of(self, cluster: str, run: str, launch: Launch) -> str:
+        """What is used when the run has ended meanwhile, or somebody thought us dead.
+
+        Whoever that was may have found our cluster, and use it.
+        """
+        used = ""
+        try:
+            used = self.acquire(run, launch)
+        finally:
+            if used != cluster:
+                self._terminate([cluster])
+        return used
+
+    def _live_of(self, run: str) -> list[str]:
+        return [one.id for one in self.live() if one.name == self.name(run)]
+
     def _terminate(self, clusters: Sequence[str]) -> list[str]:
-        if clusters:
+        for first in range(0, len(clusters), ENDED_AT_ONCE):
+            some = clusters[first : first + ENDED_AT_ONCE]
             with told(self.region):
-                self.client.terminate_job_flows(JobFlowIds=list(clusters))
+                self.client.terminate_job_flows(JobFlowIds=list(some))
         return list(clusters)
 
     def _claim(self, run: str) -> dict[str, Any] | None:

@@ -66,7 +66,7 @@ class EmrSpark(Place, SparkTarget):
             log,
         )
         reports: list[Mapping[str, Any]] = []
-        bucket, asked = self._bucket(), self._asked(call)
+        bucket, asked = self._bucket(), self.asked(call)
         try:
             with pipes.session(
                 call.context, self.account.pipes, bucket, asked, reports
@@ -167,14 +167,18 @@ class EmrSpark(Place, SparkTarget):
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         }
 
-    def _asked(self, call: Call) -> dict[str, Any]:
+    def asked(self, call: Call) -> dict[str, Any]:
         """What the step is asked to do; see `fruits_assets.transforms.__main__`."""
+        given = [*call.arguments.values(), *(value.place for value in call.inputs.values())]
+        names = {s3.split(uri)[0] for uri in given if str(uri).startswith(S3)}
         return {
             "transform": call.transform.address,
             "arguments": dict(call.arguments),
             "buckets": [
+                # Not those of logs and messages: nodes may not even ask where these lie.
                 {"name": one.name, "region": one.region, "kms_key": one.kms_key}
                 for one in connected()
+                if one.name in names
             ],
             "deadline_seconds": self.limits.step_minutes * 60,
         }

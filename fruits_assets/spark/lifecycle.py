@@ -122,7 +122,7 @@ class SweepConfig(dg.Config):
 
 
 def _sweep_job(target: Ending) -> dg.JobDefinition:
-    @dg.op(name="sweep_clusters")
+    @dg.op
     def sweep(context: dg.OpExecutionContext, config: SweepConfig) -> None:
         """Lists the clusters of this stack that are too old, and ends them."""
         with told():

@@ -20,24 +20,9 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests import s3
 from fruits_assets_tests.conftest import REPOSITORY
-from fruits_assets_tests.emr import (
-    Cluster,
-    Emr,
-    eventually,
-)
+from fruits_assets_tests.emr import STACK, Cluster, Emr, eventually
 
 BIN = Path(sys.executable).parent
-STACK = {
-    "FRUITS_EMR_SERVICE_ROLE": "arn:aws:iam::123456789012:role/service",
-    "FRUITS_EMR_INSTANCE_PROFILE": "arn:aws:iam::123456789012:instance-profile/node",
-    "FRUITS_EMR_SECURITY_CONFIGURATION": "encrypted",
-    "FRUITS_EMR_TAG": "fruits",
-    "FRUITS_EMR_SUBNETS": "subnet-1,subnet-2",
-    "FRUITS_EMR_PRIMARY_SECURITY_GROUP": "sg-1",
-    "FRUITS_EMR_WORKER_SECURITY_GROUP": "sg-2",
-    "FRUITS_EMR_SERVICE_SECURITY_GROUP": "sg-3",
-}
-"""Outputs of the stack that the emulator only hands on."""
 CONFIG = {
     "pca_features": {"csv": True},
     "model_weights": {"alpha": 0.35, "image_size": 96},
