@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from fruits_assets.spark import lifecycle, pipes, sizing
 from fruits_assets.spark.account import EmrAccount, EmrLimits
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
 from fruits_assets.spark.code import Code, ship
-from fruits_assets.spark.sizing import Plan, Prices, Work
+from fruits_assets.spark.sizing import Bill, Plan, Prices, Work
 from fruits_assets.spark.steps import Patience, StepFailedError, Steps
 from fruits_assets.spark.target import Call, SparkTarget
 
@@ -53,9 +53,7 @@ class EmrSpark(Place, SparkTarget):
         for name, value in call.inputs.items():
             _check_visible(name, value.place)
         log = call.context.log.info
-        for place in (self.account.pipes, self.account.code, self.account.logs):
-            self.connect(place)
-        code = ship(self.account.code, self.account.architecture, log=log)
+        code = self.ship(log)
         clusters = self._clusters(code.bootstrap)
         launch = partial(self._launch, call, code)
         steps = Steps(
@@ -79,6 +77,12 @@ class EmrSpark(Place, SparkTarget):
         self._tell_cost(call, steps, step, seconds)
         return outputs
 
+    def ship(self, log: Callable[[str], None]) -> Code:
+        """What clusters run, where they find it. Raises FruitsError."""
+        for place in (self.account.pipes, self.account.code, self.account.logs):
+            self.connect(place)
+        return ship(self.account.code, self.account.architecture, log=log)
+
     def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
         return lifecycle.definitions(self)
 
@@ -96,8 +100,7 @@ class EmrSpark(Place, SparkTarget):
         if not clusters.release(run):
             return {}
         used = clusters.of_run(run)  # one that ended while it was idle was paid for, too
-        machines = [machine for cluster in used for machine in clusters.instances(cluster)]
-        bill = sizing.bill(machines, self._prices, self._region, datetime.now(UTC)).told()
+        bill = self.bill(used).told()
         return {
             **{f"fruits/{name}": str(value) for name, value in bill.items()},
             "fruits/cluster": ", ".join(used),
@@ -109,13 +112,23 @@ class EmrSpark(Place, SparkTarget):
         Raises:
             SparkError: EMR refuses.
         """
-        own = OwnClusters(self._region, self.account.tag, self.account.pipes)
-        return own.sweep(older_than, dry_run=dry_run)
+        return self.own_clusters.sweep(older_than, dry_run=dry_run)
+
+    def bill(self, clusters: Iterable[str]) -> Bill:
+        """What clusters have cost so far. Raises SparkError."""
+        instances = self.own_clusters.instances
+        machines = [machine for cluster in clusters for machine in instances(cluster)]
+        return sizing.bill(machines, self._prices, self._region, datetime.now(UTC))
+
+    @property
+    def own_clusters(self) -> OwnClusters:
+        """All those of this stack. Raises RegionError."""
+        return OwnClusters(self._region, self.account.tag, self.account.pipes)
 
     def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
         if self.account.cluster:
             return GivenCluster(self._region, self.account.cluster, bootstrap)
-        return OwnClusters(self._region, self.account.tag, self.account.pipes)
+        return self.own_clusters
 
     def _launch(self, call: Call, code: Code) -> dict[str, Any]:
         """The parameters of RunJobFlow, once their price is said and found acceptable."""
@@ -130,13 +143,22 @@ class EmrSpark(Place, SparkTarget):
         folder = call.arguments[call.transform.outputs[0]]
         left = max(value.rows * (1 - value.done(folder)) for value in call.inputs.values())
         megabytes = max(value.bytes * (1 - value.done(folder)) for value in call.inputs.values())
-        work = Work(round(left), megabytes / 1e6, sizing.stages_from(call.transform.name))
+        return self._plan(
+            Work(round(left), megabytes / 1e6, sizing.stages_from(call.transform.name))
+        )
+
+    def plan_of(self, cores: int) -> Plan:
+        """A cluster of so many cores, for whatever work will come. Raises SparkError."""
+        return self._plan(Work(0, 0.0, ()), cores=cores)
+
+    def _plan(self, work: Work, *, cores: int | None = None) -> Plan:
         limits = sizing.Limits(
             target_minutes=self.limits.target_minutes,
             max_cores=self.limits.max_cores,
             max_cost_eur=self.limits.max_cost_eur,
         )
-        return sizing.plan(work, limits, self._prices, self._region, self.account.architecture)
+        architecture = self.account.architecture
+        return sizing.plan(work, limits, self._prices, self._region, architecture, cores=cores)
 
     def request(self, plan: Plan, code: Code) -> dict[str, Any]:
         """The parameters of RunJobFlow for a plan, all but the name."""

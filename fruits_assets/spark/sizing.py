@@ -164,6 +164,11 @@ class Plan:
         """Whether the cluster is done sooner than this machine would be."""
         return self.expected_minutes < self.local_minutes
 
+    @property
+    def eur_per_hour(self) -> float:
+        """Expected, as long as the cluster is there; without requests and tax."""
+        return (self.instances_eur + self.emr_eur + self.ebs_eur) * 60 / self.expected_minutes
+
     def told(self) -> dict[str, float | int | str]:
         """For the log and for Dagster's metadata."""
         return {
@@ -214,7 +219,13 @@ class Plan:
 
 
 def plan(
-    work: Work, limits: Limits, prices: Prices, region: str, architecture: Architecture
+    work: Work,
+    limits: Limits,
+    prices: Prices,
+    region: str,
+    architecture: Architecture,
+    *,
+    cores: int | None = None,
 ) -> Plan:
     """The smallest cluster that computes within the target, and what it is expected to cost.
 
@@ -228,10 +239,17 @@ def plan(
         prices: of AWS.
         region: of AWS.
         architecture: of the machines.
+        cores: that the cluster is to have, whatever the work: a multiple of 4.
 
     Raises:
-        SparkError: the limits leave no room for a core node, or nothing is known of the region.
+        SparkError: the limits leave no room for a core node or for the cores that are asked for, or
+            nothing is known of the region.
     """
+    if cores is not None and cores not in range(XLARGE_VCPUS, limits.max_cores + 1, XLARGE_VCPUS):
+        raise SparkError(
+            f"a cluster cannot have {cores} cores: ask for a multiple of {XLARGE_VCPUS}, from "
+            f"{XLARGE_VCPUS} to {limits.max_cores} (FRUITS_EMR_MAX_CORES)."
+        )
     if limits.max_cores < XLARGE_VCPUS:
         raise SparkError(
             f"at most {limits.max_cores} cores are allowed, but the smallest cluster has "
@@ -247,6 +265,8 @@ def plan(
     on_vcpus = seconds * _rates()["vcpu_factor"][architecture]
     wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / XLARGE_VCPUS)
     machines = min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
+    if cores is not None:
+        machines = cores // XLARGE_VCPUS
     cores = machines * XLARGE_VCPUS
     started = limits.startup_minutes + STEP_MINUTES * len(work.stages)
     minutes = started + on_vcpus / 60 / cores
