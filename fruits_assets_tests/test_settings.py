@@ -1,5 +1,6 @@
 """The environment says where things are, and nothing else does."""
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fruits_assets.settings import Settings
+from fruits_assets.settings import EmrSettings, Settings
+from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets_tests.emr import STACK
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 
@@ -75,9 +78,35 @@ def test_the_example_lists_every_setting_and_changes_none(tmp_path: Path) -> Non
     shutil.copy(EXAMPLE, tmp_path / ".env")
     assert Settings() == unset
     assert Settings().weights_origin == "sample"
+    assert _named() >= {f"FRUITS_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_the_example_lists_every_setting_of_clusters_and_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in STACK.items():
+        monkeypatch.setenv(name, value)
+    unset = EmrSettings()  # type: ignore[call-arg] - from the environment
+    assert unset.account.release == "emr-spark-8.0.0"
+    shutil.copy(EXAMPLE, tmp_path / ".env")
+    assert EmrSettings() == unset  # type: ignore[call-arg]
+    fields = {**EmrAccount.model_fields, **EmrLimits.model_fields}
+    assert {name for name in _named() if name.startswith("FRUITS_EMR_")} == {
+        f"FRUITS_EMR_{field.upper()}" for field in fields
+    }
+    assert len(STACK) == len([field for field in fields.values() if field.is_required()])
+
+
+def test_the_example_says_what_each_setting_is() -> None:
     lines = EXAMPLE.read_text().splitlines()
-    named = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
-    assert named >= {f"FRUITS_{field.upper()}" for field in Settings.model_fields}
+    for before, line in itertools.pairwise(lines):
+        if line and not line.startswith("#"):
+            assert before.startswith("#"), f"nothing is said of {line}"
+
+
+def _named() -> set[str]:
+    lines = EXAMPLE.read_text().splitlines()
+    return {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
 
 
 def test_variables_of_others_and_other_prefixes_are_not_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -99,12 +100,14 @@ class EmrSpark(Place, SparkTarget):
         clusters = self._clusters({})
         if not clusters.release(run):
             return {}
-        used = clusters.of_run(run)  # one that ended while it was idle was paid for, too
-        bill = self.bill(used).told()
-        return {
-            **{f"fruits/{name}": str(value) for name, value in bill.items()},
-            "fruits/cluster": ", ".join(used),
-        }
+        tags: dict[str, str] = {}
+        with contextlib.suppress(FruitsError):  # they end, whether or not their price can be had
+            used = clusters.of_run(run)  # one that ended while it was idle was paid for, too
+            tags["fruits/cluster"] = ", ".join(used)
+            tags |= {
+                f"fruits/{name}": str(value) for name, value in self.bill(used).told().items()
+            }
+        return tags
 
     def sweep(self, older_than: timedelta, *, dry_run: bool) -> list[Cluster]:
         """Ends the clusters of this stack that are older than a bound, or only lists them.
@@ -211,7 +214,11 @@ class EmrSpark(Place, SparkTarget):
         return ["spark-submit", *options, code.entry, "--region", self._region, *given]
 
     def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
-        instances = steps.clusters.instances(steps.cluster)
+        try:
+            instances = steps.clusters.instances(steps.cluster)
+        except FruitsError as error:  # what was made is not lost for want of its price
+            call.context.log.warning("what step %s cost is not known: %s", step, error)
+            return
         eur = sizing.rate(instances, self._prices, self._region) * seconds / 3600
         images = max(value.rows for value in call.inputs.values())
         told = {
