@@ -104,9 +104,7 @@ class EmrSpark(Place, SparkTarget):
         with contextlib.suppress(FruitsError):  # they end, whether or not their price can be had
             used = clusters.of_run(run)  # one that ended while it was idle was paid for, too
             tags["fruits/cluster"] = ", ".join(used)
-            tags |= {
-                f"fruits/{name}": str(value) for name, value in self.bill(used).told().items()
-            }
+            tags |= {f"fruits/{name}": str(value) for name, value in self.bill(used).told().items()}
         return tags
 
     def sweep(self, older_than: timedelta, *, dry_run: bool) -> list[Cluster]:
