@@ -166,6 +166,9 @@ def _run(one: Check, found: dict[str, Finding], region: str) -> None:
         found[one.what] = Finding(one.what, ok=False, told=str(error))
     except (ClientError, BotoCoreError, ResponseParserError) as error:
         found[one.what] = Finding(one.what, ok=False, told=_refused(error, one.may, region))
+    except (KeyError, TypeError, ValueError) as error:  # the other checks still have their say
+        told = f"AWS answered what was not expected ({error!r}). See it in the console."
+        found[one.what] = Finding(one.what, ok=False, told=told)
 
 
 def _refused(

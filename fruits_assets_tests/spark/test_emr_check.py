@@ -417,6 +417,14 @@ def test_what_is_not_there_is_told(account: Account, what: str, method: str, cod
     assert "`make deploy`" in finding.told
 
 
+def test_an_answer_that_cannot_be_read_ends_no_other_check(account: Account) -> None:
+    account.changes[SECURITY] = _set("SecurityConfiguration", "{'not': 'JSON'}")
+    found = account.check()
+    assert not found["security configuration"].ok
+    assert "what was not expected" in found["security configuration"].told
+    assert found["quota Spot"].ok
+
+
 def test_after_a_failure_what_depends_on_it_is_not_looked_at(account: Account) -> None:
     account.refusals["describe_subnets"] = refusal("UnauthorizedOperation")
     found = account.check()
