@@ -6,6 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 Architecture = Literal["arm64", "x86_64"]
+WEEK_MINUTES = 7 * 24 * 60
+"""What EMR allows a cluster to be idle, at most."""
 Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]
 
 
@@ -37,22 +39,36 @@ class EmrLimits(dg.Config):
     """What a run may take of it."""
 
     target_minutes: float = Field(
-        default=20.0, gt=0, description="The cluster is sized to compute for so long, about."
+        default=20.0,
+        gt=0,
+        le=WEEK_MINUTES,
+        description="The cluster is sized to compute for so long, about.",
     )
     max_cores: int = Field(default=64, ge=4, description="Of a cluster, at most.")
     max_cost_eur: float | None = Field(
         default=None, gt=0, description="A run that is expected to cost more is refused."
     )
     idle_minutes: float = Field(
-        default=5.0, ge=1, description="A cluster that nobody uses ends itself after so long."
+        default=5.0,
+        ge=1,
+        le=WEEK_MINUTES,
+        description="A cluster that nobody uses ends itself after so long.",
     )
     start_minutes: float = Field(
-        default=30.0, gt=0, description="A step that has not begun by then is cancelled."
+        default=30.0,
+        gt=0,
+        le=WEEK_MINUTES,
+        description="A step that has not begun by then is cancelled.",
     )
     step_minutes: float = Field(
-        default=120.0, gt=0, description="A step that has not ended by then is cancelled."
+        default=120.0,
+        gt=0,
+        le=WEEK_MINUTES,
+        description="A step that has not ended by then is cancelled.",
     )
-    poll_seconds: float = Field(default=10.0, gt=0, description="Between two looks at a step.")
+    poll_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="Between two looks at a step."
+    )
     prices: str | None = Field(
         default=None,
         description="JSON file with prices that replace those of fruits_assets/spark/prices.json.",

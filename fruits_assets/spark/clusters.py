@@ -71,17 +71,6 @@ class Clusters(ABC):
             SparkError: there is none, and none can be started.
         """
 
-    @abstractmethod
-    def release(self, run: str) -> list[str]:
-        """Ends whatever was started for a run; returns the ids of what was still alive.
-
-        May be called any number of times, by any process.
-        """
-
-    @abstractmethod
-    def of_run(self, run: str) -> list[str]:
-        """Ids of all clusters that were started for a run, whatever has become of them."""
-
     def describe(self, cluster: str) -> Mapping[str, Any]:
         """EMR's description of a cluster. Raises SparkError."""
         with told(self.region):
@@ -101,18 +90,40 @@ class Clusters(ABC):
 class GivenCluster(Clusters):
     """A cluster that somebody else started, and ends."""
 
-    def __init__(self, region: str, cluster: str, bootstrap: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        region: str,
+        cluster: str,
+        bootstrap: Mapping[str, Any],
+        expected: Mapping[str, str] | None = None,
+    ) -> None:
+        """Of a cluster with a bootstrap action, and with some fields as `DescribeCluster` has them.
+
+        Args:
+            region: of AWS.
+            cluster: its id.
+            bootstrap: path and arguments of the action that has prepared it.
+            expected: name of a field -> its value.
+        """
         super().__init__(region)
-        self._cluster, self._bootstrap = cluster, bootstrap
+        self._cluster, self._bootstrap, self._expected = cluster, bootstrap, expected or {}
 
     def acquire(self, run: str, launch: Launch) -> str:  # noqa: ARG002, D102 - see Clusters
-        state = self.state(self._cluster)
+        described = self.describe(self._cluster)
+        state = described["Status"]["State"]
         if state not in LIVE:
             raise SparkError(
                 f"the cluster {self._cluster} is {state}. Set "
                 "FRUITS_EMR_CLUSTER to one that is running, or leave it empty: then each run "
                 "starts and ends its own."
             )
+        for name, value in self._expected.items():
+            if described.get(name) != value:
+                raise SparkError(
+                    f"the cluster {self._cluster} has {name} {described.get(name)!r}, and not "
+                    f"{value!r}. Start one with `python -m fruits_assets.spark launch` "
+                    "(docs/emr.md)."
+                )
         with told(self.region):
             actions = self.client.list_bootstrap_actions(ClusterId=self._cluster)
         done = [(action["ScriptPath"], action["Args"]) for action in actions["BootstrapActions"]]
@@ -124,12 +135,6 @@ class GivenCluster(Clusters):
                 "(docs/emr.md)."
             )
         return self._cluster
-
-    def release(self, run: str) -> list[str]:  # noqa: ARG002, D102 - see Clusters
-        return []
-
-    def of_run(self, run: str) -> list[str]:  # noqa: ARG002, D102 - see Clusters
-        return []
 
 
 class OwnClusters(Clusters):
@@ -175,16 +180,28 @@ class OwnClusters(Clusters):
                 continue
             return self._start(run, launch, mine)
 
-    def release(self, run: str) -> list[str]:  # noqa: D102 - see Clusters
+    def release(self, run: str) -> list[str]:
+        """Ends whatever was started for a run; returns the ids of what was still alive.
+
+        May be called any number of times, by any process.
+
+        Raises:
+            SparkError: EMR refuses.
+        """
+        with contextlib.suppress(FruitsError):  # whatever ails S3, the cluster is ended
+            self._close(run)
+        return self._terminate(self._live_of(run))
+
+    def _close(self, run: str) -> None:
         for _ in range(10):  # against the few processes of one run
             try:
                 self._swap(run, {ENDED: True}, expected=self._claim(run))
-                break
             except ConflictError:
                 continue
-        return self._terminate(self._live_of(run))
+            return
 
-    def of_run(self, run: str) -> list[str]:  # noqa: D102 - see Clusters
+    def of_run(self, run: str) -> list[str]:
+        """Ids of all clusters that were started for a run, whatever has become of them."""
         since = datetime.now(UTC) - MEMORY
         return [one.id for one in self._listed(CreatedAfter=since) if one.name == self.name(run)]
 

@@ -96,8 +96,10 @@ class EmrSpark(Place, SparkTarget):
         Raises:
             FruitsError: they cannot be ended.
         """
-        self.connect(self.account.pipes)
-        clusters = self._clusters({})
+        with contextlib.suppress(FruitsError):  # without its claim, it is ended all the same
+            self.connect(self.account.pipes)
+        # Whatever cluster is used from now on: this run may have started one of its own.
+        clusters = self.own_clusters
         if not clusters.release(run):
             return {}
         tags: dict[str, str] = {}
@@ -128,7 +130,15 @@ class EmrSpark(Place, SparkTarget):
 
     def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
         if self.account.cluster:
-            return GivenCluster(self._region, self.account.cluster, bootstrap)
+            return GivenCluster(
+                self._region,
+                self.account.cluster,
+                bootstrap,
+                {
+                    "ReleaseLabel": self.account.release,
+                    "SecurityConfiguration": self.account.security_configuration,
+                },
+            )
         return self.own_clusters
 
     def _launch(self, call: Call, code: Code) -> dict[str, Any]:
@@ -214,10 +224,10 @@ class EmrSpark(Place, SparkTarget):
     def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
         try:
             instances = steps.clusters.instances(steps.cluster)
+            eur = sizing.rate(instances, self._prices, self._region) * seconds / 3600
         except FruitsError as error:  # what was made is not lost for want of its price
             call.context.log.warning("what step %s cost is not known: %s", step, error)
             return
-        eur = sizing.rate(instances, self._prices, self._region) * seconds / 3600
         images = max(value.rows for value in call.inputs.values())
         told = {
             "cluster": steps.cluster,
@@ -241,7 +251,13 @@ class EmrSpark(Place, SparkTarget):
     @property
     def _prices(self) -> Prices:
         path = self.limits.prices
-        return Prices.load(json.loads(Path(path).read_text()) if path else None)
+        try:
+            return Prices.load(json.loads(Path(path).read_text()) if path else None)
+        except (OSError, ValueError) as error:
+            raise SparkError(
+                f"the prices in {path} cannot be read ({error}). FRUITS_EMR_PRICES names a JSON "
+                "file with some of the figures of fruits_assets/spark/prices.json (docs/emr.md)."
+            ) from error
 
     @property
     def _patience(self) -> Patience:

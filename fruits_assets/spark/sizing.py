@@ -509,7 +509,7 @@ def bill(
     hours = emr_eur = ebs_eur = 0.0
     unpriced: set[str] = set()
     for instance in instances:
-        kind, market = instance["InstanceType"], instance.get("Market", ON_DEMAND)
+        kind, market = instance.get("InstanceType", ""), instance.get("Market", ON_DEMAND)
         billed = _billed_hours(instance, now)
         count[market] += 1
         hours += billed
@@ -529,7 +529,7 @@ def rate(instances: Iterable[Mapping[str, Any]], prices: Prices, region: str) ->
         prices.instance_eur(region, one["InstanceType"], one.get("Market", ON_DEMAND))
         + prices.emr_eur(one["InstanceType"])
         for one in _not_ended(instances)
-        if prices.knows(region, one["InstanceType"])
+        if prices.knows(region, one.get("InstanceType", ""))
     )
 
 

@@ -18,6 +18,7 @@ from fruits_assets.spark.clusters import DYING, Clusters
 
 LAST_LINES = 50
 """Of what a failed step printed."""
+BOOTING = ("STARTING", "BOOTSTRAPPING")
 LOG_SECONDS = 30.0
 """To wait for the log of a failed step: EMR brings it to the bucket soon after the step ends."""
 MAX_NAME = 256
@@ -45,8 +46,8 @@ class Patience:
 
     Attributes:
         poll_seconds: between two looks.
-        start_minutes: until the cluster runs the step, from when it was submitted.
-        step_minutes: until the step has ended, from when it began.
+        start_minutes: until the cluster is up, from when the step was submitted.
+        step_minutes: until the step has ended, from when it began; and for which it may be queued.
     """
 
     poll_seconds: float = 10.0
@@ -82,7 +83,18 @@ class Steps:
         }
         with told(self.clusters.region):
             answer = self.clusters.client.add_job_flow_steps(JobFlowId=self.cluster, Steps=[step])
-        return answer["StepIds"][0]
+            submitted = answer["StepIds"][0]
+            self._cancel_twins(submitted, list(arguments))
+        return submitted
+
+    def _cancel_twins(self, step: str, arguments: Sequence[str]) -> None:
+        """A request that was repeated because its answer got lost has submitted two."""
+        pages = self.clusters.client.get_paginator("list_steps").paginate(
+            ClusterId=self.cluster, StepStates=["PENDING", "RUNNING"]
+        )
+        for other in [other for page in pages for other in page["Steps"]]:
+            if other["Id"] != step and other["Config"]["Args"] == arguments:
+                self._cancel(other["Id"])
 
     def wait(self, step: str) -> float:
         """Follows a step to its end, and cancels it if this process is not to see that.
@@ -104,7 +116,7 @@ class Steps:
             raise
 
     def _follow(self, step: str) -> float:
-        submitted, began = time.monotonic(), 0.0
+        submitted, began, queued = time.monotonic(), 0.0, 0.0
         state = cluster = ""
         while True:
             found = self._status(step)
@@ -125,8 +137,11 @@ class Steps:
             if state == "RUNNING":
                 began = began or now
                 self._check(now - began, self.patience.step_minutes, step, "did not end")
-            else:
+            elif cluster in BOOTING:
                 self._check(now - submitted, self.patience.start_minutes, step, "did not begin")
+            else:  # behind others, on a cluster that several runs share
+                queued = queued or now
+                self._check(now - queued, self.patience.step_minutes, step, "did not begin")
             time.sleep(self.patience.poll_seconds)
 
     def _check(self, seconds: float, minutes: float, step: str, what: str) -> None:

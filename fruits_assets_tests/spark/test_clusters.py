@@ -18,6 +18,7 @@ from fruits_assets.core import storage
 from fruits_assets.core.errors import RegionError, SparkError
 from fruits_assets.spark import clusters
 from fruits_assets.spark.clusters import GivenCluster, OwnClusters
+from fruits_assets.spark.steps import Patience, Steps
 from fruits_assets_tests import s3
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import Emr
@@ -576,8 +577,7 @@ def prepared(stack: Stack) -> str:
 def test_a_given_cluster_is_used_and_never_ended(stack: Stack, prepared: str):
     attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP)
     assert attached.acquire(RUN, launch) == prepared
-    assert attached.release(RUN) == []
-    assert attached.of_run(RUN) == []
+    assert stack.clusters.release(RUN) == []
     assert stack.alive() == [prepared]
     assert stack.calls("RunJobFlow") == 1
 
@@ -601,9 +601,30 @@ def test_a_given_cluster_that_does_not_run_is_refused(stack: Stack, prepared: st
     attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP)
     with pytest.raises(SparkError, match=f"{prepared} is TERMINATED.*FRUITS_EMR_CLUSTER"):
         attached.acquire(RUN, launch)
-    assert attached.release(RUN) == []
 
 
 def test_a_given_cluster_that_never_was_is_refused(stack: Stack):
     with pytest.raises(SparkError, match="j-NEVER"):
         GivenCluster(s3.REGION, "j-NEVER", BOOTSTRAP).acquire(RUN, launch)
+
+
+def test_a_given_cluster_that_is_another_kind_is_refused(stack: Stack, prepared: str):
+    attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP, {"ReleaseLabel": "emr-7.13.0"})
+    with pytest.raises(SparkError, match=r"has ReleaseLabel .*, and not 'emr-7\.13\.0'"):
+        attached.acquire(RUN, launch)
+
+
+def test_a_cluster_is_ended_whatever_ails_the_bucket(stack: Stack):
+    stack.acquire()
+    storage._connected.clear()
+    assert len(stack.clusters.release(RUN)) == 1
+    assert stack.alive() == []
+
+
+def test_a_step_that_was_submitted_twice_runs_once(stack: Stack, prepared: str):
+    steps = Steps(stack.clusters, prepared, "s3://logs/emr/", Patience(), print)
+    twin, other = steps.submit("ingest", ["one"]), steps.submit("ingest", ["other"])
+    step = steps.submit("ingest", ["one"])
+    (cluster,) = [one for one in stack.emr.clusters() if one.id == prepared]
+    states = {one.id: one.state for one in cluster.steps}
+    assert states == {twin: "CANCELLED", other: "PENDING", step: "PENDING"}
