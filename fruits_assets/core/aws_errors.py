@@ -70,11 +70,6 @@ def explain(
     return f"the request could not be made ({_stop(str(error))}). Correct it and run this again."
 
 
-def forbids(error: Exception) -> bool:
-    """Whether an error says that AWS knows who asks, and does not allow it."""
-    return isinstance(error, ClientError) and code_of(error) in CODES["may not"]
-
-
 def code_of(error: ClientError) -> str:
     """The code that a service gives its refusal."""
     return error.response.get("Error", {}).get("Code", "nothing")

@@ -6,6 +6,10 @@ import dagster as dg
 from pydantic import Field
 
 Architecture = Literal["arm64", "x86_64"]
+MANAGED = "for-use-with-amazon-emr-managed-policies"
+"""AmazonEMRServicePolicy_v2 touches nothing without this tag."""
+STACK = "fruits-stack"
+"""The orchestrator's policy allows nothing with clusters that do not carry this tag."""
 WEEK_MINUTES = 7 * 24 * 60
 """What EMR allows a cluster to be idle, at most."""
 Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]

@@ -19,7 +19,7 @@ from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3, Bucket, connected
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.spark import lifecycle, pipes, sizing
-from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrLimits
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
 from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.sizing import Bill, Plan, Prices, Work
@@ -28,10 +28,6 @@ from fruits_assets.spark.target import Call, SparkTarget
 
 STEPS_AT_ONCE = 2
 """A transform and a check: no two transforms of one run could work at once."""
-MANAGED = "for-use-with-amazon-emr-managed-policies"
-"""AmazonEMRServicePolicy_v2 touches nothing without this tag."""
-STACK = "fruits-stack"
-"""The orchestrator's policy allows nothing with clusters that do not carry this tag."""
 
 
 class EmrSpark(Place, SparkTarget):

@@ -17,10 +17,8 @@ from fruits_assets.core.aws_errors import code_of, explain
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3
-from fruits_assets.spark.account import EmrAccount
+from fruits_assets.spark.account import MANAGED, EmrAccount
 
-MANAGED = "for-use-with-amazon-emr-managed-policies"
-"""AmazonEMRServicePolicy_v2 acts on nothing without this tag, with the value `true`."""
 ENOUGH_TYPES = 10
 """Of these at least, one zone should offer: Spot takes the pools that have machines to spare."""
 QUOTAS = {"on demand": "L-1216C47A", "Spot": "L-34B43A08"}

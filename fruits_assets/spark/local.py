@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import Output
 from fruits_assets.core.errors import SparkError
+from fruits_assets.spark import workers
 from fruits_assets.spark.target import Call, SparkTarget
 
 JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
@@ -67,12 +68,8 @@ class LocalSpark(SparkTarget):
             "spark.ui.retainedStages": "20",
             "spark.ui.retainedJobs": "20",
             "spark.sql.ui.retainedExecutions": "5",
-            "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": "8",
-            # One core, one thread: the cores are Spark's to share out.
-            "spark.executorEnv.OMP_NUM_THREADS": "1",
-            # What Arrow frees goes back to the system instead of staying in a pool.
-            "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
+            **workers.SETTINGS,
             **self.lake.open().storage.spark_config(),
             **self.spark_config,
         }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
+from fruits_assets.spark import workers
 from fruits_assets.spark.prices import FAMILIES, ON_DEMAND, SPOT, XLARGE_VCPUS, Prices, vcpus
 
 if TYPE_CHECKING:
@@ -402,13 +403,6 @@ def configurations() -> list[dict[str, Any]]:
     never leaves cores idle; of larger machines EMR keeps a smaller share for itself, and YARN may
     fit an executor more than there are cores for. Their processes then share the cores.
     """
-    environment = {
-        # One core, one thread: the cores are Spark's to share out.
-        "OMP_NUM_THREADS": "1",
-        # What Arrow frees goes back to the system instead of staying in a pool.
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "PYSPARK_PYTHON": PYTHON,
-    }
     spark = {
         # Between machines, everything is authenticated and encrypted.
         "spark.authenticate": "true",
@@ -423,10 +417,10 @@ def configurations() -> list[dict[str, Any]]:
         # Machines come and go with Spot: executors are wherever there is room.
         "spark.dynamicAllocation.enabled": "true",
         "spark.shuffle.service.enabled": "true",
-        "spark.sql.session.timeZone": "UTC",
         "spark.pyspark.python": PYTHON,
         "spark.pyspark.driver.python": PYTHON,
-        **{f"spark.executorEnv.{name}": value for name, value in environment.items()},
+        "spark.executorEnv.PYSPARK_PYTHON": PYTHON,
+        **workers.SETTINGS,
     }
     yarn = {
         # An application dies with its master: masters stay off Spot. EMR labels core nodes CORE,
