@@ -108,7 +108,7 @@ def for_each(
         work: runs on the workers.
         doing: what this is, for the log.
         total: rows of all tasks.
-        log: told the progress every `PROGRESS_SECONDS`.
+        log: told the progress every `PROGRESS_SECONDS`, and at the end.
 
     Raises:
         FruitsError: the one that `work` raised.
@@ -137,6 +137,7 @@ def for_each(
 
     frame = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "id long, value string")
     rows = run_logged(spark, frame.collect, log=log, progress=progress)
+    log(progress())
     return [json.loads(row.value) for row in sorted(rows)]
 
 
