@@ -22,6 +22,7 @@ from fruits_assets.core.source import LISTING, Listing
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms import pca as pca_transforms
+from fruits_assets.transforms.featurize import UNREADABLE
 from fruits_assets.transforms.measures import inspect_features, recognize
 from fruits_assets.transforms.transform import Transform
 
@@ -112,6 +113,7 @@ def features_complete(
     found = _measure(context, spark, inspect_features, features=features)
     have = features.arrow(["path"])["path"].to_pylist()
     missing = sorted(set(raw_images.arrow(["path"])["path"].to_pylist()) - set(have))
+    unreadable = features.table(UNREADABLE).slice(0, SHOWN).to_pylist()
     problems = {
         f"{len(missing)} photo(s) without features": len(missing),
         f"{len(have) - len(set(have))} photo(s) twice": len(have) - len(set(have)),
@@ -123,7 +125,7 @@ def features_complete(
     return dg.AssetCheckResult(
         passed=not told,
         description="; ".join(told) or f"{found['rows']} photos have {width} finite features.",
-        metadata={"rows": found["rows"], "missing": missing[:SHOWN]},
+        metadata={"rows": found["rows"], "missing": missing[:SHOWN], "unreadable": unreadable},
     )
 
 

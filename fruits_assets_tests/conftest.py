@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -158,11 +158,12 @@ class Pipeline:
     lake: Lake
     source: Path
     weights: str = "sample"
+    checks: Sequence[dg.AssetChecksDefinition] = CHECKS
 
     @property
     def resources(self) -> dict[str, Any]:
         """As the definitions compose them."""
-        lake = LakeResource(base=self.lake.base)
+        lake = LakeResource(base=self.lake.base, keep_versions=self.lake.keep_versions)
         return {
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
@@ -188,7 +189,7 @@ class Pipeline:
         if selection:
             chosen = dg.AssetSelection.from_coercible(list(selection))
         return dg.materialize(
-            [*ASSETS, *CHECKS],
+            [*ASSETS, *self.checks],
             selection=chosen,
             resources=self.resources,
             run_config={"ops": {name: {"config": dict(it)} for name, it in (config or {}).items()}},

@@ -3,8 +3,16 @@
 import dagster as dg
 from pydantic import Field
 
-from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.common import (
+    FOLLOWS_UPSTREAMS,
+    FRESHNESS,
+    GROUP,
+    OWNERS,
+    ForceConfig,
+    materialized,
+)
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.decoder import SECONDS
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms.featurize import featurize
 
@@ -17,6 +25,11 @@ class FeaturesConfig(ForceConfig):
         description="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size. Three times as fast at "
         "12 megapixels, but features are off by about 5 % (docs/performance.md): never mix both.",
     )
+    max_seconds: float = Field(
+        default=SECONDS,
+        gt=0,
+        description="Photos that take longer to decode have no features, and are told of.",
+    )
 
 
 @dg.asset(
@@ -24,6 +37,8 @@ class FeaturesConfig(ForceConfig):
     kinds={"pyspark", "litert", "parquet"},
     owners=OWNERS,
     code_version=featurize.code_version,
+    automation_condition=FOLLOWS_UPSTREAMS,
+    freshness_policy=FRESHNESS,
 )
 def features(
     context: dg.AssetExecutionContext,
@@ -36,11 +51,11 @@ def features(
     dataset = spark.run(
         context,
         featurize,
-        params={"reduced_decoding": config.reduced_decoding},
+        params=config.model_dump(exclude={"force"}),
         force=config.force,
         images=raw_images,
         model=model_weights,
     )
     figures = dataset.manifest.figures
-    shown = ("images", "inferences", "features_per_image", "images_per_second")
+    shown = ("images", "inferences", "unreadable", "features_per_image", "images_per_second")
     return materialized(dataset, {name: figures[name] for name in shown})

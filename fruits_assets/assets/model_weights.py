@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
-from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.common import FRESHNESS, GROUP, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.places import WeightsOrigin
 from fruits_assets.core import weights as core
 from fruits_assets.core.dataset import Dataset, Output, write_file
@@ -40,6 +40,7 @@ class WeightsConfig(ForceConfig):
     kinds={"tensorflow", "litert"},
     owners=OWNERS,
     code_version=CODE_VERSION,
+    freshness_policy=FRESHNESS,
 )
 def model_weights(
     context: dg.AssetExecutionContext,

@@ -1,13 +1,31 @@
 """`pca_model` and `pca_features`: the features, reduced to what varies."""
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import dagster as dg
 from pydantic import Field
 
-from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.common import (
+    FOLLOWS_UPSTREAMS,
+    FRESHNESS,
+    GROUP,
+    OWNERS,
+    ForceConfig,
+    materialized,
+)
 from fruits_assets.assets.previews import pca_features_metadata, pca_model_metadata
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
-from fruits_assets.transforms.pca import AUTO, apply_pca, fit_pca
+from fruits_assets.transforms.pca import AUTO, apply_pca, fit_pca, measure_drift
+
+MAX_CHANGED = 0.10
+"""Share of the fitted images that may have come, gone or changed before the PCA is fitted anew."""
+MAX_MEAN_SHIFT = 0.05
+"""Distance that the mean may have moved, in standard deviations of all features together."""
 
 
 class PcaConfig(ForceConfig):
@@ -26,6 +44,13 @@ class PcaConfig(ForceConfig):
         description="Split to fit on: Training, Test or Validation; `all`; or `auto`: Training "
         "where the source has one, else all.",
     )
+    refit: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="When photos have come or gone since the PCA was fitted: fit it anew `always`; "
+        "`never`, so that components stay comparable; or `auto`, when more than "
+        f"{MAX_CHANGED:.0%} of the images changed, or their mean moved by more than "
+        f"{MAX_MEAN_SHIFT:g} standard deviations. Other settings or weights are always fitted.",
+    )
 
 
 class PcaFeaturesConfig(ForceConfig):
@@ -41,14 +66,71 @@ class PcaFeaturesConfig(ForceConfig):
     kinds={"pyspark", "numpy"},
     owners=OWNERS,
     code_version=fit_pca.code_version,
+    automation_condition=FOLLOWS_UPSTREAMS,
+    freshness_policy=FRESHNESS,
 )
 def pca_model(
     context: dg.AssetExecutionContext, spark: SparkTarget, features: Dataset, config: PcaConfig
 ) -> dg.MaterializeResult[Dataset]:
     """Mean and principal components of the features, fitted in one distributed pass."""
-    params = config.model_dump(exclude={"force"})
-    dataset = spark.run(context, fit_pca, features=features, params=params, force=config.force)
+    params = config.model_dump(exclude={"force", "refit"})
+    dataset = None
+    if not config.force and config.refit != "always":
+        dataset = _still_good(context, spark, features, params, never=config.refit == "never")
+    if dataset is None:
+        dataset = spark.run(context, fit_pca, features=features, params=params, force=config.force)
     return materialized(dataset, pca_model_metadata(dataset))
+
+
+def _still_good(
+    context: dg.AssetExecutionContext,
+    spark: SparkTarget,
+    features: Dataset,
+    params: Mapping[str, Any],
+    *,
+    never: bool,
+) -> Dataset | None:
+    """The current PCA, where it answers the same question and features have not moved far."""
+    with told():
+        lake = spark.lake.open()
+        model, fitted = _current(lake, features, params)
+    if model is None or fitted is None or fitted.version == features.version:
+        return None
+    if never:
+        context.log.info("PCA: version %s is kept (refit: never)", model.version)
+        return model
+    drift = spark.run(context, measure_drift, features=features, model=model, fitted=fitted)
+    with told():
+        lake.publish(drift)
+    figures = drift.manifest.figures
+    changed, shift = figures["changed"], figures["mean_shift"]
+    refit = changed > MAX_CHANGED or shift > MAX_MEAN_SHIFT
+    context.log.info(
+        "PCA: %.1f %% of the images changed since it was fitted (at most %.0f %%), and their mean "
+        "moved by %.3f standard deviations (at most %.2f): %s",
+        100 * changed,
+        100 * MAX_CHANGED,
+        shift,
+        MAX_MEAN_SHIFT,
+        "it is fitted anew" if refit else f"version {model.version} is kept",
+    )
+    return None if refit else model
+
+
+def _current(
+    lake: Lake, features: Dataset, params: Mapping[str, Any]
+) -> tuple[Dataset | None, Dataset | None]:
+    """The current PCA and what it was fitted on, if only the photos are others since."""
+    try:
+        model = lake.current("pca_model")
+        fitted = Dataset.open(lake.folder("features", model.manifest.inputs["features"]))
+    except DatasetError:
+        return None, None
+    made = model.manifest
+    same_question = (made.code_version, made.params) == (fit_pca.code_version, params)
+    weights = "model_weights"
+    same_weights = fitted.manifest.inputs[weights] == features.manifest.inputs[weights]
+    return (model, fitted) if same_question and same_weights else (None, None)
 
 
 @dg.asset(
@@ -56,6 +138,8 @@ def pca_model(
     kinds={"pyspark", "parquet"},
     owners=OWNERS,
     code_version=apply_pca.code_version,
+    automation_condition=FOLLOWS_UPSTREAMS,
+    freshness_policy=FRESHNESS,
 )
 def pca_features(
     context: dg.AssetExecutionContext,

@@ -6,8 +6,6 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from fruits_assets.core.dataset import Dataset
@@ -28,14 +26,15 @@ def raw_metadata(raw: Dataset) -> dict[str, Any]:
         counts.setdefault(label, {})[split] = count
     photos = [
         (np.asarray(Image.open(io.BytesIO(row["jpeg"])).convert("RGB")), row["label"])
-        for row in _table(raw, THUMBNAILS).to_pylist()
+        for row in raw.table(THUMBNAILS).to_pylist()
     ]
     return {
         "images": found["images"],
         "classes": len(counts),
         "files_found": found["files_found"],
         "hidden_passed_over": found["hidden_passed_over"],
-        "images_per_second": round(found["images"] / max(raw.manifest.seconds, 1e-3), 1),
+        "files_read": found["files_read"],
+        "files_per_second": round(found["files_read"] / max(raw.manifest.seconds, 1e-3), 1),
         "formats": found["formats"],
         "images_per_class": _picture(figures.class_bar_chart(counts)),
         "contact_sheet": _picture(figures.contact_sheet(photos)),
@@ -74,7 +73,7 @@ def pca_model_metadata(dataset: Dataset) -> dict[str, Any]:
 def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any]:
     """The first two components as a map."""
     found = dataset.manifest.figures
-    points = _table(dataset, MAP).to_pydict()
+    points = dataset.table(MAP).to_pydict()
     ratio = PcaModel.from_npz(pca_model.read(MODEL)).explained_variance_ratio
     plot = figures.component_scatter(
         np.column_stack([points["pc_1"], points["pc_2"]]),
@@ -86,10 +85,6 @@ def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any
         "components": found["components"],
         "map_of_the_photos": _picture(plot),
     }
-
-
-def _table(dataset: Dataset, name: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(dataset.read(name)))
 
 
 def _picture(png: bytes) -> dg.MarkdownMetadataValue:

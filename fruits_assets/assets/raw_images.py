@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from fruits_assets.assets.common import GROUP, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.common import FRESHNESS, GROUP, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.places import Source
 from fruits_assets.assets.previews import raw_metadata, rejected_metadata
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.decoder import SECONDS
 from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.transforms.ingest import ingest
@@ -32,6 +33,9 @@ class IngestConfig(ForceConfig):
     max_megabytes: float = Field(
         default=100.0, gt=0, description="Larger files are rejected before they are read."
     )
+    max_seconds: float = Field(
+        default=SECONDS, gt=0, description="Photos that take longer to decode are rejected."
+    )
 
 
 @dg.multi_asset(
@@ -44,6 +48,7 @@ class IngestConfig(ForceConfig):
             kinds={"pyspark", "parquet"},
             owners=OWNERS,
             code_version=ingest.code_version,
+            freshness_policy=FRESHNESS,
         ),
         "raw_images": dg.AssetOut(
             dagster_type=Dataset,
@@ -52,6 +57,7 @@ class IngestConfig(ForceConfig):
             kinds={"pyspark", "parquet"},
             owners=OWNERS,
             code_version=ingest.code_version,
+            freshness_policy=FRESHNESS,
         ),
     },
 )
@@ -64,6 +70,7 @@ def ingest_images(
     limits = {
         "max_pixels": int(config.max_megapixels * 1e6),
         "max_bytes": int(config.max_megabytes * 1e6),
+        "max_seconds": config.max_seconds,
     }
     raw, rejected = spark.run_all(
         context, ingest, params=limits, force=config.force, source=listing

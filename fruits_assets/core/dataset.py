@@ -1,8 +1,10 @@
 """Datasets: immutable handles to one version of one asset, and the files that make it up.
 
 A version is a folder of files and a `manifest.json` that lists every one of them with its size and
-SHA-256; a file that the manifest does not list is not part of the version. All data are read and
-written with Arrow, in the process that needs them: on a Spark worker as on a laptop.
+SHA-256; a file that the manifest does not list is not part of the version. A version may list files
+that lie in the folder of an earlier one: what has not changed is neither computed nor copied again.
+All data are read and written with Arrow, in the process that needs them: on a Spark worker as on a
+laptop.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +31,17 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "manifest.json"
+PART_NAME = re.compile(r"part-(?P<address>.+)-(?P<start>\d+)-(?P<stop>\d+)\.parquet")
+REPAIR = (
+    "Run `make repair`: it removes what is damaged, and names what to materialise again; only "
+    "what is missing is computed."
+)
 VECTOR = pa.list_(pa.field("element", pa.float32()))
 """`array<float>` as Spark and Parquet name its parts."""
 ROW_GROUP_BYTES = 16 * 2**20
 """Rows are read back one row group at a time, so this bounds a reader's memory (bytes)."""
+READS_IN_FLIGHT = 16
+"""Files of a table that are read at once: in a bucket, each is a few round trips."""
 
 
 def read(uri: str) -> bytes:
@@ -47,12 +58,21 @@ class File:
         bytes: its size.
         sha256: of its content, hexadecimal.
         rows: number of rows, for Parquet files; 0 for others.
+        version: the earlier version in whose folder it lies; empty for that of the manifest.
     """
 
     name: str
     bytes: int
     sha256: str
     rows: int = 0
+    version: str = ""
+
+
+def uri_of(folder: str, file: File) -> str:
+    """Where a file of the version in `folder` lies."""
+    if file.version:
+        folder = join(folder.rpartition("/")[0], file.version)
+    return join(folder, file.name)
 
 
 def write_file(folder: str, name: str, content: bytes | memoryview, *, rows: int = 0) -> File:
@@ -248,6 +268,23 @@ def is_part(name: str) -> bool:
     return name.startswith("part-")
 
 
+def part_name(address: str, start: int, stop: int) -> str:
+    """The name of a part.
+
+    Args:
+        address: of what it is made from, among which
+        start: is the first row, and
+        stop: the row after the last.
+    """
+    return f"part-{address}-{start:06d}-{stop:06d}.parquet"
+
+
+def rows_in(name: str) -> int:
+    """How many rows a part was made from, as its name says; 0 for other files."""
+    found = PART_NAME.fullmatch(name)
+    return int(found["stop"]) - int(found["start"]) if found else 0
+
+
 @dataclass(frozen=True)
 class Pointer:
     """What `current.json` was when it was looked at.
@@ -281,8 +318,24 @@ class Dataset:
             DatasetError: it is missing, unfinished, or files are missing or of another size.
         """
         dataset = cls(uri, read_manifest(uri))
-        dataset._check_sizes()
+        for file, size in zip(dataset.manifest.files, dataset._sizes(), strict=True):
+            if size is None:
+                raise dataset._damaged(f"{file.name} is missing")
+            if size != file.bytes:
+                raise dataset._damaged(f"{file.name} has {size} bytes instead of {file.bytes}")
         return dataset
+
+    @classmethod
+    def remains(cls, uri: str) -> Self:
+        """What is still whole of a version, even of a damaged one: files there with their size.
+
+        Raises:
+            DatasetError: it has no manifest, or an unreadable one.
+        """
+        dataset = cls(uri, read_manifest(uri))
+        pairs = zip(dataset.manifest.files, dataset._sizes(), strict=True)
+        files = tuple(file for file, size in pairs if size == file.bytes)
+        return cls(uri, replace(dataset.manifest, files=files))
 
     @property
     def name(self) -> str:
@@ -315,9 +368,9 @@ class Dataset:
         return self.manifest.bytes
 
     def done(self, folder: str) -> float:
-        """Share of it, 0 to 1, whose parts an interrupted version in `folder` has, too."""
-        names = {file.name for file in self.parts}
-        return len(names & storage_of(folder).sizes(folder).keys()) / max(1, len(names))
+        """Share of its rows, 0 to 1, that the parts of an interrupted version in `folder` hold."""
+        rows = sum(rows_in(name) for name in storage_of(folder).sizes(folder))
+        return min(1.0, rows / max(1, self.rows))
 
     def stage(self, folder: str) -> str:  # noqa: ARG002 - the protocol of transform inputs
         """Where a transform finds it: a dataset already lies in the lake."""
@@ -329,14 +382,24 @@ class Dataset:
         Raises:
             DatasetError: the file is missing or is not what was written.
         """
-        file = next((file for file in self.manifest.files if file.name == name), None)
-        if file is None:
-            raise self._damaged(f"it has no file {name!r}")
+        file = self._file(name)
         with self._told(name):
-            content = read(join(self.uri, name))
+            content = read(self.uri_of(file))
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise self._damaged(f"{name} is not what was written (its checksum differs)")
         return content
+
+    def uri_of(self, file: File) -> str:
+        """Where one of its files lies: in its own folder, or in that of an earlier version."""
+        return uri_of(self.uri, file)
+
+    def carried(self, file: File) -> File:
+        """One of its files, as the manifest of a later version lists it."""
+        return replace(file, version=file.version or self.version)
+
+    def table(self, name: str) -> pa.Table:
+        """One Parquet file, whole, as it was written. Raises DatasetError, as `read` does."""
+        return pq.read_table(pa.BufferReader(self.read(name)), page_checksum_verification=True)
 
     def batches(
         self, name: str, columns: Sequence[str], *, rows: int = 4096
@@ -353,14 +416,31 @@ class Dataset:
                 )
 
     def arrow(self, columns: Sequence[str]) -> pa.Table:
-        """Some columns of the whole table, in memory: for light columns, not for pixels."""
-        tables = []
-        for file in self.parts:
-            with self._opened(file.name) as parquet:
-                tables.append(parquet.read(columns=list(columns)))
-        if not tables:
+        """Some columns of the whole table, in memory: for light columns, not for pixels.
+
+        Raises:
+            DatasetError: a file is missing or damaged, or there are none.
+        """
+        if not self.parts:
             raise self._damaged("it has no part files")
-        return pa.concat_tables(tables)
+        return pa.concat_tables(self._light(columns))
+
+    def arrow_with_parts(self, columns: Sequence[str]) -> pa.Table:
+        """The same, with a column `part`: the name of the file that each row lies in."""
+        tables = [
+            table.append_column("part", pa.repeat(file.name, table.num_rows).dictionary_encode())
+            for file, table in zip(self.parts, self._light(columns), strict=True)
+        ]
+        names = [*columns, "part"]
+        return pa.concat_tables(tables) if tables else pa.table({name: [] for name in names})
+
+    def _light(self, columns: Sequence[str]) -> list[pa.Table]:
+        def read_columns(file: File) -> pa.Table:
+            with self._opened(file.name) as parquet:
+                return parquet.read(columns=list(columns)).replace_schema_metadata(None)
+
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            return list(pool.map(read_columns, self.parts))
 
     def pandas(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the whole table as a frame."""
@@ -370,27 +450,47 @@ class Dataset:
         """The whole table, lazily."""
         path_of = storage_of(self.uri).spark_path
         return session.read.parquet(
-            *(_without_glob(path_of(join(self.uri, file.name))) for file in self.parts)
+            *(_without_glob(path_of(self.uri_of(file))) for file in self.parts)
         )
 
-    def _check_sizes(self) -> None:
-        sizes = storage_of(self.uri).sizes(self.uri)
-        for file in self.manifest.files:
-            size = sizes.get(file.name)
-            if size is None:
-                raise self._damaged(f"{file.name} is missing")
-            if size != file.bytes:
-                raise self._damaged(f"{file.name} has {size} bytes instead of {file.bytes}")
+    def damage(self, file: File) -> str | None:
+        """What is wrong with one of its files, read to the end; None where nothing is."""
+        folder, _, name = self.uri_of(file).rpartition("/")
+        try:
+            found = file_of(folder, name)
+        except FileNotFoundError:
+            return "it is missing"
+        except OSError as error:
+            return f"it cannot be read ({error})"
+        if found.bytes != file.bytes:
+            return f"it has {found.bytes} bytes instead of {file.bytes}"
+        return None if found.sha256 == file.sha256 else "its checksum differs"
+
+    @cached_property
+    def _files(self) -> dict[str, File]:
+        return {file.name: file for file in self.manifest.files}
+
+    def _file(self, name: str) -> File:
+        if name not in self._files:
+            raise self._damaged(f"it has no file {name!r}")
+        return self._files[name]
+
+    def _sizes(self) -> list[int | None]:
+        """Of all its files, as they lie there now; None for those that do not."""
+        folders = [self.uri_of(file).rpartition("/")[0] for file in self.manifest.files]
+        sizes = {folder: storage_of(folder).sizes(folder) for folder in set(folders)}
+        pairs = zip(folders, self.manifest.files, strict=True)
+        return [sizes[folder].get(file.name) for folder, file in pairs]
 
     def _damaged(self, what: str) -> DatasetError:
         return DatasetError(
             f"{self.manifest.asset}, version {self.version} ({self.uri}) is damaged: {what}. "
-            f"Materialise {self.manifest.asset} again with `force: true` in its config."
+            f"{REPAIR}"
         )
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
-        uri = join(self.uri, name)
+        uri = self.uri_of(self._file(name))
         with (
             self._told(name),
             storage_of(uri).open(uri) as source,
@@ -419,10 +519,7 @@ def read_manifest(uri: str) -> Manifest:
             f"{uri} is not a finished version: it has no {MANIFEST}. Materialise the asset again."
         ) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DatasetError(
-            f"{join(uri, MANIFEST)} cannot be read ({error!r}). "
-            "Materialise the asset again with `force: true` in its config."
-        ) from error
+        raise DatasetError(f"{join(uri, MANIFEST)} cannot be read ({error!r}). {REPAIR}") from error
 
 
 def _without_glob(path: str) -> str:

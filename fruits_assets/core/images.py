@@ -25,7 +25,16 @@ from fruits_assets.core.rejection import (
 )
 from fruits_assets.core.stripped import exif_orientation
 
-__all__ = ["REASONS", "Photo", "Reason", "RejectedImage", "examine", "pixels", "upright_rgb"]
+__all__ = [
+    "REASONS",
+    "Photo",
+    "Reason",
+    "RejectedImage",
+    "as_rejection",
+    "examine",
+    "pixels",
+    "upright_rgb",
+]
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
@@ -117,7 +126,19 @@ def examine(data: bytes, *, max_pixels: int) -> Photo:
     except RejectedImage:
         raise
     except Exception as error:  # decoders raise whatever their parsers stumble over
-        raise _decoder_failure(error, image_format) from error
+        raise as_rejection(error, data) from error
+
+
+def as_rejection(error: Exception, data: bytes) -> RejectedImage:
+    """What an exception that the decoding of a file raised says of the file.
+
+    Args:
+        error: Any; a `RejectedImage` stays what it is.
+        data: The file, or as much of it as there is.
+    """
+    if isinstance(error, RejectedImage):
+        return error
+    return _decoder_failure(error, _format_of(data) or "image")
 
 
 def pixels(

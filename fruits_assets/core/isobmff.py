@@ -13,7 +13,11 @@ from fruits_assets.core.rejection import corrupt, truncated, unsupported
 from fruits_assets.core.stripped import Stripped
 
 _METADATA_ITEMS = frozenset({b"Exif", b"mime", b"uri "})
-_TOP_LEVEL_BOXES = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"wide"})
+_TOP_LEVEL_BOXES = frozenset({b"ftyp", b"meta", b"mdat", b"moov"})
+# What says where the pictures are, what shape they have and how they belong together.
+_ITEM_BOXES = frozenset(
+    {b"hdlr", b"pitm", b"iinf", b"iloc", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"ipro"}
+)
 _FREE = b"free"
 _IN_FILE, _IN_ITEM_DATA = 0, 1
 
@@ -82,15 +86,19 @@ def _blank_movie(data: bytearray, movie: _Box) -> None:
             _blank_movie(data, box)
         elif box.kind == b"meta":
             _blank_items(data, box)
-        elif box.kind in {b"udta", b"uuid"}:
+        elif box.kind in {b"udta", b"uuid", b"free", b"skip"}:
             _blank_box(data, box)
 
 
 def _blank_items(data: bytearray, meta: _Box) -> None:
-    boxes = {box.kind: box for box in _boxes(data, meta.payload + 4, meta.end)}
-    for kind in (b"xml ", b"bxml", b"uuid", b"udta"):
-        if kind in boxes:
-            _blank_box(data, boxes[kind])
+    boxes: dict[bytes, _Box] = {}
+    for box in _boxes(data, meta.payload + 4, meta.end):
+        if box.kind not in _ITEM_BOXES:
+            _blank_box(data, box)
+        elif box.kind in boxes:  # readers would differ in which of the two they go by
+            raise corrupt(f"box {box.kind.decode()} is there twice")
+        else:
+            boxes[box.kind] = box
     if b"iinf" not in boxes:
         return
     hidden = _hide_items(data, boxes[b"iinf"])

@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import starmap
 
 from fruits_assets.core.isobmff import strip_isobmff
 from fruits_assets.core.rejection import RejectedImage, corrupt, truncated, unsupported
@@ -17,7 +18,7 @@ from fruits_assets.core.tiff import strip_tiff
 
 # A marker that is neither a stuffed 0xFF, nor a fill byte, nor a restart inside the scan.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_JPEG_SOI, _JPEG_EOI, _JPEG_COMMENT = 0xD8, 0xD9, 0xFE
+_JPEG_SOI, _JPEG_EOI, _JPEG_SCAN, _JPEG_COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Application segments that decoding needs: the shape of the pixels, their colours, their transform.
 _JPEG_APPLICATIONS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
@@ -29,7 +30,8 @@ _PNG_COLOUR = frozenset(
 # The limit of Pillow and libpng: a text that expands further is there to exhaust memory.
 _PNG_TEXT_LIMIT = 1 << 20
 
-_WEBP_CHUNKS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"})
+_WEBP_FRAME = frozenset({b"VP8 ", b"VP8L", b"ALPH"})
+_WEBP_CHUNKS = _WEBP_FRAME | {b"ANIM", b"ICCP"}
 _WEBP_EXIF_AND_XMP_FLAGS = 0x08 | 0x04
 
 GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
@@ -58,8 +60,13 @@ def strip(data: bytes, image_format: str) -> Stripped:
 def _strip_jpeg(data: bytes) -> Stripped:
     kept: list[bytes] = []
     orientation = 1
-    copied = end = 0  # everything before `copied` is in `kept` or dropped
-    for code, start, payload, end in _jpeg_segments(data):
+    copied = 0  # everything before is in `kept` or dropped
+    end, previous = 2, _JPEG_SOI
+    for code, start, payload, after in _jpeg_segments(data):
+        if start > end and previous != _JPEG_SCAN:  # decoders skip what is between segments
+            kept.append(data[copied:end])
+            copied = start
+        end, previous = after, code
         if code in _JPEG_FRAMES and payload[:1] != b"\x08":
             raise unsupported("a JPEG with other than 8 bits per colour")
         if code == 0xE1 and payload.startswith(b"Exif\0\0") and orientation == 1:
@@ -109,8 +116,14 @@ def _strip_png(data: bytes) -> Stripped:
     kept = [data[:8]]
     orientation = 1
     for kind, payload, chunk in _png_chunks(data):
-        if kind in _PNG_CRITICAL or kind in _PNG_COLOUR or kind[:1].isupper():
+        if kind in _PNG_CRITICAL or kind in _PNG_COLOUR:
             kept.append(chunk)
+        elif kind[:1].isupper():  # Pillow would skip it, though the standard forbids to
+            raise RejectedImage(
+                "unsupported_format",
+                f"The PNG cannot be decoded without its chunk {kind.decode()}, which is not of the "
+                "standard; save it anew with another program.",
+            )
         elif kind == b"eXIf":
             orientation = exif_orientation(payload)
         elif kind in {b"zTXt", b"iTXt", b"tEXt"}:
@@ -171,29 +184,44 @@ def _strip_webp(data: bytes) -> Stripped:
         raise truncated(f"a WebP of {end} bytes has only {len(data)}")
     kept: list[bytes] = []
     orientation = 1
-    position = 12
+    for kind, payload in _webp_chunks(data, 12, end):
+        if kind == b"EXIF":
+            orientation = exif_orientation(payload)
+        elif kind == b"VP8X":
+            flags = bytes(flag & ~_WEBP_EXIF_AND_XMP_FLAGS for flag in payload[:1])
+            kept.append(_webp_chunk(kind, flags + payload[1:]))
+        elif kind == b"ANMF":
+            inner = [
+                one for one in _webp_chunks(payload, 16, len(payload)) if one[0] in _WEBP_FRAME
+            ]
+            kept.append(_webp_chunk(kind, payload[:16] + b"".join(starmap(_webp_chunk, inner))))
+        elif kind in _WEBP_CHUNKS:
+            kept.append(_webp_chunk(kind, payload))
+    return Stripped(_webp_chunk(b"RIFF", b"".join((b"WEBP", *kept))), orientation)
+
+
+def _webp_chunks(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and payload of every chunk between two positions."""
     while position + 8 <= end:
         kind, size = struct.unpack_from("<4sI", data, position)
-        chunk = data[position : position + 8 + size]
-        position += 8 + size + size % 2
-        if position - size % 2 > end:
+        position += 8
+        if position + size > end:
             raise corrupt(f"WebP chunk {kind!r} is longer than the file says it is")
-        if kind == b"EXIF":
-            orientation = exif_orientation(chunk[8:])
-        if kind == b"VP8X" and size:
-            chunk = chunk[:8] + bytes([chunk[8] & ~_WEBP_EXIF_AND_XMP_FLAGS]) + chunk[9:]
-        if kind in _WEBP_CHUNKS:
-            kept += (chunk, b"\0" * (size % 2))
-    body = b"".join((b"WEBP", *kept))
-    return Stripped(b"RIFF" + struct.pack("<I", len(body)) + body, orientation)
+        yield kind, data[position : position + size]
+        position += size + size % 2
+
+
+def _webp_chunk(kind: bytes, payload: bytes) -> bytes:
+    return struct.pack("<4sI", kind, len(payload)) + payload + b"\0" * (len(payload) % 2)
 
 
 def _strip_gif(data: bytes) -> Stripped:
     end = 13 + _gif_palette_bytes(data[10])
     kept = [data[:end]]
-    for kind, start, end in gif_blocks(data):
-        if kind == GIF_IMAGE or _gif_extension_is_kept(data[start:end]):
-            kept.append(data[start:end])
+    for kind, start, after in gif_blocks(data):
+        if kind == GIF_IMAGE or _gif_extension_is_kept(data[start:after]):
+            kept.append(data[start:after])
+            end = after
     # A frame cut short stays so: the decoder knows whether it misses what is gone.
     kept.append(b";" if end <= len(data) else b"")
     return Stripped(b"".join(kept), 1)

@@ -362,12 +362,14 @@ class S3Storage(Storage):
                 folders += [one["Prefix"] for one in page.get("CommonPrefixes", ())]
         return objects, folders
 
-    def delete(self, folder: str) -> None:  # noqa: D102 - see Storage
+    def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:  # noqa: D102
+        kept = {split(file)[1] for file in keep}
         with told(self.bucket.name):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket.name, Prefix=self._prefix(folder)
             )
-            self._delete([found for page in pages for found in page.get("Contents", ())])
+            found = [one for page in pages for one in page.get("Contents", ())]
+            self._delete([one for one in found if one["Key"] not in kept])
 
     def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
         own, below = split(uri)[1], self._prefix(uri)

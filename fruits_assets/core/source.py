@@ -6,6 +6,7 @@ fingerprint tells whether anything changed since the last run.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import operator
 import os
@@ -108,11 +109,11 @@ class Listing:
         self.write(folder)
         return join(folder, LISTING)
 
-    def write(self, folder: str) -> File:
+    def write(self, folder: str, name: str = LISTING) -> File:
         """Writes the listing as one Parquet file."""
         metadata = {"root": self.root, "hidden": str(self.hidden)}
         files = self.files.replace_schema_metadata(metadata)
-        return write_parquet(folder, LISTING, files, group_bytes=LISTING_GROUP_BYTES)
+        return write_parquet(folder, name, files, group_bytes=LISTING_GROUP_BYTES)
 
     @classmethod
     def read(cls, content: bytes) -> Listing:
@@ -152,7 +153,11 @@ class PhotoStore(ABC):
 
     @abstractmethod
     def read(self, row: Mapping[str, Any]) -> bytes:
-        """The bytes of the file of one row of a listing. Raises OSError."""
+        """The bytes of the file of one row of a listing, if it still is what was listed.
+
+        Raises:
+            OSError: it is something else by now, gone, or not readable.
+        """
 
     @abstractmethod
     def erase(self, paths: Sequence[str]) -> int:
@@ -171,8 +176,26 @@ class FolderPhotos(PhotoStore):
         walk = _Walk(Path(self.root), recursive)
         return listing_of(self.root, walk.files(), recursive=recursive, hidden=lambda: walk.hidden)
 
-    def read(self, row: Mapping[str, Any]) -> bytes:  # noqa: D102 - see PhotoStore
-        return Path(self.root, row["path"]).read_bytes()
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """The very bytes that were listed: another size or modification time is an OSError.
+
+        Raises:
+            OSError: see PhotoStore.
+            SourceError: the permission to read it was lost since it was listed.
+        """
+        try:
+            with Path(self.root, row["path"]).open("rb") as file:
+                content = file.read()
+                status = os.fstat(file.fileno())
+        except PermissionError as error:
+            raise SourceError(
+                f"{Path(self.root, row['path'])} could be read when it was listed, and cannot be "
+                "any more: permission denied. Grant this user the permission to read the source "
+                "again, and run again: what is finished is kept."
+            ) from error
+        if (len(content), _modified_at(status)) != (row["bytes"], row["modified_at"]):
+            raise OSError(errno.EAGAIN, "it changed after it had been listed")
+        return content
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
         files = [Path(self.root, path) for path in paths]
@@ -284,13 +307,14 @@ class _Walk:
             status = entry.stat()
         except OSError as error:
             return printable, 0, datetime.fromtimestamp(0, UTC), None, _reason(error)
-        modified_at = datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
         problem = None
         if printable != path:
             problem = "the file's name is not valid UTF-8: rename it"
         elif not stat.S_ISREG(status.st_mode):
             problem = "it is not a regular file (a pipe, a socket or a device)"
-        return printable, status.st_size, modified_at, None, problem
+        elif not os.access(entry.path, os.R_OK):
+            problem = "this user may not read it (chmod u+r)"
+        return printable, status.st_size, _modified_at(status), None, problem
 
     def _unreadable(self, folder: Path, error: OSError) -> SourceError:
         return SourceError(
@@ -298,6 +322,10 @@ class _Walk:
             "lost. Grant this user the permission to read it (chmod u+rx) where that is what is "
             "missing, or move it out of the source."
         )
+
+
+def _modified_at(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

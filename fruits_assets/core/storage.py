@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -75,8 +74,13 @@ class Storage(ABC):
         """When anything directly in a folder last changed, seconds since 1970; now without any."""
 
     @abstractmethod
-    def delete(self, folder: str) -> None:
-        """Removes a folder and all that is in it, as readers see it."""
+    def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:
+        """Removes a folder and all that is in it, as readers see it.
+
+        Args:
+            folder: of files only.
+            keep: URIs of files in it that stay.
+        """
 
     @abstractmethod
     def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:
@@ -172,8 +176,9 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             return time.time()
 
-    def delete(self, folder: str) -> None:  # noqa: D102 - see Storage
-        shutil.rmtree(folder, ignore_errors=True)
+    def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:  # noqa: D102
+        with contextlib.suppress(OSError):  # what cannot go now goes another time
+            self.purge(folder, keep=keep)
 
     def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
         path = Path(uri)

@@ -1,5 +1,6 @@
-"""`python -m fruits_assets.lake`: what the lake holds now."""
+"""`python -m fruits_assets.lake`: what the lake holds now; `... repair`: whether it is whole."""
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,20 +34,48 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 """Asset -> the sentence that its figures make."""
 
 
-def main() -> None:
-    """Prints a line for every published asset; exits with a sentence where there is no lake."""
+ORDER = ("rejected_images", "raw_images", "model_weights", "features", "pca_model", "pca_features")
+"""In which assets are made from each other."""
+
+
+def main() -> int:
+    """Prints a line for every published asset, or for every damaged file; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m fruits_assets.lake", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=["show", "repair"], default="show")
     try:
-        _print_lake(Settings())
+        return COMMANDS[parser.parse_args().command](_lake(Settings()))
     except FruitsError as error:
         sys.exit(str(error))
 
 
-def _print_lake(settings: Settings) -> None:
-    lake = Lake.at(settings.lake, region=settings.region, kms_key=settings.kms_key)
+def _lake(settings: Settings) -> Lake:
+    return Lake.at(settings.lake, region=settings.region, kms_key=settings.kms_key)
+
+
+def _repair(lake: Lake) -> int:
+    """Removes damaged files, so that the next run makes them again, and only them."""
+    damaged = list(lake.damaged())
+    if not damaged:
+        print(f"The lake {lake.base} is whole: every file is what was written.")  # noqa: T201
+        return 0
+    for one in damaged:
+        print(f"{one.asset}: {one.uri}: {one.what}. It is removed.")  # noqa: T201
+        lake.storage.purge(one.uri)
+    found = {one.asset for one in damaged}
+    named = [*(asset for asset in ORDER if asset in found), *sorted(found - {*ORDER})]
+    print(  # noqa: T201
+        f"\nMaterialise again, in this order: {', '.join(named)} (or all: make run). "
+        "What is whole is not computed again."
+    )
+    return 1
+
+
+def _show(lake: Lake) -> int:
     print(f"\nThe lake {lake.base} holds:\n")  # noqa: T201 - a command's output
     print(f"{'asset':<20} {'version':<17} {'MB':>7} {'made in':>8}  what")  # noqa: T201
     for asset in lake.assets():
         print(_line(lake, asset))  # noqa: T201
+    return 0
 
 
 def _line(lake: Lake, asset: str) -> str:
@@ -59,5 +88,8 @@ def _line(lake: Lake, asset: str) -> str:
     return f"{asset:<20} {manifest.version:<17} {megabytes:>7.1f} {seconds:>8}  {headline}"
 
 
+COMMANDS: Mapping[str, Callable[[Lake], int]] = {"show": _show, "repair": _repair}
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,18 +1,20 @@
 """The lake: its layout, its versions, and how a version is published.
 
-<base>/<asset>/<version>/...            immutable once published
+<base>/<asset>/<version>/...            immutable once published; later versions may list its files
 <base>/<asset>/<version>/manifest.json  written last: a version without it is not finished
 <base>/<asset>/current.json             the only file that ever changes
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any, Protocol
 
 from fruits_assets.core.dataset import (
     MANIFEST,
+    READS_IN_FLIGHT,
     Dataset,
     Manifest,
     Output,
@@ -89,6 +92,21 @@ class Recipe:
             [self.transform, self.code_version, self.params, self.inputs, self.salt], sort_keys=True
         )
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of the lake that is not what was written.
+
+    Attributes:
+        asset: that it belongs to.
+        uri: of the file.
+        what: is wrong with it.
+    """
+
+    asset: str
+    uri: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -165,6 +183,32 @@ class Lake:
         except DatasetError:
             return None
 
+    def earlier(
+        self, recipe: Recipe, assets: Sequence[str], *, grown: str
+    ) -> dict[str, str] | None:
+        """The newest version that answers the same question for another state of one input.
+
+        Most of what it holds can be taken over: a recipe that is forced to be made anew has none.
+
+        Args:
+            recipe: of the version that is to be made.
+            assets: that the recipe makes, all of them needed.
+            grown: name of the input that may differ.
+
+        Returns:
+            URI of the version by asset, or None.
+        """
+        if recipe.salt:
+            return None
+        same = replace(recipe, inputs={**recipe.inputs, grown: ""})
+        for manifest in reversed(self._manifests(assets[0])):
+            inputs = {**manifest.inputs, grown: ""}
+            found = Recipe(manifest.transform, manifest.code_version, manifest.params, inputs)
+            folders = {asset: self.folder(asset, manifest.version) for asset in assets}
+            if found == same and all(_has_manifest(folder) for folder in folders.values()):
+                return folders
+        return None
+
     def draft(
         self, asset: str, recipe: Recipe, output: Output, *, run: str, seconds: float
     ) -> Dataset:
@@ -199,12 +243,14 @@ class Lake:
         """Makes a version the current one, in one step, and drops versions that are too old.
 
         Raises:
+            DatasetError: a file of it is gone.
             ConflictError: another run published since this version was asked for; the version
                 stays, and the other one is current.
             LakeError: the lake cannot be written; readers go on seeing the version before.
         """
         asset = dataset.manifest.asset
         self.storage.write(join(dataset.uri, MANIFEST), dataset.manifest.to_json())
+        Dataset.open(dataset.uri)
         follows = dataset.follows or self.pointer(asset)
         content = json.dumps({"version": dataset.version}).encode()
         try:
@@ -217,11 +263,36 @@ class Lake:
             ) from error
         self._prune(asset)
 
+    def damaged(self) -> Iterator[Damage]:
+        """Reads everything that is current, and all that it was made from, to the end."""
+        for asset in self.storage.children(self.base):
+            if CURRENT in self.storage.sizes(join(self.base, asset)):
+                try:
+                    self._version(asset, self.pointer(asset))
+                except LakeError:
+                    yield Damage(asset, join(self.base, asset, CURRENT), "it is not a pointer")
+        for asset, version in sorted(self._in_use()):
+            yield from self._damaged(asset, version)
+
+    def _damaged(self, asset: str, version: str) -> Iterator[Damage]:
+        folder = self.folder(asset, version)
+        if not self.storage.sizes(folder):  # an input from outside the lake, such as the source
+            return
+        try:
+            dataset = Dataset(folder, read_manifest(folder))
+        except DatasetError as error:
+            yield Damage(asset, join(folder, MANIFEST), str(error))
+            return
+        files = dataset.manifest.files
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            for file, what in zip(files, pool.map(dataset.damage, files), strict=True):
+                if what:
+                    yield Damage(asset, dataset.uri_of(file), what)
+
     def files(self, dataset: Dataset) -> set[str]:
         """URIs of everything that a published version consists of, the pointer included."""
-        names = [MANIFEST, *(file.name for file in dataset.manifest.files)]
-        pointer = join(self.base, dataset.name, CURRENT)
-        return {pointer, *(join(dataset.uri, name) for name in names)}
+        own = {join(self.base, dataset.name, CURRENT), join(dataset.uri, MANIFEST)}
+        return own | {dataset.uri_of(file) for file in dataset.manifest.files}
 
     def all_files(self, asset: str) -> set[str]:
         """URIs of everything of all versions of an asset, the pointer included."""
@@ -244,21 +315,35 @@ class Lake:
         )
 
     def _prune(self, asset: str) -> None:
-        """Keeps the newest versions, those in use, and those that are being written."""
+        """Keeps the newest versions, those in use, those being written, and their files."""
         in_use = self._in_use()
-        finished: list[tuple[str, str]] = []
+        manifests = self._manifests(asset)
+        kept = [one for one in manifests[: -self.keep_versions] if (asset, one.version) in in_use]
+        kept += manifests[-self.keep_versions :]
+        needed: set[str] = set()
+        for manifest in kept:
+            needed |= self.files(Dataset(self.folder(asset, manifest.version), manifest))
+        versions, finished = ({one.version for one in some} for some in (kept, manifests))
         for version in self.storage.children(join(self.base, asset)):
             folder = self.folder(asset, version)
             if not VERSION.fullmatch(version):  # the pointer, or what others put there
                 continue
-            try:
-                finished.append((read_manifest(folder).created_at, version))
-            except DatasetError:
-                if time.time() - self.storage.modified_at(folder) > ABANDONED_SECONDS:
-                    self.storage.delete(folder)
-        for _, version in sorted(finished)[: -self.keep_versions]:
-            if (asset, version) not in in_use:
-                self.storage.delete(self.folder(asset, version))
+            if version in versions or (version not in finished and self._touched(folder)):
+                continue
+            self.storage.delete(folder, keep=needed)
+
+    def _touched(self, folder: str) -> bool:
+        """Whether somebody may still be writing an unfinished version."""
+        return time.time() - self.storage.modified_at(folder) <= ABANDONED_SECONDS
+
+    def _manifests(self, asset: str) -> list[Manifest]:
+        """Of all finished versions, the newest last."""
+        found = []
+        for version in self.storage.children(join(self.base, asset)):
+            if VERSION.fullmatch(version):
+                with contextlib.suppress(DatasetError):
+                    found.append(read_manifest(self.folder(asset, version)))
+        return sorted(found, key=lambda manifest: manifest.created_at)
 
     def _in_use(self) -> set[tuple[str, str]]:
         """Every (asset, version) that is current or that a current version was made from."""
@@ -274,3 +359,11 @@ class Lake:
             except DatasetError:  # an input from outside the lake, such as the source
                 continue
         return in_use
+
+
+def _has_manifest(folder: str) -> bool:
+    try:
+        read_manifest(folder)
+    except DatasetError:
+        return False
+    return True

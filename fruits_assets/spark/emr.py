@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from fruits_assets.core import errors, s3
-from fruits_assets.core.dataset import Output
+from fruits_assets.core.dataset import Output, read_manifest
 from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.core.region import check_region
 from fruits_assets.core.storage import S3, Bucket, connected
@@ -148,10 +148,14 @@ class EmrSpark(Place, SparkTarget):
     def plan(self, call: Call) -> Plan:
         """How large a cluster the work that is left asks for, and what it will cost."""
         folder = call.arguments[call.transform.outputs[0]]
+        rows = max(value.rows for value in call.inputs.values())
         left = max(value.rows * (1 - value.done(folder)) for value in call.inputs.values())
-        megabytes = max(value.bytes * (1 - value.done(folder)) for value in call.inputs.values())
+        if earlier := call.arguments.get("earlier"):
+            left -= read_manifest(earlier[call.transform.outputs[0]]).rows
+        share = max(0.0, left) / max(1, rows)
+        megabytes = share * max(value.bytes for value in call.inputs.values()) / 1e6
         return self._plan(
-            Work(round(left), megabytes / 1e6, sizing.stages_from(call.transform.name))
+            Work(round(share * rows), megabytes, sizing.stages_from(call.transform.name))
         )
 
     def plan_of(self, cores: int) -> Plan:

@@ -22,7 +22,8 @@ class LocalSpark(SparkTarget):
     """One Spark session, started when first needed and shared by all assets of a process."""
 
     master: str = Field(
-        default="local[*]", description="Spark master: local[<cores>], or spark://host:port."
+        default="local[*,4]",
+        description="Spark master: local[<cores>,<attempts of a task>], or spark://host:port.",
     )
     driver_memory: str = Field(
         default="1g", description="Heap of the JVM; images and features never pass through it."

@@ -135,6 +135,10 @@ class SparkTarget(dg.ConfigurableResource, ABC):
             first = folders[transform.outputs[0]]
             uris = {name: value.stage(first) for name, value in inputs.items()}
             arguments = {**uris, **folders, **params}
+            if transform.grows_with:
+                grown = inputs[transform.grows_with].name
+                lake = self.lake.open()
+                arguments["earlier"] = lake.earlier(recipe, transform.outputs, grown=grown)
             return self.execute(Call(context, transform, arguments, inputs))
 
         return self.lake.produce(context, recipe, transform.outputs, make)

@@ -6,7 +6,6 @@ erased is told by what remains, so that no path, hash or label of it is written 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pyarrow as pa
@@ -17,13 +16,16 @@ from fruits_assets.core.dataset import (
     File,
     Output,
     read,
-    read_table,
     schema_of,
     write_parquet,
 )
+from fruits_assets.core.increment import without
 from fruits_assets.core.source import LISTING, Listing
-from fruits_assets.core.storage import join
-from fruits_assets.transforms.featurize import FEATURES_SCHEMA
+from fruits_assets.transforms.featurize import (
+    FEATURES_SCHEMA,
+    read_unreadable,
+    write_unreadable,
+)
 from fruits_assets.transforms.ingest import (
     raw_output,
     rejected_output,
@@ -68,9 +70,9 @@ def erase_images(
         name, thumbnails = task
         raw = other = None
         if name in raw_parts:
-            raw = write_part(raw_images, name, _without(join(images, name), erased))
+            raw = write_part(raw_images, name, without(old_raw.table(name), erased))
         if name in rejected_parts:
-            other = write_part(rejected_images, name, _without(join(rejected, name), erased))
+            other = write_part(rejected_images, name, without(old_rejected.table(name), erased))
         rows = sum(part[0].rows for part in (raw, other) if part)
         return Done(rows, summary(raw, other, thumbnails))
 
@@ -96,13 +98,13 @@ def erase_features(
         features: URI of the version to write.
         log: told the progress.
     """
-    started = time.monotonic()
     source = Dataset.open(old)
     remaining = Dataset.open(images).arrow(["path"])["path"]
     erased = _missing(source.arrow(["path"])["path"], remaining)
+    kept = set(remaining.to_pylist())
 
     def work(name: str) -> Done:
-        table = _without(join(old, name), erased)
+        table = without(source.table(name), erased)
         file = write_parquet(features, name, table, incompressible=["features"])
         return Done(table.num_rows, [vars(file), list(Counter(table["split"].to_pylist()).items())])
 
@@ -112,24 +114,20 @@ def erase_features(
     splits: Counter[str | None] = Counter()
     for _, counts in done:
         splits.update(dict(counts))
+    unreadable = [row for row in read_unreadable(source) if row[0] in kept]
     figures = {
         "images": splits.total(),
         "inferences": 0,
+        "unreadable": len(unreadable),
         "features_per_image": source.manifest.figures["features_per_image"],
-        "images_per_second": round(splits.total() / (time.monotonic() - started), 1),
+        "images_per_second": 0.0,
         "splits": [[split, count] for split, count in sorted(splits.items(), key=str)],
     }
-    files = tuple(File(**file) for file, _ in done if file["rows"])
+    parts = (File(**file) for file, _ in done if file["rows"])
+    files = (*parts, write_unreadable(features, unreadable))
     return {"features": Output(files, figures, schema_of(FEATURES_SCHEMA))}
 
 
 def _missing(before: pa.ChunkedArray, after: pa.ChunkedArray) -> frozenset[str]:
     """What was there and is not any more."""
     return frozenset(before.to_pylist()) - frozenset(after.to_pylist())
-
-
-def _without(uri: str, erased: frozenset[str]) -> pa.Table:
-    """A part without the rows of the erased paths."""
-    table = read_table(uri)
-    kept = [path not in erased for path in table["path"].to_pylist()]
-    return table.filter(pa.array(kept, pa.bool_()))

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import SparkSession, Window
-from pyspark.sql.functions import col
-from pyspark.sql.functions import min as first_of
+from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import (
+    PART_NAME,
     VECTOR,
     Dataset,
     File,
     Output,
     finished_parquet,
+    part_name,
     schema_of,
     vectors_array,
     write_parquet,
 )
-from fruits_assets.core.images import pixels
+from fruits_assets.core.decoder import shared
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.increment import Merge, PartSize, Takeover, address_of, takeover
 from fruits_assets.core.mobilenet import (
     DESCRIPTION,
     MODEL,
     FeatureExtractor,
     ModelDescription,
 )
+from fruits_assets.core.storage import storage_of
 from fruits_assets.transforms.transform import Done, Log, for_each, transform
 
 FEATURES_SCHEMA = pa.schema(
@@ -48,12 +56,27 @@ Identity = tuple[str, str | None, str | None, str]
 
 BATCH_ROWS = 64
 """Photos held as Python objects at a time."""
+SHARD_SECONDS = 30.0
+"""A worker keeps what it has finished that often: so much is lost with it, at most."""
+TASKS_PER_CORE = 8
+"""Enough of them to even out the cores' loads."""
+PART = PartSize(rows=8192, bytes=48 * 2**20)
+"""What small parts are merged into."""
+UNREADABLE = "unreadable.parquet"
+UNREADABLE_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""Photos that killed their decoder, or took longer than they may: they have no features."""
 
 _extractors: dict[str, FeatureExtractor] = {}
 """One model per worker process, by fingerprint: Spark reuses the processes between tasks."""
 
 
-@transform(code_version="1", outputs=["features"])
+@transform(code_version="2", outputs=["features"], grows_with="images")
 def featurize(
     spark: SparkSession,
     *,
@@ -61,9 +84,11 @@ def featurize(
     model: str,
     features: str,
     reduced_decoding: bool,
+    max_seconds: float,
+    earlier: Mapping[str, str] | None,
     log: Log,
 ) -> dict[str, Output]:
-    """Runs the model once on every distinct content, one task per part of the images.
+    """Runs the model once on every distinct content that no earlier version has features of.
 
     The model is broadcast: graph and weights in one flatbuffer, so that a worker neither builds
     nor downloads anything.
@@ -74,41 +99,64 @@ def featurize(
         model: URI of a version of `model_weights`.
         features: URI of the version to write.
         reduced_decoding: decode large JPEGs at a smaller scale, faster and less exactly.
+        max_seconds: that the decoding of one photo may take.
+        earlier: URI of an earlier version, made with the same weights, if there is one.
         log: told the progress.
     """
     started = time.monotonic()
     source, weights = Dataset.open(images), Dataset.open(model)
     description = ModelDescription.from_json(weights.read(DESCRIPTION))
+    plan = _Plan.of(source, _Earlier.of(earlier))
     flatbuffer = spark.sparkContext.broadcast(weights.read(MODEL))
-    copies = spark.sparkContext.broadcast(_copies(spark, source))
-
-    def work(name: str) -> Done:
-        inferences = 0
-        finished = finished_parquet(features, name)
-        if finished is None:
-            extractor = _extractor(description.fingerprint, flatbuffer)
-            see = partial(pixels, size=description.image_size, reduced=reduced_decoding)
-            seen = list(_seen(source, name, see, extractor, copies.value))
-            inferences, table = len(seen), _table(seen)
-            finished = write_parquet(features, name, table, incompressible=["features"]), table
-        file, table = finished
-        splits = Counter(table["split"].to_pylist())
-        return Done(table.num_rows, [vars(file), list(splits.items()), inferences])
-
-    names = [file.name for file in source.parts]
-    done = for_each(spark, names, work, doing="features", total=source.manifest.rows, log=log)
-    splits: Counter[str | None] = Counter()
-    for _, counts, _ in done:
-        splits.update(dict(counts))
+    copies = spark.sparkContext.broadcast(plan.copies)
+    eyes = _Eyes(
+        source,
+        features,
+        description,
+        flatbuffer,
+        copies,
+        max_seconds,
+        SHARD_SECONDS,
+        reduced=reduced_decoding,
+    )
+    cores = spark.sparkContext.defaultParallelism
+    tasks: list[_Task] = [
+        *plan.merges(features),
+        *plan.duplicates(features),
+        *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE)),
+    ]
+    if plan.carried:
+        log(f"features: {plan.new} contents of {source.rows} images are new")
+    run = methodcaller("run")
+    done = for_each(spark, tasks, run, doing="features", total=plan.new, log=log)
+    files = (*plan.takeover.kept, *(File(**file) for one in done for file in one["files"]))
+    unreadable = [*plan.unreadable, *(row for one in done for row in one.get("unreadable", ()))]
+    inferences = sum(one.get("inferences", 0) for one in done)
+    seconds = time.monotonic() - started
     figures = {
-        "images": splits.total(),
-        "inferences": sum(inferences for _, _, inferences in done),
+        "images": source.rows - len(unreadable),
+        "inferences": inferences,
+        "unreadable": len(unreadable),
         "features_per_image": description.features,
-        "images_per_second": round(splits.total() / (time.monotonic() - started), 1),
-        "splits": [[split, count] for split, count in sorted(splits.items(), key=str)],
+        "images_per_second": round(inferences / seconds, 1),
+        "splits": plan.splits(unreadable),
     }
-    files = tuple(File(**file) for file, _, _ in done if file["rows"])
+    files = (*files, write_unreadable(features, unreadable))
     return {"features": Output(files, figures, schema_of(FEATURES_SCHEMA))}
+
+
+def write_unreadable(folder: str, rows: Sequence[Sequence[str]]) -> File:
+    """Writes the photos that have no features, as rows of `UNREADABLE_SCHEMA`."""
+    table = pa.Table.from_pylist(
+        [dict(zip(UNREADABLE_SCHEMA.names, row, strict=True)) for row in rows], UNREADABLE_SCHEMA
+    )
+    return write_parquet(folder, UNREADABLE, table)
+
+
+def read_unreadable(features: Dataset) -> list[list[str]]:
+    """`path`, `sha256` and `detail` of the photos that have no features. Raises DatasetError."""
+    rows = features.table(UNREADABLE).to_pylist()
+    return [[row[name] for name in UNREADABLE_SCHEMA.names] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -117,61 +165,327 @@ class Copies:
 
     Attributes:
         of_first: path of the first -> the identities of its copies.
-        paths: of all copies.
     """
 
-    of_first: dict[str, list[Identity]]
-    paths: frozenset[str]
+    of_first: Mapping[str, Sequence[Identity]]
+
+    def of(self, identity: Identity) -> list[Identity]:
+        """All images with the content of the first of them."""
+        return [identity, *self.of_first.get(identity[0], ())]
 
 
-def _copies(spark: SparkSession, images: Dataset) -> Copies:
-    """Only paths and hashes are shuffled, never pixels, and only the repeated ones come back."""
-    same = Window.partitionBy("sha256")
-    rows = (
-        images.spark(spark)
-        .select(*IDENTITY, first_of("path").over(same).alias("first"))
-        .where(col("path") != col("first"))
-        .collect()
-    )
-    of_first = defaultdict(list)
-    for *identity, first in rows:
-        of_first[first].append(tuple(identity))
-    return Copies(dict(of_first), frozenset(row.path for row in rows))
+@dataclass(frozen=True)
+class _Earlier:
+    """What an earlier version of the features has.
 
-
-def _extractor(fingerprint: str, flatbuffer: Broadcast[bytes]) -> FeatureExtractor:
-    if fingerprint not in _extractors:
-        _extractors.clear()
-        _extractors[fingerprint] = FeatureExtractor(flatbuffer.value)
-    return _extractors[fingerprint]
-
-
-def _seen(
-    images: Dataset,
-    part: str,
-    see: Callable[..., np.ndarray],
-    extract: FeatureExtractor,
-    copies: Copies,
-) -> Iterator[tuple[list[Identity], np.ndarray]]:
-    """Runs the model on every content that comes first in this part.
-
-    Yields:
-        The identities of all images with that content, and its (features,) float32 vector.
+    Attributes:
+        dataset: the version, or what is whole of it; None where there is none.
+        rows: `path`, `sha256` and `part` of all its features.
+        unreadable: rows of `UNREADABLE_SCHEMA`.
     """
-    columns = [*IDENTITY, "content", "orientation"]
-    for batch in images.batches(part, columns, rows=BATCH_ROWS):
-        for row in batch.to_pylist():
-            if row["path"] in copies.paths:
-                continue
-            identity = tuple(row[name] for name in IDENTITY)
-            picture = see(row["content"], orientation=row["orientation"])
-            yield [identity, *copies.of_first.get(row["path"], ())], extract(picture)
+
+    dataset: Dataset | None
+    rows: pa.Table
+    unreadable: list[list[str]]
+
+    @classmethod
+    def of(cls, uris: Mapping[str, str] | None) -> Self:
+        if uris is None:
+            return cls(None, pa.table({name: [] for name in ("path", "sha256", "part")}), [])
+        dataset = Dataset.remains(uris["features"])
+        try:
+            unreadable = read_unreadable(dataset)
+        except DatasetError:  # it is damaged: these photos are tried again
+            unreadable = []
+        return cls(dataset, dataset.arrow_with_parts(["path", "sha256"]), unreadable)
 
 
-def _table(seen: list[tuple[list[Identity], np.ndarray]]) -> pa.Table:
-    if not seen:
-        return FEATURES_SCHEMA.empty_table()
-    identities = [identity for some, _ in seen for identity in some]
-    vectors = np.stack([vector for some, vector in seen for _ in some])
-    columns = [pa.array(column, pa.string()) for column in zip(*identities, strict=True)]
-    return pa.Table.from_arrays([*columns, vectors_array(vectors)], schema=FEATURES_SCHEMA)
+Rows = tuple[str, np.ndarray]
+"""A part of the images, and positions (int32) in it of photos to run the model on."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is taken over, what is copied, and what the model must see.
+
+    Attributes:
+        images: identity and `part` of all images.
+        earlier: what there is already.
+        takeover: what becomes of its parts.
+        gone: paths of its rows that do not hold any more.
+        unreadable: rows of it that still hold.
+        known: part of it -> the images that have the content of one of its rows, but not its path.
+        first: path of each new content's first image -> the other images with that content.
+    """
+
+    images: pa.Table
+    earlier: _Earlier
+    takeover: Takeover
+    gone: frozenset[str]
+    unreadable: list[list[str]]
+    known: Mapping[str, list[Identity]]
+    first: Mapping[str, list[Identity]]
+
+    @classmethod
+    def of(cls, source: Dataset, earlier: _Earlier) -> Self:
+        """Compares the images with what an earlier version has seen."""
+        images = source.arrow_with_parts(IDENTITY)
+        identities = list(zip(*(images[name].to_pylist() for name in IDENTITY), strict=True))
+        content = {identity[0]: identity[3] for identity in identities}
+        keys = list(zip(*(earlier.rows[name].to_pylist() for name in PATH_KEY), strict=True))
+        gone = frozenset(path for path, sha256, _ in keys if content.get(path) != sha256)
+        unreadable = [row for row in earlier.unreadable if content.get(row[0]) == row[1]]
+        done = {path for path, *_ in keys} - gone | {row[0] for row in unreadable}
+        part_of = {sha256: part for _, sha256, part in keys}
+        known, by_content = defaultdict(list), defaultdict(list)
+        for identity in sorted(one for one in identities if one[0] not in done):
+            if part := part_of.get(identity[3]):
+                known[part].append(identity)
+            else:
+                by_content[identity[3]].append(identity)
+        first = {same[0][0]: same[1:] for same in by_content.values()}
+        taken = Takeover()
+        if earlier.dataset:
+            taken = takeover(earlier.dataset, earlier.rows, gone, PART)
+        return cls(images, earlier, taken, gone, unreadable, known, first)
+
+    @property
+    def carried(self) -> bool:
+        """Whether anything is taken over."""
+        return self.earlier.dataset is not None
+
+    @property
+    def new(self) -> int:
+        """How many contents the model must see."""
+        return len(self.first)
+
+    @property
+    def copies(self) -> Copies:
+        """Of new contents."""
+        return Copies({path: others for path, others in self.first.items() if others})
+
+    def splits(self, unreadable: Collection[Sequence[str]]) -> list[list[str | int | None]]:
+        """[split, how many images of it have features], in order."""
+        missing = {row[0] for row in unreadable}
+        pairs = zip(self.images["path"].to_pylist(), self.images["split"].to_pylist(), strict=True)
+        counts = Counter(split for path, split in pairs if path not in missing)
+        return [[split, count] for split, count in sorted(counts.items(), key=str)]
+
+    def tasks(self, count: int) -> Iterator[tuple[str, tuple[Rows, ...]]]:
+        """Address and photos of about so many tasks for the model, each of whole parts."""
+        positions: dict[str, list[int]] = defaultdict(list)
+        copies: dict[str, list[list[Identity]]] = defaultdict(list)
+        seen: Counter[str] = Counter()
+        pairs = zip(self.images["path"].to_pylist(), self.images["part"].to_pylist(), strict=True)
+        for path, part in pairs:
+            if path in self.first:
+                positions[part].append(seen[part])
+                copies[part].append(self.first[path])
+            seen[part] += 1
+        enough = math.ceil(self.new / count)
+        groups: list[list[str]] = []
+        for part in positions:
+            if not groups or sum(len(positions[one]) for one in groups[-1]) >= enough:
+                groups.append([])
+            groups[-1].append(part)
+        for group in groups:
+            address = address_of([(one, positions[one], copies[one]) for one in group])
+            yield address, tuple((one, np.array(positions[one], np.int32)) for one in group)
+
+    def merges(self, folder: str) -> list[_Merging]:
+        """Parts of the earlier version that are rewritten."""
+        dataset = self.earlier.dataset
+        if dataset is None:
+            return []
+        return [_Merging(dataset, merge, self.gone, folder) for merge in self.takeover.merges]
+
+    def duplicates(self, folder: str) -> list[_Duplication]:
+        """Images whose content has been seen under another path."""
+        dataset = self.earlier.dataset
+        if dataset is None:
+            return []
+        return [_Duplication(dataset, part, tuple(to), folder) for part, to in self.known.items()]
+
+
+PATH_KEY = ("path", "sha256", "part")
+
+
+class _Task(Protocol):
+    def run(self) -> Done: ...
+
+
+@dataclass(frozen=True)
+class _Merging:
+    """Parts of an earlier version that become one part of this one."""
+
+    earlier: Dataset
+    merge: Merge
+    gone: Collection[str]
+    folder: str
+
+    def run(self) -> Done:
+        def table() -> pa.Table:
+            return self.merge.table(self.earlier, self.gone)
+
+        return Done(0, {"files": [vars(_finished(self.folder, self.merge.name, table))]})
+
+
+@dataclass(frozen=True)
+class _Duplication:
+    """Images that have the content of a row of an earlier version, and so its features."""
+
+    earlier: Dataset
+    part: str
+    to: tuple[Identity, ...]
+    folder: str
+
+    def run(self) -> Done:
+        name = part_name(address_of([self.part, self.to]), 0, len(self.to))
+        return Done(0, {"files": [vars(_finished(self.folder, name, self._table))]})
+
+    def _table(self) -> pa.Table:
+        table = self.earlier.table(self.part)
+        row_of = {sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())}
+        rows = table.take(pa.array([row_of[identity[3]] for identity in self.to]))
+        vectors = rows["features"].combine_chunks()
+        columns = [pa.array(column, pa.string()) for column in zip(*self.to, strict=True)]
+        return pa.Table.from_arrays([*columns, vectors], schema=FEATURES_SCHEMA)
+
+
+def _finished(folder: str, name: str, make: Callable[[], pa.Table]) -> File:
+    """A part that an interrupted run has left, or that is made now."""
+    if found := finished_parquet(folder, name):
+        return found[0]
+    return write_parquet(folder, name, make(), incompressible=["features"])
+
+
+@dataclass(frozen=True)
+class _Eyes:
+    """What sees photos: the same for all tasks."""
+
+    images: Dataset
+    folder: str
+    description: ModelDescription
+    flatbuffer: Broadcast[bytes]
+    copies: Broadcast[Copies]
+    max_seconds: float
+    shard_seconds: float
+    reduced: bool
+
+    def extractor(self) -> FeatureExtractor:
+        """The model of this process."""
+        fingerprint = self.description.fingerprint
+        if fingerprint not in _extractors:
+            _extractors.clear()
+            _extractors[fingerprint] = FeatureExtractor(self.flatbuffer.value)
+        return _extractors[fingerprint]
+
+    def pixels(self) -> Callable[..., np.ndarray]:
+        """Decodes a photo, in a process of its own that may die of it."""
+        decoder = shared(seconds=self.max_seconds)
+        return partial(decoder.pixels, size=self.description.image_size, reduced=self.reduced)
+
+
+@dataclass
+class _Shard:
+    """What a worker has seen since it last kept something.
+
+    Attributes:
+        identities: per vector.
+        vectors: (features,) float32 each.
+        unreadable: rows of `UNREADABLE_SCHEMA`.
+        rows: photos looked at.
+    """
+
+    identities: list[Identity] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
+    unreadable: list[list[str]] = field(default_factory=list)
+    rows: int = 0
+
+    def table(self) -> pa.Table:
+        """As Parquet keeps it; what has no features is among the metadata."""
+        metadata = {UNREADABLE: json.dumps(self.unreadable)}
+        if not self.vectors:
+            return FEATURES_SCHEMA.empty_table().replace_schema_metadata(metadata)
+        columns = [pa.array(column, pa.string()) for column in zip(*self.identities, strict=True)]
+        vectors = vectors_array(np.stack(self.vectors))
+        table = pa.Table.from_arrays([*columns, vectors], schema=FEATURES_SCHEMA)
+        return table.replace_schema_metadata(metadata)
+
+
+@dataclass(frozen=True)
+class _Inference:
+    """Photos for the model, of one or more parts of the images.
+
+    What it finishes is kept in shards that are cut by time; a run that was interrupted finds them
+    by the positions in their names, and goes on after the last.
+    """
+
+    eyes: _Eyes
+    address: str
+    parts: tuple[Rows, ...]
+
+    def run(self) -> Done:
+        total = sum(len(rows) for _, rows in self.parts)
+        folder = self.eyes.folder
+        found = _shards(folder, self.address)
+        files: list[File] = []
+        unreadable: list[list[str]] = []
+        position = inferences = 0
+        while position < total:
+            finished = found.get(position) and finished_parquet(folder, found[position])
+            if not finished:
+                shard = self._see(position)
+                name = part_name(self.address, position, position + shard.rows)
+                table = shard.table()
+                finished = write_parquet(folder, name, table, incompressible=["features"]), table
+                inferences += shard.rows
+            file, table = finished
+            files.append(file)
+            unreadable += json.loads((table.schema.metadata or {})[UNREADABLE.encode()])
+            position = _stop(file.name)
+        kept = [vars(file) for file in files if file.rows]
+        return Done(total, {"files": kept, "unreadable": unreadable, "inferences": inferences})
+
+    def _see(self, start: int) -> _Shard:
+        """Runs the model on photo after photo, until it is time to keep what there is."""
+        shard, until = _Shard(), time.monotonic() + self.eyes.shard_seconds
+        extract, see, copies = self.eyes.extractor(), self.eyes.pixels(), self.eyes.copies.value
+        for row in self._photos(start):
+            same = copies.of(tuple(row[name] for name in IDENTITY))
+            try:
+                vector = extract(see(row["content"], orientation=row["orientation"]))
+            except RejectedImage as error:
+                shard.unreadable += [[path, sha256, error.detail] for path, *_, sha256 in same]
+            else:
+                shard.identities += same
+                shard.vectors += [vector] * len(same)
+            shard.rows += 1
+            if time.monotonic() > until:
+                break
+        return shard
+
+    def _photos(self, start: int) -> Iterator[dict]:
+        """Rows of the images, from a position in this task on."""
+        columns = [*IDENTITY, "content", "orientation"]
+        for part, positions in self.parts:
+            wanted = positions[start:]
+            start = max(0, start - len(positions))
+            row = 0
+            for batch in self.eyes.images.batches(part, columns, rows=BATCH_ROWS):
+                here = wanted[(wanted >= row) & (wanted < row + batch.num_rows)] - row
+                row += batch.num_rows
+                if len(here):
+                    yield from batch.take(pa.array(here)).to_pylist()
+
+
+def _shards(folder: str, address: str) -> dict[int, str]:
+    """Position of the first photo -> name of the shard, of one task's finished shards."""
+    found = (PART_NAME.fullmatch(name) for name in storage_of(folder).sizes(folder))
+    return {int(one["start"]): one[0] for one in found if one and one["address"] == address}
+
+
+def _stop(name: str) -> int:
+    found = PART_NAME.fullmatch(name)
+    assert found  # noqa: S101 - `part_name` made it
+    return int(found["stop"])

@@ -7,24 +7,47 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import methodcaller
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import (
+    Dataset,
     File,
     Output,
     finished_parquet,
+    part_name,
     read,
     read_rows,
     schema_of,
     write_parquet,
 )
-from fruits_assets.core.images import RejectedImage, examine, upright_rgb
-from fruits_assets.core.source import Listing, PhotoStore, label_of, photos_at, split_of
+from fruits_assets.core.decoder import SECONDS, shared
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.increment import (
+    Merge,
+    PartSize,
+    Takeover,
+    address_of,
+    evenly,
+    takeover,
+)
+from fruits_assets.core.source import (
+    LISTING,
+    Listing,
+    PhotoStore,
+    label_of,
+    photos_at,
+    split_of,
+)
+from fruits_assets.core.storage import join
 from fruits_assets.transforms.transform import Done, Log, for_each, transform
 
 RAW_SCHEMA = pa.schema(
@@ -60,12 +83,19 @@ PART_BYTES = 64 * 2**20
 """Photos in one part file, at most (one larger photo is a part of its own)."""
 PART_ROWS = 320
 """A worker holds one part at a time, so this keeps its memory flat as the photos grow in number."""
+PART = PartSize(PART_ROWS, PART_BYTES)
 MIN_PART_ROWS = 32
 PARTS_PER_CORE = 8
 """Parts are the unit of work of all later stages: enough of them even out the cores' loads."""
 
 
-@transform(code_version="1", outputs=["raw_images", "rejected_images"])
+UNREAD = "the file cannot be read: "
+"""Begins the detail of what may be readable another time."""
+NEW = "new.parquet"
+"""The rows of the listing that are still to be read, in a version that takes over others."""
+
+
+@transform(code_version="2", outputs=["raw_images", "rejected_images"], grows_with="source")
 def ingest(
     spark: SparkSession,
     *,
@@ -74,9 +104,14 @@ def ingest(
     rejected_images: str,
     max_pixels: int,
     max_bytes: int,
+    max_seconds: float,
+    earlier: Mapping[str, str] | None,
     log: Log,
 ) -> dict[str, Output]:
     """Examines every file of a listing once; each ends in exactly one of the two tables.
+
+    Files that an earlier version has examined, and that the listing still says the same of, are
+    not read again.
 
     Args:
         spark: where to run.
@@ -85,30 +120,195 @@ def ingest(
         rejected_images: URI of the version to write the rejected files to.
         max_pixels: larger pictures are rejected before they are decoded.
         max_bytes: larger files are rejected before they are read.
+        max_seconds: that the decoding of one photo may take.
+        earlier: URIs of an earlier version of both, if there is one.
         log: told the progress.
     """
     listing = Listing.read(read(source))
-    limits = _Limits(max_pixels=max_pixels, max_bytes=max_bytes)
-    root = listing.root
-    chunks = _chunks(listing.files["bytes"].to_pylist(), spark.sparkContext.defaultParallelism)
-
-    def work(chunk: _Chunk) -> Done:
-        rows = read_rows(source, chunk.start, chunk.stop).to_pylist()
-        name = f"part-{chunk.start:09d}-{_address(rows)}.parquet"
-        # The part of raw_images is written last: where it exists, its sibling is whole too.
-        raw = finished_parquet(raw_images, name)
-        rejected = finished_parquet(rejected_images, name) if raw else None
-        if raw is None:
-            accepted_rows, rejected_rows = _ingest_chunk(rows, photos_at(root), limits)
-            rejected = write_part(rejected_images, name, rejected_rows)
-            raw = write_part(raw_images, name, accepted_rows)
-        return Done(len(rows), summary(raw, rejected, chunk.thumbnails))
-
-    done = for_each(spark, chunks, work, doing="ingest", total=listing.files.num_rows, log=log)
+    before = _Earlier.of(earlier, listing)
+    new = before.missing_from(listing)
+    if new.rows < listing.rows:
+        log(f"ingest: {new.rows} of {listing.rows} files are new; {len(before.gone)} are gone")
+        source = join(raw_images, new.write(raw_images, NEW).name)
+    examiner = _Examiner(
+        source,
+        listing.root,
+        _Folders(raw_images, rejected_images),
+        _Limits(max_pixels, max_bytes, max_seconds),
+    )
+    carried = before.summary(listing)
+    tasks: list[_Task] = [
+        *before.merges(raw_images, rejected_images),
+        *(
+            _Examination(examiner, chunk)
+            for chunk in _chunks(
+                new.files["bytes"].to_pylist(),
+                spark.sparkContext.defaultParallelism,
+                thumbnails=MAX_THUMBNAILS - len(carried["thumbnails"]),
+            )
+        ),
+    ]
+    run = methodcaller("run")
+    done = for_each(spark, tasks, run, doing="ingest", total=new.rows, log=log)
     return {
-        "raw_images": raw_output(raw_images, done, listing),
-        "rejected_images": rejected_output(rejected_images, done, listing),
+        "raw_images": raw_output(raw_images, [carried, *done], listing),
+        "rejected_images": rejected_output(rejected_images, [carried, *done], listing),
     }
+
+
+class _Task(Protocol):
+    def run(self) -> Done: ...
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """URIs of the two versions that are written."""
+
+    raw: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """What all chunks of new files have in common."""
+
+    listing: str
+    root: str
+    to: _Folders
+    limits: _Limits
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """New files that become a part in each table."""
+
+    of: _Examiner
+    chunk: _Chunk
+
+    def run(self) -> Done:
+        chunk, to = self.chunk, self.of.to
+        rows = read_rows(self.of.listing, chunk.start, chunk.stop).to_pylist()
+        name = part_name(address_of(rows), chunk.start, chunk.stop)
+        # The part of raw_images is written last: where it exists, its sibling is whole too.
+        raw = finished_parquet(to.raw, name)
+        rejected = finished_parquet(to.rejected, name) if raw else None
+        if raw is None:
+            tables = _ingest_chunk(rows, photos_at(self.of.root), self.of.limits)
+            rejected = write_part(to.rejected, name, tables[1])
+            raw = write_part(to.raw, name, tables[0])
+        found = summary(raw, rejected, chunk.thumbnails)
+        return Done(len(rows), {**found, "read": len(rows)})
+
+
+@dataclass(frozen=True)
+class _Merging:
+    """Parts of an earlier version of one of the tables that become a part of this one."""
+
+    table: str
+    earlier: Dataset
+    merge: Merge
+    gone: Collection[str]
+    folder: str
+
+    def run(self) -> Done:
+        finished = finished_parquet(self.folder, self.merge.name)
+        if finished is None:
+            table = self.merge.table(self.earlier, self.gone)
+            finished = write_part(self.folder, self.merge.name, table)
+        assert finished  # noqa: S101 - a merge has rows
+        return Done(0, {self.table: [vars(finished[0])]})
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What an earlier version has that a listing still says the same of.
+
+    Attributes:
+        photos: `path`, `label`, `split`, `format` and `part` of all its photos.
+        refused: `path`, `reason`, `detail` and `part` of all its rejected files.
+        still: paths of what is in the listing, unchanged.
+        gone: paths of the others.
+    """
+
+    raw: Dataset | None
+    rejected: Dataset | None
+    photos: pa.Table
+    refused: pa.Table
+    still: frozenset[str]
+    gone: frozenset[str]
+
+    @classmethod
+    def of(cls, uris: Mapping[str, str] | None, listing: Listing) -> Self:
+        """Compares an earlier version, or what is whole of it, with a listing."""
+        if uris is None:
+            nothing = pa.table({"path": []})
+            return cls(None, None, nothing, nothing, frozenset(), frozenset())
+        raw = Dataset.remains(uris["raw_images"])
+        rejected = Dataset.remains(uris["rejected_images"])
+        photos = raw.arrow_with_parts(["path", "label", "split", "format"])
+        refused = rejected.arrow_with_parts(["path", "reason", "detail"])
+        paths = {*photos["path"].to_pylist(), *refused["path"].to_pylist()}
+        unread = {row["path"] for row in refused.to_pylist() if row["detail"].startswith(UNREAD)}
+        listed = finished_parquet(raw.uri, LISTING)  # none: no telling what of it is still so
+        known = set(_rows(listed[1])) if listed else set()
+        held = paths - unread
+        still = frozenset(row[0] for row in _rows(listing.files) if row in known and row[0] in held)
+        return cls(raw, rejected, photos, refused, still, frozenset(paths - still))
+
+    def missing_from(self, listing: Listing) -> Listing:
+        """What of a listing it does not have."""
+        new = [path not in self.still for path in listing.files["path"].to_pylist()]
+        return Listing(listing.root, listing.files.filter(pa.array(new, pa.bool_())), 0)
+
+    def summary(self, listing: Listing) -> dict[str, Any]:
+        """What is taken over, as the summary of a chunk."""
+        kept = [row for row in self.photos.to_pylist() if row["path"] in self.still]
+        reasons = [row["reason"] for row in self.refused.to_pylist() if row["path"] in self.still]
+        return {
+            "raw": [vars(file) for file in self._takeover(self.raw, self.photos).kept],
+            "rejected": [vars(file) for file in self._takeover(self.rejected, self.refused).kept],
+            "classes": [
+                [*key, count]
+                for key, count in Counter((row["label"], row["split"]) for row in kept).items()
+            ],
+            "formats": Counter(row["format"] for row in kept),
+            "reasons": Counter(reasons),
+            "thumbnails": self._thumbnails(len(self.still) / listing.rows),
+        }
+
+    def merges(self, raw_images: str, rejected_images: str) -> list[_Merging]:
+        """The parts that must be rewritten."""
+        return [
+            _Merging(name, dataset, merge, self.gone, folder)
+            for name, dataset, table, folder in (
+                ("raw", self.raw, self.photos, raw_images),
+                ("rejected", self.rejected, self.refused, rejected_images),
+            )
+            if dataset
+            for merge in self._takeover(dataset, table).merges
+        ]
+
+    def _takeover(self, dataset: Dataset | None, paths: pa.Table) -> Takeover:
+        return takeover(dataset, paths, self.gone, PART) if dataset else Takeover()
+
+    def _thumbnails(self, share: float) -> list[dict[str, Any]]:
+        """Some of its thumbnails, as many as its share of all files asks for."""
+        if self.raw is None:
+            return []
+        try:
+            table = pq.read_table(pa.BufferReader(self.raw.read(THUMBNAILS)))
+        except DatasetError:
+            return []
+        rows = [row for row in table.to_pylist() if row["path"] in self.still]
+        chosen = evenly(len(rows), math.floor(share * MAX_THUMBNAILS))
+        return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
+
+
+def _rows(files: pa.Table) -> list[tuple[Any, ...]]:
+    """Everything that a listing says of each file."""
+    paths, sizes, times, etags, problems = files.columns
+    columns = (paths, sizes, times.cast(pa.int64()), etags, problems)
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 Part = tuple[File, pa.Table]
@@ -123,19 +323,19 @@ def write_part(folder: str, name: str, table: pa.Table) -> Part | None:
 
 def summary(raw: Part | None, rejected: Part | None, thumbnails: int) -> dict[str, Any]:
     """What the driver needs to know of a chunk, as JSON."""
-    found: dict[str, Any] = {"raw": None, "rejected": None}
+    found: dict[str, Any] = {}
     if raw:
         file, table = raw
         classes = Counter(
             zip(*(table[name].to_pylist() for name in ("label", "split")), strict=True)
         )
-        found["raw"] = vars(file)
+        found["raw"] = [vars(file)]
         found["classes"] = [[*key, count] for key, count in classes.items()]
         found["formats"] = Counter(table["format"].to_pylist())
         found["thumbnails"] = _thumbnails(table, thumbnails)
     if rejected:
         file, table = rejected
-        found["rejected"] = vars(file)
+        found["rejected"] = [vars(file)]
         found["reasons"] = Counter(table["reason"].to_pylist())
     return found
 
@@ -161,6 +361,7 @@ def raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Out
     figures = {
         "images": images,
         "files_found": listing.files.num_rows,
+        "files_read": sum(one.get("read", 0) for one in done),
         "hidden_passed_over": listing.hidden,
         "classes": [
             [label, split, counts[label, split]] for label, split in sorted(counts, key=str)
@@ -185,7 +386,7 @@ def rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -
 
 
 def _files(done: list[dict[str, Any]], table: str) -> tuple[File, ...]:
-    return tuple(File(**one[table]) for one in done if one[table])
+    return tuple(File(**file) for one in done for file in one.get(table, ()))
 
 
 def _total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -204,7 +405,7 @@ class _Chunk:
     thumbnails: int
 
 
-def _chunks(sizes: list[int], cores: int) -> list[_Chunk]:
+def _chunks(sizes: list[int], cores: int, *, thumbnails: int) -> list[_Chunk]:
     """Consecutive files, bounded in number and bytes, enough of them to keep all cores busy."""
     max_rows = min(PART_ROWS, max(MIN_PART_ROWS, math.ceil(len(sizes) / (cores * PARTS_PER_CORE))))
     bounds: list[tuple[int, int]] = []
@@ -214,26 +415,23 @@ def _chunks(sizes: list[int], cores: int) -> list[_Chunk]:
             bounds.append((start, row))
             start, filled = row, 0
         filled += size
-    bounds.append((start, len(sizes)))
-    quotas = thumbnail_quotas(len(bounds))
+    if sizes:
+        bounds.append((start, len(sizes)))
+    quotas = thumbnail_quotas(len(bounds), thumbnails)
     return [_Chunk(*bound, quota) for bound, quota in zip(bounds, quotas, strict=True)]
 
 
-def thumbnail_quotas(parts: int) -> list[int]:
-    """How many thumbnails each part contributes: evenly, `MAX_THUMBNAILS` in all."""
-    share = MAX_THUMBNAILS / parts
+def thumbnail_quotas(parts: int, total: int = MAX_THUMBNAILS) -> list[int]:
+    """How many thumbnails each part contributes: evenly, `total` in all."""
+    share = total / max(1, parts)
     return [math.floor((i + 1) * share) - math.floor(i * share) for i in range(parts)]
-
-
-def _address(rows: list[dict[str, Any]]) -> str:
-    """Names a part by what it is made from: only the same files make it the same part."""
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class _Limits:
     max_pixels: int
     max_bytes: int
+    max_seconds: float = SECONDS
 
     def refusal(self, row: dict[str, Any]) -> RejectedImage | None:
         """Why a file is not even read, if it is not."""
@@ -278,7 +476,7 @@ def _ingest_chunk(
             rejected.append(_rejected(row, refusal, None))
             continue
         try:
-            accepted.append(_accepted(row, next(contents), max_pixels=limits.max_pixels))
+            accepted.append(_accepted(row, next(contents), limits))
         except _Rejected as error:
             rejected.append(error.row)
     return (
@@ -287,15 +485,13 @@ def _ingest_chunk(
     )
 
 
-def _accepted(
-    row: dict[str, Any], read_it: Callable[[], bytes], *, max_pixels: int
-) -> dict[str, Any]:
+def _accepted(row: dict[str, Any], read_it: Callable[[], bytes], limits: _Limits) -> dict[str, Any]:
     """A row of `RAW_SCHEMA`. Raises _Rejected."""
     digest = None
     try:
         data = _read(read_it)
         digest = hashlib.sha256(data).hexdigest()
-        photo = examine(data, max_pixels=max_pixels)
+        photo = shared(seconds=limits.max_seconds).examine(data, max_pixels=limits.max_pixels)
     except RejectedImage as error:
         raise _Rejected(_rejected(row, error, digest)) from None
     return {
@@ -317,21 +513,30 @@ def _read(read_it: Callable[[], bytes]) -> bytes:
     try:
         return read_it()
     except OSError as error:
-        raise RejectedImage(
-            "unreadable", f"the file cannot be read: {error.strerror or type(error).__name__}"
-        ) from None
+        told = f"{UNREAD}{error.strerror or type(error).__name__}"
+        raise RejectedImage("unreadable", told) from None
 
 
 def _thumbnails(photos: pa.Table, count: int) -> list[dict[str, Any]]:
     """`count` rows of `THUMBNAIL_SCHEMA`, evenly spread over the photos; base64 for JSON."""
-    count = min(count, photos.num_rows)
-    chosen = [(2 * i + 1) * photos.num_rows // (2 * count) for i in range(count)]
+    chosen = evenly(photos.num_rows, count)
     thumbnails = []
     for row in photos.take(pa.array(chosen, pa.int64())).to_pylist():
-        picture = upright_rgb(row["content"], orientation=row["orientation"])
-        picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+        size = _fitted((row["width"], row["height"]), THUMBNAIL_SIZE)
+        try:
+            square = shared().pixels(
+                row["content"], orientation=row["orientation"], size=THUMBNAIL_SIZE
+            )
+        except RejectedImage:  # it kills its decoder only when it is decoded to the last pixel
+            continue
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=80)
+        Image.fromarray(square).resize(size).save(buffer, "JPEG", quality=80)
         jpeg = base64.b64encode(buffer.getvalue()).decode()
         thumbnails.append({"path": row["path"], "label": row["label"], "jpeg": jpeg})
     return thumbnails
+
+
+def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height in the same proportion, the larger of them being `side` pixels."""
+    width, height = (max(1, round(length * side / max(size))) for length in size)
+    return width, height

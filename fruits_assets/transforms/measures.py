@@ -5,7 +5,7 @@ A measure is a transform whose output has figures and no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,23 +21,28 @@ MAX_TEST = 5_000
 """There are training x test distances: larger splits are sampled, evenly by content."""
 
 
-@transform(code_version="1", outputs=["features_inspection"])
+@transform(code_version="2", outputs=["features_inspection"], grows_with="features")
 def inspect_features(
     spark: SparkSession,
     *,
     features: str,
     features_inspection: str,  # noqa: ARG001 - figures only
+    earlier: Mapping[str, str] | None,
     log: Log,
 ) -> dict[str, Output]:
-    """Reads every feature vector back and counts what should not be there.
+    """Reads every feature vector back, once, and counts what should not be there.
 
     Args:
         spark: where to run.
         features: URI of a version of `features`.
         features_inspection: URI of the version; only figures, no files.
+        earlier: URI of an earlier version, whose parts are not read again, if there is one.
         log: told the progress.
     """
     source = Dataset.open(features)
+    seen: dict[str, list[Any]] = {}
+    if earlier:
+        seen = dict(Dataset.open(earlier["features_inspection"]).manifest.figures["parts"])
 
     def work(name: str) -> Done:
         widths: set[int] = set()
@@ -52,14 +57,17 @@ def inspect_features(
                 constant += bool(np.ptp(values) == 0) if len(values) else True
         return Done(rows, [rows, sorted(widths), int(not_finite), int(constant)])
 
-    names = [file.name for file in source.parts]
-    total = source.manifest.rows
+    new = [file for file in source.parts if file.sha256 not in seen]
+    names, total = [file.name for file in new], sum(file.rows for file in new)
     done = for_each(spark, names, work, doing="features inspected", total=total, log=log)
+    seen.update(zip((file.sha256 for file in new), done, strict=True))
+    parts = {file.sha256: seen[file.sha256] for file in source.parts}
     figures = {
-        "rows": sum(one[0] for one in done),
-        "widths": sorted({width for one in done for width in one[1]}),
-        "not_finite": sum(one[2] for one in done),
-        "constant": sum(one[3] for one in done),
+        "rows": sum(one[0] for one in parts.values()),
+        "widths": sorted({width for one in parts.values() for width in one[1]}),
+        "not_finite": sum(one[2] for one in parts.values()),
+        "constant": sum(one[3] for one in parts.values()),
+        "parts": parts,
     }
     return {"features_inspection": Output((), figures)}
 

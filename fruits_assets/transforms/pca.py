@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +22,17 @@ from fruits_assets.core.dataset import (
     Output,
     file_of,
     finished_parquet,
+    part_name,
     read_table,
     schema_of,
+    uri_of,
     vectors_array,
     vectors_matrix,
     write_file,
     write_parquet,
 )
-from fruits_assets.core.errors import PcaError
+from fruits_assets.core.errors import DatasetError, PcaError
+from fruits_assets.core.increment import evenly
 from fruits_assets.core.pca import Moments, PcaModel
 from fruits_assets.core.storage import join, on_workers, storage_of
 from fruits_assets.transforms.featurize import IDENTITY
@@ -49,6 +54,7 @@ MAP_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("pc_1", pa.float32()),
         ("pc_2", pa.float32()),
+        ("part", pa.string()),
     ]
 )
 MAX_MAP_POINTS = 5000
@@ -157,7 +163,77 @@ def _matrices(features: Dataset, names: list[str], split: str | None) -> Iterato
             yield matrix
 
 
-@transform(code_version="1", outputs=["pca_features"])
+@transform(code_version="1", outputs=["pca_drift"])
+def measure_drift(
+    spark: SparkSession,
+    *,
+    features: str,
+    model: str,
+    fitted: str,
+    pca_drift: str,  # noqa: ARG001 - figures only
+    log: Log,
+) -> dict[str, Output]:
+    """How far the features have moved from those that a PCA was fitted on.
+
+    Only parts that one of the two versions does not share with the other are read.
+
+    Args:
+        spark: where to run.
+        features: URI of a version of `features`.
+        model: URI of a version of `pca_model`.
+        fitted: URI of the version of `features` that the model was fitted on.
+        pca_drift: URI of the version; only figures, no files.
+        log: told the progress.
+    """
+    now, then = Dataset.open(features), Dataset.open(fitted)
+    description = json.loads(Dataset.open(model).read(DESCRIPTION))
+    fitted_model = PcaModel.from_npz(Dataset.open(model).read(MODEL))
+    split = None if description["fitted_on"] == ALL else description["fitted_on"]
+    shared = {file.sha256 for file in now.parts} & {file.sha256 for file in then.parts}
+
+    def work(task: tuple[bool, str]) -> Done:
+        is_new, name = task
+        rows, total = 0, np.zeros(len(fitted_model.mean))
+        for matrix in _matrices(now if is_new else then, [name], split):
+            rows += len(matrix)
+            total += (matrix - fitted_model.mean).sum(axis=0)
+        return Done(rows, [is_new, rows, total.tolist()])
+
+    tasks = [
+        (dataset is now, file.name)
+        for dataset in (now, then)
+        for file in dataset.parts
+        if file.sha256 not in shared
+    ]
+    total = sum(file.rows for one in (now, then) for file in one.parts if file.sha256 not in shared)
+    done = for_each(spark, tasks, work, doing="PCA: drift", total=total, log=log)
+    rows, moved = description["images"], np.zeros(len(fitted_model.mean))
+    for is_new, count, difference in done:
+        rows += count if is_new else -count
+        moved += np.array(difference) if is_new else -np.array(difference)
+    before, after = _keys(then, split), _keys(now, split)
+    scatter = fitted_model.explained_variance.sum() / fitted_model.explained_variance_ratio.sum()
+    figures = {
+        "images_fitted": len(before),
+        "images_now": len(after),
+        "changed": len(before ^ after) / len(before),
+        "mean_shift": _length(moved / fitted_model.scale) / max(1, rows) / math.sqrt(scatter),
+    }
+    return {"pca_drift": Output((), figures)}
+
+
+def _keys(features: Dataset, split: str | None) -> set[tuple[str, str]]:
+    """Path and content of the images of a split, or of all."""
+    table = features.arrow(["path", "sha256", "split"])
+    rows = zip(*(table[name].to_pylist() for name in ("path", "sha256", "split")), strict=True)
+    return {(path, sha256) for path, sha256, found in rows if split is None or found == split}
+
+
+def _length(vector: np.ndarray) -> float:
+    return float(np.linalg.norm(vector))
+
+
+@transform(code_version="2", outputs=["pca_features"], grows_with="features")
 def apply_pca(
     spark: SparkSession,
     *,
@@ -165,9 +241,12 @@ def apply_pca(
     model: str,
     pca_features: str,
     csv: bool,
+    earlier: Mapping[str, str] | None,
     log: Log,
 ) -> dict[str, Output]:
-    """Projects every image onto the components.
+    """Projects every image onto the components; what an earlier version projected stays.
+
+    A part is named after the content of the features that it is made from.
 
     Args:
         spark: where to run.
@@ -175,37 +254,84 @@ def apply_pca(
         model: URI of a version of `pca_model`.
         pca_features: URI of the version to write.
         csv: write `pca_features.csv` too (path, label, pc_1 ... pc_k).
+        earlier: URI of an earlier version, made with the same model, if there is one.
         log: told the progress.
     """
     source = Dataset.open(features)
     fitted = spark.sparkContext.broadcast(PcaModel.from_npz(Dataset.open(model).read(MODEL)))
+    before = _Projections.of(earlier)
     total = source.manifest.rows
     step = max(1, total // MAX_MAP_POINTS)
+    new = [file for file in source.parts if _projection_of(file) not in before.parts]
 
-    def work(name: str) -> Done:
+    def work(file: File) -> Done:
+        name = _projection_of(file)
         finished = finished_parquet(pca_features, name)
         if finished is None:
-            batches = source.batches(name, [*IDENTITY, "features"])
+            batches = source.batches(file.name, [*IDENTITY, "features"])
             table = pa.Table.from_batches(
                 (_projected(batch, fitted.value) for batch in batches), PCA_FEATURES_SCHEMA
             )
-            finished = (
-                write_parquet(pca_features, name, table, incompressible=["components"]),
-                table,
-            )
+            written = write_parquet(pca_features, name, table, incompressible=["components"])
+            finished = written, table
         file, table = finished
         return Done(table.num_rows, [vars(file), _map_points(table, step)])
 
-    names = [file.name for file in source.parts]
-    done = for_each(spark, names, work, doing="PCA: projected", total=total, log=log)
-    parts = tuple(File(**file) for file, _ in done)
-    points = [dict(zip(MAP_SCHEMA.names, point, strict=True)) for _, some in done for point in some]
-    table = pa.Table.from_pylist(points, schema=MAP_SCHEMA)
+    rows = sum(file.rows for file in new)
+    done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)
+    names = map(_projection_of, source.parts)
+    kept = [before.parts[name] for name in names if name in before.parts]
+    parts = (*kept, *(File(**file) for file, _ in done))
+    fresh = [
+        dict(zip(MAP_SCHEMA.names, [*point, file["name"]], strict=True))
+        for file, points in done
+        for point in points
+    ]
+    points = pa.concat_tables([before.points, pa.Table.from_pylist(fresh, schema=MAP_SCHEMA)])
+    table = _map(points, {part.name for part in parts})
     files = (*parts, write_parquet(pca_features, MAP, table))
     if csv:
-        files = (*files, _write_csv(pca_features, parts, len(fitted.value.components)))
+        uris = [uri_of(pca_features, part) for part in parts]
+        files = (*files, _write_csv(pca_features, uris, len(fitted.value.components)))
     figures = {"images": total, "components": len(fitted.value.components)}
     return {"pca_features": Output(files, figures, schema_of(PCA_FEATURES_SCHEMA))}
+
+
+def _projection_of(part: File) -> str:
+    """Name of the part that a part of the features becomes."""
+    return part_name(part.sha256[:16], 0, part.rows)
+
+
+@dataclass(frozen=True)
+class _Projections:
+    """What an earlier version has projected.
+
+    Attributes:
+        parts: by name.
+        points: its `MAP_SCHEMA`.
+    """
+
+    parts: Mapping[str, File]
+    points: pa.Table
+
+    @classmethod
+    def of(cls, uris: Mapping[str, str] | None) -> Self:
+        """Of an earlier version, or of what is whole of it."""
+        if uris is None:
+            return cls({}, MAP_SCHEMA.empty_table())
+        dataset = Dataset.remains(uris["pca_features"])
+        try:
+            points = dataset.table(MAP)
+        except DatasetError:  # a picture with fewer points
+            points = MAP_SCHEMA.empty_table()
+        return cls({file.name: dataset.carried(file) for file in dataset.parts}, points)
+
+
+def _map(points: pa.Table, parts: Collection[str]) -> pa.Table:
+    """The points of some parts, or as many of them as a picture can show."""
+    shown = [part in parts for part in points["part"].to_pylist()]
+    table = points.filter(pa.array(shown, pa.bool_()))
+    return table.take(evenly(table.num_rows, 2 * MAX_MAP_POINTS))
 
 
 def _projected(batch: pa.RecordBatch, model: PcaModel) -> pa.RecordBatch:
@@ -222,8 +348,8 @@ def _map_points(table: pa.Table, step: int) -> list[list[Any]]:
     ]
 
 
-def _write_csv(folder: str, parts: tuple[File, ...], components: int) -> File:
-    """Streams the parts into one CSV file."""
+def _write_csv(folder: str, parts: Sequence[str], components: int) -> File:
+    """Streams the parts at some URIs into one CSV file."""
     schema = pa.schema(
         [("path", pa.string()), ("label", pa.string())]
         + [(f"pc_{i + 1}", pa.float32()) for i in range(components)]
@@ -231,7 +357,7 @@ def _write_csv(folder: str, parts: tuple[File, ...], components: int) -> File:
     uri = join(folder, CSV)
     with storage_of(uri).create(uri) as sink, pacsv.CSVWriter(sink, schema) as writer:
         for part in parts:
-            for batch in read_table(join(folder, part.name)).to_batches():
+            for batch in read_table(part).to_batches():
                 matrix = vectors_matrix(batch, "components")
                 columns = [batch.column("path"), batch.column("label"), *map(pa.array, matrix.T)]
                 writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))

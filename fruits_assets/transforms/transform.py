@@ -39,11 +39,14 @@ class Transform:
         function: a plain function.
         code_version: changes whenever the results would.
         outputs: names of the assets it writes.
+        grows_with: the input that may have grown since an earlier version, whose URIs it is then
+            given by asset, as `earlier`, to take over what still holds; empty where it has no such.
     """
 
     function: Callable[..., dict[str, Output]]
     code_version: str
     outputs: tuple[str, ...]
+    grows_with: str = ""
 
     @property
     def name(self) -> str:
@@ -66,11 +69,13 @@ def transform_at(address: str) -> Transform:
     return found
 
 
-def transform(*, code_version: str, outputs: Sequence[str]) -> Callable[..., Transform]:
+def transform(
+    *, code_version: str, outputs: Sequence[str], grows_with: str = ""
+) -> Callable[..., Transform]:
     """Declares a function to be a transform."""
 
     def declare(function: Callable[..., dict[str, Output]]) -> Transform:
-        return Transform(function, code_version, tuple(outputs))
+        return Transform(function, code_version, tuple(outputs), grows_with)
 
     return declare
 
@@ -114,6 +119,8 @@ def for_each(
         FruitsError: the one that `work` raised.
         PySparkException: anything else went wrong.
     """
+    if not tasks:
+        return []
     done = spark.sparkContext.accumulator(0)
     started = time.monotonic()
     work = on_workers(work)

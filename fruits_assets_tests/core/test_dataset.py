@@ -230,10 +230,10 @@ def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(DatasetError) as told:
         Dataset.open(dataset.uri)
-    assert _helps(told.value, "features", VERSION, dataset.uri, f"{name} is missing", "force: true")
+    assert _helps(told.value, "features", VERSION, dataset.uri, f"{name} is missing", "make repair")
     with pytest.raises(DatasetError) as told:
         dataset.read(name)
-    assert _helps(told.value, "features", VERSION, f"{name} cannot be read", "force: true")
+    assert _helps(told.value, "features", VERSION, f"{name} cannot be read", "make repair")
 
 
 @pytest.mark.parametrize("name", [PART, MODEL])
@@ -255,7 +255,7 @@ def test_one_flipped_bit_in_a_data_page_is_told(tmp_path: Path, column: int) -> 
     for read in (dataset.arrow, lambda columns: list(dataset.batches(PART, columns))):
         with pytest.raises(DatasetError) as told:
             read([table.column_names[column]])
-        assert _helps(told.value, "features", VERSION, f"{PART} cannot be read", "force: true")
+        assert _helps(told.value, "features", VERSION, f"{PART} cannot be read", "make repair")
 
 
 def test_one_flipped_bit_in_a_file_that_is_not_parquet_is_told(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_manifest_that_is_none_is_told(tmp_path: Path, content: bytes) -> None
     Path(uri, MANIFEST).write_bytes(content)
     with pytest.raises(DatasetError) as told:
         read_manifest(uri)
-    assert _helps(told.value, f"features/{VERSION}/{MANIFEST} cannot be read", "force: true")
+    assert _helps(told.value, f"features/{VERSION}/{MANIFEST} cannot be read", "make repair")
 
 
 def test_vectors_come_back_as_they_were() -> None:

@@ -5,7 +5,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -93,11 +93,11 @@ class _FailingStorage(LocalStorage):
         if self.left == 0:
             raise self.error
 
-    def delete(self, folder: str) -> None:
+    def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:
         self.left -= 1
         if self.left == 0 and not self.after:
             raise self.error
-        super().delete(folder)
+        super().delete(folder, keep=keep)
         if self.left == 0:
             raise self.error
 

@@ -87,30 +87,39 @@ def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Pa
     (source / "gone.jpg").symlink_to("nowhere.jpg")
     script = textwrap.dedent(f"""
         import os
+        from fruits_assets.core.errors import SourceError
         from fruits_assets.core.source import photos_at
         from fruits_assets.transforms.ingest import _ingest_chunk, _Limits
         photos = photos_at({str(source)!r})
         limits = _Limits(max_pixels=10**6, max_bytes=10**6)
-        rows = photos.list(recursive=True).files.to_pylist()
-        _ingest_chunk(rows[-1:], photos, limits)  # imports what the other user may not
+        before = photos.list(recursive=True).files.to_pylist()
+        _ingest_chunk(before[-1:], photos, limits)  # imports what the other user may not
         if os.getuid() == 0:
             os.setuid(65534)
+        rows = photos.list(recursive=True).files.to_pylist()
         accepted, rejected = _ingest_chunk(rows, photos, limits)
         print(accepted["path"].to_pylist())
         for row in rejected.to_pylist():
             print(row["path"], row["reason"], row["detail"])
+        (lost,) = [{{**row, "problem": None}} for row in rows if row["path"] == "forbidden.jpg"]
+        try:
+            _ingest_chunk([lost], photos, limits)
+        except SourceError as error:
+            print(error)
     """)
     for folder in (source, source.parent, *source.parents[1:4]):
         folder.chmod(0o755)
     printed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
     ).stdout
-    assert printed.splitlines() == [
+    *lines, last = printed.splitlines()
+    assert lines == [
         "['readable.jpg']",
-        "forbidden.jpg unreadable the file cannot be read: Permission denied",
+        "forbidden.jpg unreadable this user may not read it (chmod u+r)",
         "gone.jpg unreadable No such file or directory",
         "pipe.jpg unreadable it is not a regular file (a pipe, a socket or a device)",
     ]
+    assert "could be read when it was listed" in last
 
 
 def test_files_over_the_limits_are_rejected_unread(pipeline: Pipeline, tmp_path: Path):

@@ -1,0 +1,302 @@
+"""Photos that come, change and go: the tables of a full run, at the cost of what changed."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from fruits_assets.checks import CHECKS
+from fruits_assets.core import increment
+from fruits_assets.core.dataset import MANIFEST, Dataset
+from fruits_assets.lake.lake import Lake
+from fruits_assets.sample.drawing import CLASSES, draw_fruit
+from fruits_assets.transforms import featurize
+from fruits_assets_tests.conftest import Pipeline
+
+TABLES = {
+    "raw_images": ["path", "split", "label", "sha256", "content", "bytes", "modified_at"],
+    "rejected_images": ["path", "bytes", "sha256", "reason", "detail"],
+    "features": ["path", "split", "label", "sha256", "features"],
+    "pca_features": ["path", "split", "label", "sha256", "components"],
+}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Ten photos that are not among those of `photos`."""
+    folder = tmp_path_factory.mktemp("others")
+    chance = np.random.default_rng(2026)
+    for i in range(10):
+        picture = Image.fromarray(draw_fruit(CLASSES[i], chance, size=100))
+        picture.save(folder / f"{i}.jpg", quality=90)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def _finished(
+    tmp_path_factory: pytest.TempPathFactory, photos: Path, session: SparkSession, _model_lake: Path
+) -> Path:
+    """A source and a lake, to be copied: copies of photos are as old as these."""
+    home = tmp_path_factory.mktemp("increments")
+    shutil.copytree(photos, home / "photos")
+    (home / "photos" / "notes.txt").write_text("no photo")
+    shutil.copytree(_model_lake, home / "lake")
+    assert Pipeline(Lake.at(str(home / "lake")), home / "photos").run().success
+    return home
+
+
+@pytest.fixture
+def own(_finished: Path, tmp_path: Path) -> Pipeline:
+    """A finished run on a source that may be changed; checks would only take time."""
+    shutil.copytree(_finished, tmp_path / "own")
+    return Pipeline(Lake.at(str(tmp_path / "own" / "lake")), tmp_path / "own" / "photos", checks=())
+
+
+def assert_as_a_full_run(own: Pipeline, tmp_path: Path) -> None:
+    """Every table equals, row for row, what a lake without a past would hold."""
+    fresh = Pipeline(Lake.at(str(tmp_path / "fresh")), own.source, checks=())
+    shutil.copytree(Path(own.lake.base, "model_weights"), Path(fresh.lake.base, "model_weights"))
+    assert fresh.run(config={"ingest": {"max_rejected": 1.0}}).success
+    for asset, columns in TABLES.items():
+        there, here = (
+            pipeline.lake.current(asset).arrow(columns).combine_chunks().sort_by("path")
+            for pipeline in (fresh, own)
+        )
+        assert here.drop_columns(columns[-1]).equals(there.drop_columns(columns[-1])), asset
+        if asset == "pca_features":
+            left, right = (np.stack(one["components"].to_numpy()) for one in (here, there))
+            np.testing.assert_allclose(left, right, atol=1e-4 * np.abs(right).max())
+        else:
+            assert here.equals(there), asset
+    for asset in ("raw_images", "rejected_images", "features"):
+        here, there = (_comparable(one.lake.current(asset)) for one in (own, fresh))
+        assert here == there
+
+
+def _comparable(dataset: Dataset) -> dict[str, Any]:
+    """Figures that do not say how much work it was."""
+    figures = dict(dataset.manifest.figures)
+    for name in ("files_read", "inferences", "images_per_second"):
+        figures.pop(name, None)
+    return json.loads(json.dumps(figures, sort_keys=True))
+
+
+def _figure(own: Pipeline, asset: str, name: str) -> Any:
+    return own.lake.current(asset).manifest.figures[name]
+
+
+REFIT = {"pca_model": {"refit": "always"}}
+
+
+def test_photos_cost_only_what_is_new_of_them(own: Pipeline, others: list[Path], tmp_path: Path):
+    before = {asset: own.lake.current(asset) for asset in TABLES}
+    training = own.source / "Training"
+    for file in others[:3]:
+        shutil.copyfile(file, training / "Banana" / f"new {file.name}")
+    assert own.run(config=REFIT).success
+    assert _figure(own, "raw_images", "files_read") == 3
+    assert _figure(own, "features", "inferences") == 3
+    for asset in ("raw_images", "features"):
+        carried = [file for file in own.lake.current(asset).parts if file.version]
+        assert [file.sha256 for file in carried] == [file.sha256 for file in before[asset].parts]
+        assert {file.version for file in carried} == {before[asset].version}
+    shutil.rmtree(training / "Lime")
+    (training / "Apple Red").rename(training / "Pomme")
+    shutil.copyfile(others[3], own.source / "notes.txt")
+    shutil.copyfile(others[4], min((training / "Pear").iterdir()))
+    assert own.run(config=REFIT).success
+    assert _figure(own, "raw_images", "files_read") == 4 + 1 + 1
+    assert _figure(own, "features", "inferences") == 2
+    assert _figure(own, "rejected_images", "rejected") == 0
+    assert_as_a_full_run(own, tmp_path)
+
+
+def test_any_history_ends_as_a_full_run(
+    own: Pipeline, others: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever came and went, with few versions kept and parts merged early."""
+    monkeypatch.setattr(increment, "MAX_SMALL_PARTS", 2)
+    chance = random.Random(0)  # noqa: S311 - a test
+    own = Pipeline(Lake.at(own.lake.base, keep_versions=1), own.source, checks=())
+    for _ in range(4):
+        photos = sorted(own.source.rglob("*.jpg"))
+        for photo in chance.sample(photos, 6):
+            action: Callable[[Path], Any] = chance.choice(
+                [
+                    Path.unlink,
+                    lambda it: it.rename(it.with_name(f"{chance.random()}.jpg")),
+                    lambda it: shutil.copyfile(chance.choice(others), it),
+                    lambda it: shutil.copyfile(it, it.with_name(f"{chance.random()}.jpg")),
+                    lambda it: it.write_bytes(it.read_bytes()[:300]),
+                ]
+            )
+            action(photo)
+        for _ in range(chance.randrange(5)):
+            new = own.source / "Training" / "Lime" / f"{chance.random()}.jpg"
+            shutil.copyfile(chance.choice(others), new)
+        assert own.run(config={**REFIT, "ingest": {"max_rejected": 1.0}}).success
+        assert len(own.lake.current("features").parts) <= 8
+    assert_as_a_full_run(own, tmp_path)
+    assert not list(own.lake.damaged())
+
+
+def test_parts_of_pruned_versions_stay(own: Pipeline, others: list[Path], tmp_path: Path):
+    ingest = ("raw_images", "rejected_images")
+    lake = Lake.at(
+        str(tmp_path / "lake"), keep_versions=1
+    )  # nothing else is made from its versions
+    own = Pipeline(lake, own.source, checks=())
+    assert own.run(*ingest).success
+    first = own.lake.current("raw_images")
+    _add(own, others[:1])
+    assert own.run(*ingest).success
+    folder = Path(first.uri)
+    assert {file.name for file in first.parts} == {file.name for file in folder.iterdir()}
+    assert own.lake.current("raw_images").arrow(["path"]).num_rows == 91
+    shutil.rmtree(own.source / "Training")
+    assert own.run(*ingest).success
+    os.utime(folder, (0, 0))  # nobody has been writing there for long
+    assert own.run(*ingest, config={"ingest": {"force": True}}).success
+    assert not folder.exists(), "nothing needs it any more"
+    assert not list(own.lake.damaged())
+
+
+def test_nothing_new_costs_no_spark_job(own: Pipeline, session: SparkSession):
+    versions = {asset: own.lake.current(asset).version for asset in TABLES}
+    scheduler: Any = session.sparkContext._jsc.sc().dagScheduler()  # type: ignore[union-attr]
+    jobs = scheduler.numTotalJobs()
+    assert replace(own, checks=CHECKS).run().success
+    assert scheduler.numTotalJobs() == jobs
+    assert versions == {asset: own.lake.current(asset).version for asset in TABLES}
+
+
+def _add(own: Pipeline, files: list[Path]) -> None:
+    for file in files:
+        shutil.copyfile(file, own.source / "Training" / "Banana" / f"new {file.name}")
+
+
+def test_a_few_photos_keep_the_pca(own: Pipeline, others: list[Path]):
+    before = own.lake.current("pca_model").version
+    _add(own, others[:3])
+    assert own.run().success
+    assert own.lake.current("pca_model").version == before
+    drift = own.lake.current("pca_drift").manifest.figures
+    assert (drift["images_fitted"], drift["images_now"]) == (60, 63)
+    assert drift["changed"] == pytest.approx(3 / 60)
+    projected = own.lake.current("pca_features")
+    assert projected.manifest.rows == 93
+    assert sum(file.rows for file in projected.parts if not file.version) == 3
+
+
+def test_the_mean_shift_is_that_of_the_fitted_split(own: Pipeline, others: list[Path]):
+    _add(own, others[:3])
+    assert own.run().success
+    model = own.lake.current("pca_model")
+    fitted = Dataset.open(own.lake.folder("features", model.manifest.inputs["features"]))
+    then, now = (_training(dataset) for dataset in (fitted, own.lake.current("features")))
+    expected = np.linalg.norm(now.mean(0) - then.mean(0)) / np.sqrt(then.var(0, ddof=1).sum())
+    shift = own.lake.current("pca_drift").manifest.figures["mean_shift"]
+    assert shift == pytest.approx(expected, rel=1e-4)
+
+
+def _training(features: Dataset) -> np.ndarray:
+    table = features.arrow(["split", "features"])
+    rows = table.filter(pa.array([split == "Training" for split in table["split"].to_pylist()]))
+    return np.stack(rows["features"].to_numpy()).astype(np.float64)
+
+
+@pytest.mark.parametrize("refit", ["auto", "always", "never"])
+def test_many_photos_ask_for_another_pca(own: Pipeline, others: list[Path], refit: str):
+    before = own.lake.current("pca_model").version
+    _add(own, others[:8])
+    assert own.run(config={"pca_model": {"refit": refit}}).success
+    assert (own.lake.current("pca_model").version == before) == (refit == "never")
+    assert own.lake.current("pca_features").manifest.rows == 98
+
+
+def test_other_weights_or_settings_are_always_fitted(own: Pipeline):
+    before = own.lake.current("pca_model").version
+    never = {"refit": "never", "n_components": 5}
+    assert own.run("pca_model", "pca_features", config={"pca_model": never}).success
+    assert own.lake.current("pca_model").version != before
+
+
+def test_shards_are_cut_by_time_and_found_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """A shard per photo, of which an interrupted run has left some."""
+    monkeypatch.setattr(featurize, "SHARD_SECONDS", 0.0)
+    assert pipeline.run("raw_images", "rejected_images", "features").success
+    features = pipeline.lake.current("features")
+    expected = features.arrow(TABLES["features"]).sort_by("path")
+    assert len(features.parts) == 90
+    for part in features.parts[::3]:
+        Path(features.uri, part.name).unlink()
+    Path(features.uri, MANIFEST).unlink()
+    assert pipeline.run("features").success
+    assert _figure(pipeline, "features", "inferences") == 30
+    again = pipeline.lake.current("features").arrow(TABLES["features"]).sort_by("path")
+    assert again.equals(expected)
+
+
+def test_shards_of_another_length_are_found_too(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    assert pipeline.run("raw_images", "rejected_images", "features").success
+    features = pipeline.lake.current("features")
+    gone = features.parts[0]
+    Path(features.uri, gone.name).unlink()
+    Path(features.uri, MANIFEST).unlink()
+    monkeypatch.setattr(featurize, "SHARD_SECONDS", 0.0)
+    assert pipeline.run("features").success
+    assert _figure(pipeline, "features", "inferences") == gone.rows
+    again = pipeline.lake.current("features")
+    assert again.manifest.rows == 90
+    assert len(again.parts) == len(features.parts) - 1 + gone.rows
+
+
+@pytest.mark.parametrize(
+    ("asset", "damage"),
+    [("raw_images", "flipped"), ("features", "missing"), ("pca_features", "cut")],
+)
+def test_a_damaged_part_is_found_and_only_it_is_made_again(
+    own: Pipeline, capsys: pytest.CaptureFixture, monkeypatch, asset: str, damage: str
+):
+    from fruits_assets.lake import __main__ as command
+
+    dataset = own.lake.current(asset)
+    before = dataset.arrow(TABLES[asset]).sort_by("path")
+    part = dataset.parts[1]
+    path = Path(dataset.uri, part.name)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flipped" else content[:100])
+    monkeypatch.setattr("sys.argv", ["lake", "repair"])
+    monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
+    assert command.main() == 1
+    told = capsys.readouterr().out
+    assert str(path) in told
+    assert f"Materialise again, in this order: {asset} " in told
+    assert own.run().success
+    again = own.lake.current(asset)
+    assert again.version == dataset.version
+    assert again.arrow(TABLES[asset]).sort_by("path").equals(before)
+    if asset == "raw_images":
+        assert _figure(own, asset, "files_read") == part.rows
+    if asset == "features":
+        assert _figure(own, asset, "inferences") == part.rows
+    assert command.main() == 0
+    assert "is whole" in capsys.readouterr().out
