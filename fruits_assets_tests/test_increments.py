@@ -284,9 +284,8 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         path.unlink()
     else:
         path.write_bytes(content if damage == "flipped" else content[:100])
-    monkeypatch.setattr("sys.argv", ["lake", "repair"])
     monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
-    assert command.main() == 1
+    assert command.main(["repair"]) == 1
     told = capsys.readouterr().out
     assert str(path) in told
     assert f"Materialise again, in this order: {asset} " in told
@@ -298,5 +297,5 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         assert _figure(own, asset, "files_read") == part.rows
     if asset == "features":
         assert _figure(own, asset, "inferences") == part.rows
-    assert command.main() == 0
+    assert command.main(["repair"]) == 0
     assert "is whole" in capsys.readouterr().out

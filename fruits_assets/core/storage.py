@@ -177,8 +177,9 @@ class LocalStorage(Storage):
             return time.time()
 
     def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:  # noqa: D102
-        with contextlib.suppress(OSError):  # what cannot go now goes another time
+        with contextlib.suppress(OSError):  # what cannot go now goes another time, or is kept
             self.purge(folder, keep=keep)
+            Path(folder).rmdir()
 
     def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
         path = Path(uri)

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fruits_assets.core.errors import FruitsError
@@ -38,12 +38,12 @@ ORDER = ("rejected_images", "raw_images", "model_weights", "features", "pca_mode
 """In which assets are made from each other."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Prints a line for every published asset, or for every damaged file; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fruits_assets.lake", description=__doc__)
     parser.add_argument("command", nargs="?", choices=["show", "repair"], default="show")
     try:
-        return COMMANDS[parser.parse_args().command](_lake(Settings()))
+        return COMMANDS[parser.parse_args(arguments).command](_lake(Settings()))
     except FruitsError as error:
         sys.exit(str(error))
 
@@ -92,4 +92,4 @@ COMMANDS: Mapping[str, Callable[[Lake], int]] = {"show": _show, "repair": _repai
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -207,7 +207,7 @@ def test_a_damaged_version_is_not_finished_and_can_be_made_again(
     published = _publish(lake, "raw", 1)
     damage(place, f"raw/{published.version}")
     assert lake.finished("raw", published.version) is None
-    with pytest.raises(DatasetError, match=r"Materialise .* again"):
+    with pytest.raises(DatasetError, match=r"make repair|Materialise the asset again"):
         lake.current("raw")
     assert _publish(lake, "raw", 1).version == published.version
     assert _content(lake, "raw") == {b"raw 1"}
@@ -473,7 +473,7 @@ def test_the_command_prints_what_the_lake_holds(
     (line,) = [line for line in printed if line.startswith("raw ")]
     assert line.split() == ["raw", raw.version, "0.0", "1.0", "s"]
     (line,) = [line for line in printed if line.startswith("features ")]
-    assert "a is missing. Materialise features again" in line
+    assert "a is missing. Run `make repair`" in line
     (line,) = [line for line in printed if line.startswith("weights ")]
     assert "Delete that one file" in line
     assert broken.version not in line
