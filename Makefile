@@ -35,9 +35,17 @@ run: install ## Run the whole pipeline on FRUITS_SOURCE.
 ui: install ## Open the Dagster UI on http://localhost:3000.
 	@$(BIN)/dagster dev -w workspace.yaml $(if $(PORT),-p $(PORT))
 
+.PHONY: repair
+repair: install ## Read the whole lake, remove what is damaged, name what to make again.
+	@$(BIN)/python -m fruits_assets.lake repair
+
 .PHONY: test
 test: install ## Run the tests.
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: fuzz
+fuzz: install ## Damaged images by the thousand (artifacts/fuzz/fuzz.json).
+	@$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 .PHONY: check
 check: install ## Lint and check types and definitions.
@@ -100,7 +108,7 @@ clean: ## Remove what was installed and made, but not the lake.
 	@rm -rf .venv .dagster .pytest_cache .ruff_cache build *.egg-info artifacts
 
 .PHONY: install
-install: java .venv/installed $(DAGSTER_HOME)/dagster.yaml
+install: java .venv/installed dagster-home
 
 .PHONY: java
 java:
@@ -120,10 +128,16 @@ java:
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Dagster reports nothing to anybody, and little to the terminal; the UI has it all.
-$(DAGSTER_HOME)/dagster.yaml:
-	@mkdir -p $(@D)
-	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n' > $@
+# A file that is as an earlier `make` left it is brought up to date; one of your own is left alone.
+YAML := $(DAGSTER_HOME)/dagster.yaml
+MADE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))dagster-home.yaml
+FIRST := 'telemetry:\n  enabled: false\nnux:\n  enabled: false\npython_logs:\n  python_log_level: INFO\n'
+
+.PHONY: dagster-home
+dagster-home:
+	@mkdir -p '$(DAGSTER_HOME)'
+	@if [ ! -e '$(YAML)' ] || cmp -s '$(YAML)' '$(YAML).made' || printf $(FIRST) | cmp -s - '$(YAML)'; then \
+		cp '$(MADE)' '$(YAML)'; cp '$(MADE)' '$(YAML).made'; fi
 
 # Only where it can be done without asking: as root, on Debian.
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing $(1) ...' >&2 \

@@ -1,15 +1,16 @@
-"""Composition only: settings -> resources, assets, checks and jobs."""
+"""Composition only: settings -> resources, assets, checks, jobs and what starts them."""
 
 from collections.abc import Callable, Mapping
 
 import dagster as dg
 
+from fruits_assets import automation
 from fruits_assets.assets.features import features
 from fruits_assets.assets.model_weights import model_weights
 from fruits_assets.assets.pca import pca_features, pca_model
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.assets.raw_images import ingest_images
-from fruits_assets.automation import fruits_job
+from fruits_assets.automation import Batch
 from fruits_assets.checks import CHECKS
 from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.io_manager import LakeIOManager
@@ -29,7 +30,7 @@ def compose(settings: Settings) -> dg.Definitions:
     own = dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
-        jobs=[fruits_job, gdpr_erasure],
+        jobs=[gdpr_erasure],
         resources={
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
@@ -38,7 +39,15 @@ def compose(settings: Settings) -> dg.Definitions:
             "weights": WeightsOrigin(place=settings.weights_origin, region=region, kms_key=kms_key),
         },
     )
-    return dg.Definitions.merge(own, spark.definitions())
+    return dg.Definitions.merge(own, spark.definitions(), _automation(settings))
+
+
+def _automation(settings: Settings) -> dg.Definitions:
+    file = settings.run_config
+    return automation.definitions(
+        Batch(settings.batch_photos, settings.batch_minutes),
+        dg.config_from_files([str(file)]) if file else {},
+    )
 
 
 def _emr(settings: Settings, lake: LakeResource) -> SparkTarget:

@@ -68,7 +68,8 @@ class _Lake:
         if rejected is None:
             return None
         features = _made_from(lake, "features", raw)
-        model = _made_from(lake, "pca_model", features)
+        # Whatever it was fitted on: it is fitted anew.
+        model = _made_from(lake, "pca_model") if features else None
         projected = _made_from(lake, "pca_features", features, model)
         return cls(raw, rejected, features, model, projected, Listing.read(raw.read(LISTING)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits_assets.core.errors import SparkError
@@ -62,6 +62,18 @@ class Settings(BaseSettings):
     )
     spark: Literal["local", "emr"] = Field(
         default="local", description="Where Spark runs: on this machine, or on AWS EMR."
+    )
+    batch_photos: int = Field(
+        default=100, ge=1, description="New photos that the sensor starts a run for."
+    )
+    batch_minutes: float = Field(
+        default=60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Fewer start one once the first of them has waited so long.",
+    )
+    run_config: FilePath | None = Field(
+        default=None, description="YAML file: run config of runs that start by themselves."
     )
 
     @model_validator(mode="after")

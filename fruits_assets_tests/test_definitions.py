@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -25,7 +27,14 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"source": "/photos"}, {"source": "/photos", "weights": "sample"}, {"lake": "/lake"}],
+    [
+        {},
+        {"source": "/photos"},
+        {"source": "/photos", "weights": "sample"},
+        {"lake": "/lake"},
+        {"batch_photos": 1, "batch_minutes": 0},
+        {"run_config": REPOSITORY / "dagster-home.yaml"},
+    ],
 )
 def test_definitions_load_in_every_configuration(settings):
     dg.Definitions.validate_loadable(compose(Settings(**settings)))
@@ -34,7 +43,11 @@ def test_definitions_load_in_every_configuration(settings):
 def test_definitions_load_for_emr(monkeypatch: pytest.MonkeyPatch):
     for name, value in STACK.items():
         monkeypatch.setenv(name, value)
-    places = {"source": "s3://bucket/photos", "lake": "s3://bucket/lake", "region": "eu-west-3"}
+    places: dict[str, Any] = {
+        "source": "s3://bucket/photos",
+        "lake": "s3://bucket/lake",
+        "region": "eu-west-3",
+    }
     definitions = compose(Settings(spark="emr", **places))
     dg.Definitions.validate_loadable(definitions)
     assert definitions.resolve_job_def("sweep_clusters")
@@ -49,6 +62,7 @@ def test_every_asset_is_described():
             assert spec.owners
             assert spec.group_name == "fruits"
             assert spec.code_version
+            assert spec.freshness_policy
 
 
 def test_every_config_field_is_described():
@@ -80,6 +94,7 @@ def environment(photos: Path, tmp_path: Path) -> dict[str, str]:
     """Of a person who set up a source and a lake."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FRUITS_")}
     (tmp_path / "home").mkdir()
+    shutil.copy(REPOSITORY / "dagster-home.yaml", tmp_path / "home" / "dagster.yaml")
     return {
         **own,
         "FRUITS_SOURCE": str(photos),

@@ -123,3 +123,22 @@ def test_an_unknown_place_for_spark_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("FRUITS_SPARK", spark)
     with pytest.raises(ValidationError, match="'local'"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("BATCH_PHOTOS", "0", "greater than or equal to 1"),
+        ("BATCH_PHOTOS", "many", "valid integer"),
+        ("BATCH_MINUTES", "-1", "greater than or equal to 0"),
+        ("BATCH_MINUTES", "inf", "finite"),
+        ("BATCH_MINUTES", "nan", "finite|greater"),
+        ("RUN_CONFIG", "nowhere.yaml", "does not point to a file"),
+    ],
+)
+def test_a_setting_of_automation_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"FRUITS_{name}", value)
+    with pytest.raises(ValidationError, match=told):
+        Settings()

@@ -1,6 +1,7 @@
 """What all assets share."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,19 @@ from fruits_assets.core.dataset import Dataset
 
 GROUP = "fruits"
 OWNERS = ["team:data-engineering"]
+FRESHNESS = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(hours=30), fail_window=timedelta(hours=54)
+)
+"""One night missed is a warning, two are a failure; a run that finds nothing new counts, too."""
+
+_NEW_VERSION = dg.AutomationCondition.data_version_changed()
+_BY_ANOTHER_RUN = ~dg.AutomationCondition.executed_with_root_target()
+FOLLOWS_UPSTREAMS = (
+    dg.AutomationCondition.eager()
+    .replace("newly_updated_without_root", _NEW_VERSION & _BY_ANOTHER_RUN)
+    .with_label("follows_upstreams")
+)
+"""`eager`, but a run that found nothing new upstream starts nothing downstream."""
 
 
 class ForceConfig(dg.Config):

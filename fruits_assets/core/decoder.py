@@ -182,9 +182,16 @@ class Decoder:
         return self._child
 
 
-@lru_cache(maxsize=1)
 def shared(*, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> Decoder:
-    """The decoder of this process: Spark reuses its workers, and each keeps one child."""
+    """The decoder of this process: Spark reuses its workers, and each keeps one child.
+
+    Other limits than the last time make another decoder, and end the one before.
+    """
+    return _shared(seconds, memory_bytes)
+
+
+@lru_cache(maxsize=1)
+def _shared(seconds: float, memory_bytes: int) -> Decoder:
     return Decoder(seconds=seconds, memory_bytes=memory_bytes)
 
 

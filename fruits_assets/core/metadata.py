@@ -183,10 +183,10 @@ def _strip_webp(data: bytes) -> Stripped:
     if end > len(data):
         raise truncated(f"a WebP of {end} bytes has only {len(data)}")
     kept: list[bytes] = []
-    orientation = 1
+    orientation = None
     for kind, payload in _webp_chunks(data, 12, end):
-        if kind == b"EXIF":
-            orientation = exif_orientation(payload)
+        if kind == b"EXIF":  # the first counts
+            orientation = orientation or exif_orientation(payload)
         elif kind == b"VP8X":
             flags = bytes(flag & ~_WEBP_EXIF_AND_XMP_FLAGS for flag in payload[:1])
             kept.append(_webp_chunk(kind, flags + payload[1:]))
@@ -197,7 +197,7 @@ def _strip_webp(data: bytes) -> Stripped:
             kept.append(_webp_chunk(kind, payload[:16] + b"".join(starmap(_webp_chunk, inner))))
         elif kind in _WEBP_CHUNKS:
             kept.append(_webp_chunk(kind, payload))
-    return Stripped(_webp_chunk(b"RIFF", b"".join((b"WEBP", *kept))), orientation)
+    return Stripped(_webp_chunk(b"RIFF", b"".join((b"WEBP", *kept))), orientation or 1)
 
 
 def _webp_chunks(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, bytes]]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 RATES = Path(__file__).with_name("rates.json")
 STAGES = ("ingest", "featurize", "fit_pca", "apply_pca", "measures")
 """In the order in which a run goes through them."""
-MEASURES = ("inspect_features", "recognize")
-"""The transforms that the stage `measures` stands for."""
+STAGE_OF = {"measure_drift": "fit_pca", "inspect_features": "measures", "recognize": "measures"}
+"""Transforms that are part of a stage of another name -> the stage."""
 SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge")
 MIN_TYPES = 10
 """AWS asks for 10 types or more in a Spot fleet (EMR best practices: Spot usage)."""
@@ -74,7 +74,7 @@ def stages_from(transform: str) -> tuple[str, ...]:
 
     All of them for a transform that is no stage, such as an erasure: it reads no more than they do.
     """
-    name = "measures" if transform in MEASURES else transform
+    name = STAGE_OF.get(transform, transform)
     return STAGES[STAGES.index(name) :] if name in STAGES else STAGES
 
 

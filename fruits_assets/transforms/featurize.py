@@ -29,7 +29,7 @@ from fruits_assets.core.dataset import (
     vectors_array,
     write_parquet,
 )
-from fruits_assets.core.decoder import shared
+from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.increment import Merge, PartSize, Takeover, address_of, takeover
@@ -84,8 +84,8 @@ def featurize(
     model: str,
     features: str,
     reduced_decoding: bool,
-    max_seconds: float,
-    earlier: Mapping[str, str] | None,
+    max_seconds: float = SECONDS,
+    earlier: Mapping[str, str] | None = None,
     log: Log,
 ) -> dict[str, Output]:
     """Runs the model once on every distinct content that no earlier version has features of.

@@ -28,7 +28,7 @@ from fruits_assets.core.dataset import (
     schema_of,
     write_parquet,
 )
-from fruits_assets.core.decoder import SECONDS, shared
+from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.increment import (
@@ -104,8 +104,8 @@ def ingest(
     rejected_images: str,
     max_pixels: int,
     max_bytes: int,
-    max_seconds: float,
-    earlier: Mapping[str, str] | None,
+    max_seconds: float = SECONDS,
+    earlier: Mapping[str, str] | None = None,
     log: Log,
 ) -> dict[str, Output]:
     """Examines every file of a listing once; each ends in exactly one of the two tables.
@@ -196,7 +196,8 @@ class _Examination:
             tables = _ingest_chunk(rows, photos_at(self.of.root), self.of.limits)
             rejected = write_part(to.rejected, name, tables[1])
             raw = write_part(to.raw, name, tables[0])
-        found = summary(raw, rejected, chunk.thumbnails)
+        seconds = self.of.limits.max_seconds
+        found = summary(raw, rejected, chunk.thumbnails, max_seconds=seconds)
         return Done(len(rows), {**found, "read": len(rows)})
 
 
@@ -321,7 +322,9 @@ def write_part(folder: str, name: str, table: pa.Table) -> Part | None:
     return write_parquet(folder, name, table, incompressible=["content"]), table
 
 
-def summary(raw: Part | None, rejected: Part | None, thumbnails: int) -> dict[str, Any]:
+def summary(
+    raw: Part | None, rejected: Part | None, thumbnails: int, *, max_seconds: float = SECONDS
+) -> dict[str, Any]:
     """What the driver needs to know of a chunk, as JSON."""
     found: dict[str, Any] = {}
     if raw:
@@ -332,7 +335,7 @@ def summary(raw: Part | None, rejected: Part | None, thumbnails: int) -> dict[st
         found["raw"] = [vars(file)]
         found["classes"] = [[*key, count] for key, count in classes.items()]
         found["formats"] = Counter(table["format"].to_pylist())
-        found["thumbnails"] = _thumbnails(table, thumbnails)
+        found["thumbnails"] = _thumbnails(table, thumbnails, shared(seconds=max_seconds))
     if rejected:
         file, table = rejected
         found["rejected"] = [vars(file)]
@@ -517,14 +520,14 @@ def _read(read_it: Callable[[], bytes]) -> bytes:
         raise RejectedImage("unreadable", told) from None
 
 
-def _thumbnails(photos: pa.Table, count: int) -> list[dict[str, Any]]:
+def _thumbnails(photos: pa.Table, count: int, decoder: Decoder) -> list[dict[str, Any]]:
     """`count` rows of `THUMBNAIL_SCHEMA`, evenly spread over the photos; base64 for JSON."""
     chosen = evenly(photos.num_rows, count)
     thumbnails = []
     for row in photos.take(pa.array(chosen, pa.int64())).to_pylist():
         size = _fitted((row["width"], row["height"]), THUMBNAIL_SIZE)
         try:
-            square = shared().pixels(
+            square = decoder.pixels(
                 row["content"], orientation=row["orientation"], size=THUMBNAIL_SIZE
             )
         except RejectedImage:  # it kills its decoder only when it is decoded to the last pixel

@@ -27,7 +27,7 @@ def inspect_features(
     *,
     features: str,
     features_inspection: str,  # noqa: ARG001 - figures only
-    earlier: Mapping[str, str] | None,
+    earlier: Mapping[str, str] | None = None,
     log: Log,
 ) -> dict[str, Output]:
     """Reads every feature vector back, once, and counts what should not be there.

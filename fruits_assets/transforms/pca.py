@@ -241,7 +241,7 @@ def apply_pca(
     model: str,
     pca_features: str,
     csv: bool,
-    earlier: Mapping[str, str] | None,
+    earlier: Mapping[str, str] | None = None,
     log: Log,
 ) -> dict[str, Output]:
     """Projects every image onto the components; what an earlier version projected stays.

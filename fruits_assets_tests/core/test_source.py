@@ -103,7 +103,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (source / "folder").symlink_to(tmp_path / "elsewhere")
     assert _paths(source) == ["file.jpg", "folder/1.jpg"]
     assert _row(source, "file.jpg")["bytes"] == 5
-    assert photos_at(str(source)).read({"path": "folder/1.jpg"}) == b"12345"
+    assert photos_at(str(source)).read(_row(source, "folder/1.jpg")) == b"12345"
     (tmp_path / "link").symlink_to(source)
     assert _paths(tmp_path / "link") == ["file.jpg", "folder/1.jpg"]
 
@@ -153,9 +153,20 @@ def test_names_with_any_character_are_listed(tmp_path: Path) -> None:
     names = ["a\nb.jpg", "a\\b.jpg", "a'b\".jpg", "a,b;c.jpg", "🍓.jpg", "a%20b#c?.jpg", "x" * 255]
     _put(tmp_path, *names)
     assert _paths(tmp_path) == sorted(names)
-    assert [photos_at(str(tmp_path)).read({"path": name}) for name in names] == [b"photo"] * len(
-        names
-    )
+    read = photos_at(str(tmp_path)).read
+    assert {read(_row(tmp_path, name)) for name in names} == {b"photo"}
+
+
+@pytest.mark.parametrize("content", [b"other", b"longer than it was"])
+def test_a_file_that_changed_after_it_was_listed_is_not_read(
+    tmp_path: Path, content: bytes
+) -> None:
+    _put(tmp_path, "1.jpg")
+    listed = _row(tmp_path, "1.jpg")
+    (tmp_path / "1.jpg").write_bytes(content)
+    os.utime(tmp_path / "1.jpg", (1, 1))
+    with pytest.raises(OSError, match="it changed after it had been listed"):
+        photos_at(str(tmp_path)).read(listed)
 
 
 @pytest.mark.parametrize("place", ["missing", "missing/deeper", "a.jpg/deeper"])

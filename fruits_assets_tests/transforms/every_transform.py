@@ -24,7 +24,7 @@ from fruits_assets.transforms.erase import erase_features, erase_images
 from fruits_assets.transforms.featurize import featurize
 from fruits_assets.transforms.ingest import ingest
 from fruits_assets.transforms.measures import inspect_features, recognize
-from fruits_assets.transforms.pca import apply_pca, fit_pca
+from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift
 from fruits_assets.transforms.transform import Transform
 
 LIMITS = {"max_pixels": 10**8, "max_bytes": 10**8}
@@ -35,6 +35,7 @@ EVERY = (
     fit_pca,
     apply_pca,
     inspect_features,
+    measure_drift,
     recognize,
     erase_images,
     erase_features,
@@ -66,6 +67,7 @@ def run(spark: SparkSession, lake: Lake, photos: str) -> dict[str, Dataset]:
     make(fit_pca, PCA, features=features)
     model = made["fit_pca: pca_model"]
     make(apply_pca, {"csv": True}, features=features, model=model)
+    make(measure_drift, features=features, model=model, fitted=features)
     make(inspect_features, features=features)
     make(recognize, features=features, pca_features=made["apply_pca: pca_features"])
     rest = Listing(listing.root, listing.files.slice(1), listing.hidden)
