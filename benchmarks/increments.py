@@ -1,8 +1,9 @@
 """`python -m benchmarks.increments`: what a run costs when few photos are new, or none.
 
 Three runs of the job on the same lake, in one process: of all photos, of one percent more, and of
-nothing new. A stage is one of the four steps that Spark works for; its time is that of its Dagster
-step. Spark's session is up before: it takes the same few seconds whatever there is to do.
+nothing new. The time of a stage is what its manifest says it took to make; that of its Dagster
+step has the listing of the source, the pictures for the UI and the publishing in it, too. Spark's
+session is up before: it takes the same few seconds whatever there is to do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from fruits_assets.settings import Settings
 from fruits_assets.spark.local import LocalSpark
 
 STAGES = {
-    "ingest": "raw_images",
-    "features": "features",
-    "pca_model": "pca_model",
-    "pca_features": "pca_features",
+    "ingest": ("raw_images",),
+    "features": ("features",),
+    "pca_model": ("pca_model", "pca_drift"),
+    "pca_features": ("pca_features",),
 }
-"""Dagster step -> an asset that it makes."""
+"""Dagster step -> what it may make."""
 MAX_SHARE = 0.05
 """Of the stages' time of a full run, for one percent more photos."""
 MAX_SECONDS = 2.0
@@ -50,7 +51,8 @@ class Run:
         name: what was new.
         photos: in the source.
         seconds: wall clock, of the whole command.
-        stages: seconds of each step of `STAGES`.
+        stages: seconds that each of `STAGES` took to make something.
+        steps: seconds of each of their Dagster steps.
         checks: seconds of all asset checks together.
         read: files that were read from the source.
         inferences: runs of the model.
@@ -61,6 +63,7 @@ class Run:
     photos: int
     seconds: float
     stages: Mapping[str, float]
+    steps: Mapping[str, float]
     checks: float
     read: int
     inferences: int
@@ -86,7 +89,7 @@ def main() -> int:
     (options.output / REPORT).write_text(json.dumps([asdict(run) for run in runs], indent=2))
     _print(runs)
     full, more, nothing = runs
-    good = more.total <= MAX_SHARE * full.total and max(nothing.stages.values()) <= MAX_SECONDS
+    good = more.total <= MAX_SHARE * full.total and max(nothing.steps.values()) <= MAX_SECONDS
     return 0 if good and not nothing.jobs else 1
 
 
@@ -133,7 +136,8 @@ class _Job:
         """Runs it once."""
         jobs, started = self._jobs(), time.monotonic()
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            if not self.job.execute_in_process(instance=instance).success:
+            result = self.job.execute_in_process(instance=instance)
+            if not result.success:
                 sys.exit("the job failed")
         seconds = time.monotonic() - started
         steps, lake = _steps(self.home), Lake.at(self.lake)
@@ -143,6 +147,7 @@ class _Job:
             name,
             count,
             seconds,
+            {step: _made(lake, assets, result.run_id) for step, assets in STAGES.items()},
             {step: steps[step] for step in STAGES},
             sum(spent for step, spent in steps.items() if step not in (*STAGES, "model_weights")),
             raw.figures["files_read"] if ran else 0,
@@ -153,6 +158,12 @@ class _Job:
     def _jobs(self) -> int:
         context: Any = self.session.sparkContext
         return context._jsc.sc().dagScheduler().numTotalJobs()  # noqa: SLF001 - nothing public
+
+
+def _made(lake: Lake, assets: Iterable[str], run: str) -> float:
+    """Seconds that a run took to make some assets; 0 for those that it found."""
+    manifests = [lake.current(asset).manifest for asset in assets if asset in lake.assets()]
+    return sum(manifest.seconds for manifest in manifests if manifest.run_id == run)
 
 
 def _steps(home: Path) -> dict[str, float]:
@@ -167,16 +178,18 @@ def _steps(home: Path) -> dict[str, float]:
 
 
 def _print(runs: list[Run]) -> None:
-    names = [*STAGES]
-    print(f"{'new':<14}{'photos':>8}{'read':>8}{'inferred':>10}", end="")
-    print("".join(f"{name:>14}" for name in names), f"{'all stages':>12}{'checks':>9}{'run':>8}")
+    print(f"{'new':<12}{'photos':>7}{'read':>7}{'inferred':>9}", end="")
+    print("".join(f"{name:>22}" for name in STAGES), f"{'stages':>9}{'checks':>9}{'run':>9}")
     for run in runs:
-        print(f"{run.name:<14}{run.photos:>8}{run.read:>8}{run.inferences:>10}", end="")
-        print("".join(f"{run.stages[name]:>12.2f} s" for name in names), end="")
-        print(f"{run.total:>11.2f} s{run.checks:>7.1f} s{run.seconds:>6.1f} s")
+        print(f"{run.name:<12}{run.photos:>7}{run.read:>7}{run.inferences:>9}", end="")
+        for name in STAGES:
+            print(f"{run.stages[name]:>9.2f} of {run.steps[name]:>6.2f} s", end="")
+        print(f"{run.total:>9.2f} s{run.checks:>7.1f} s{run.seconds:>7.1f} s")
     full, more, nothing = runs
     print(f"one percent more: {more.total / full.total:.1%} of the stages' time (at most 5 %)")
-    print(f"nothing new: {max(nothing.stages.values()):.2f} s the slowest (at most 2 s); ", end="")
+    print(
+        f"nothing new: {max(nothing.steps.values()):.2f} s the slowest step (at most 2 s); ", end=""
+    )
     print(f"Spark ran {nothing.jobs} jobs")
 
 

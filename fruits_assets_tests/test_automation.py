@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.events import StepMaterializationData
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
@@ -578,13 +579,34 @@ class TestConditions:
         config = {"ops": {"pca_model": {"config": {"n_components": 5000}}}}
         failed = job.execute_in_process(config, instance=setting.instance, raise_on_error=False)
         assert not failed.success
-        assert conditions.requested() == set(), "a run that failed is for people to start again"
+        told = "a run that failed is for people to start again"
+        assert [conditions.requested(), conditions.requested()] == [set(), set()], told
         ingest = Pipeline(pipeline.lake, empty.source)
         assert ingest.run("raw_images", "rejected_images", instance=setting.instance).success
         assert conditions.requested() == set(), "nothing was new"
         add(setting, 1)
         assert ingest.run("raw_images", "rejected_images", instance=setting.instance).success
         assert conditions.requested() == DOWNSTREAM
+
+    def test_a_run_that_was_cancelled_is_not_gone_on_with(
+        self, conditions: Conditions, empty: Setting
+    ) -> None:
+        conditions.made(raw_images="r1", rejected_images="r1", model_weights="w1")
+        conditions.made(features="f1", pca_model="m1", pca_features="p1")
+        conditions.requested()
+        run = conditions.instance.create_run_for_job(
+            empty.definitions.resolve_job_def("fruits_job"),
+            status=dg.DagsterRunStatus.CANCELED,
+            asset_selection=set(empty.definitions.resolve_all_asset_keys()),
+        )
+        made = dg.AssetMaterialization("raw_images", tags={"dagster/data_version": "r2"})
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            run.job_name,
+            event_specific_data=StepMaterializationData(made),
+        )
+        conditions.instance.report_dagster_event(event, run.run_id)
+        assert [conditions.requested(), conditions.requested()] == [set(), set()]
 
     def test_what_starts_from_outside_never_starts_by_itself(self) -> None:
         following = {

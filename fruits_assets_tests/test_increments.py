@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -299,3 +300,27 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         assert _figure(own, asset, "inferences") == part.rows
     assert command.main(["repair"]) == 0
     assert "is whole" in capsys.readouterr().out
+
+
+def test_pictures_of_what_was_shown_before_are_not_drawn_again(
+    own: Pipeline, others: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    from fruits_assets.assets import raw_images
+
+    ingest = ("raw_images", "rejected_images")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert own.run(*ingest, instance=instance).success
+        drawn: list[str] = []
+        draw = raw_images.raw_metadata
+        monkeypatch.setattr(
+            raw_images, "raw_metadata", lambda raw: drawn.append(raw.version) or draw(raw)
+        )
+        assert own.run(*ingest, instance=instance).success
+        assert drawn == []
+        event = instance.get_latest_materialization_event(dg.AssetKey("raw_images"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert {"contact_sheet", "uri"} <= event.asset_materialization.metadata.keys()
+        _add(own, others[:1])
+        assert own.run(*ingest, instance=instance).success
+        assert drawn == [own.lake.current("raw_images").version]

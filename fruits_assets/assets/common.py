@@ -1,6 +1,6 @@
 """What all assets share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -8,19 +8,29 @@ import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.dataset import Dataset
+from fruits_assets.lake.io_manager import dataset_metadata
 
 GROUP = "fruits"
+DATA_VERSION_TAG = "dagster/data_version"
 OWNERS = ["team:data-engineering"]
 FRESHNESS = dg.FreshnessPolicy.time_window(
     warn_window=timedelta(hours=30), fail_window=timedelta(hours=54)
 )
 """One night missed is a warning, two are a failure; a run that finds nothing new counts, too."""
 
-_NEW_VERSION = dg.AutomationCondition.data_version_changed()
-_BY_ANOTHER_RUN = ~dg.AutomationCondition.executed_with_root_target()
+_Condition = dg.AutomationCondition
+_HANDLED = (
+    _Condition.newly_requested()
+    | _Condition.newly_updated()
+    | _Condition.initial_evaluation()
+    # Planned by a run that failed, it is for people to start again.
+    | _Condition.execution_failed().newly_true()
+)
+_NEW_VERSION = _Condition.data_version_changed() & ~_Condition.executed_with_root_target()
 FOLLOWS_UPSTREAMS = (
-    dg.AutomationCondition.eager()
-    .replace("newly_updated_without_root", _NEW_VERSION & _BY_ANOTHER_RUN)
+    _Condition.eager()
+    .replace("newly_updated_without_root", _NEW_VERSION)
+    .replace("handled", _HANDLED)
     .with_label("follows_upstreams")
 )
 """`eager`, but a run that found nothing new upstream starts nothing downstream."""
@@ -36,12 +46,31 @@ class ForceConfig(dg.Config):
 
 
 def materialized(
-    dataset: Dataset, metadata: Mapping[str, Any], *, asset_key: str | None = None
+    context: dg.AssetExecutionContext,
+    dataset: Dataset,
+    show: Callable[[], Mapping[str, Any]],
 ) -> dg.MaterializeResult[Dataset]:
-    """A dataset as an asset returns it: its version in the lake is Dagster's data version."""
+    """A dataset as an asset returns it: its version in the lake is Dagster's data version.
+
+    Args:
+        context: of the asset.
+        dataset: named as the asset.
+        show: gives the metadata. Pictures take seconds: of a version that has been shown before,
+            they are those shown then.
+    """
+    before = _shown_before(context.instance, dataset)
     return dg.MaterializeResult(
-        asset_key=asset_key,
+        asset_key=dataset.name,
         value=dataset,
         data_version=dg.DataVersion(dataset.version),
-        metadata=dict(metadata),
+        metadata=before if before is not None else dict(show()),
     )
+
+
+def _shown_before(instance: dg.DagsterInstance, dataset: Dataset) -> dict[str, Any] | None:
+    event = instance.get_latest_materialization_event(dg.AssetKey(dataset.name))
+    shown = event and event.asset_materialization
+    if not shown or (shown.tags or {}).get(DATA_VERSION_TAG) != dataset.version:
+        return None
+    of_the_lake = dataset_metadata(dataset)  # the IO manager shows it
+    return {name: value for name, value in shown.metadata.items() if name not in of_the_lake}

@@ -58,4 +58,4 @@ def features(
     )
     figures = dataset.manifest.figures
     shown = ("images", "inferences", "unreadable", "features_per_image", "images_per_second")
-    return materialized(dataset, {name: figures[name] for name in shown})
+    return materialized(context, dataset, lambda: {name: figures[name] for name in shown})

@@ -67,7 +67,7 @@ def model_weights(
         return {"model_weights": _convert(chosen, folders["model_weights"])}
 
     (dataset,) = lake.produce(context, recipe, ["model_weights"], make)
-    return materialized(dataset, {**dataset.manifest.figures})
+    return materialized(context, dataset, lambda: dataset.manifest.figures)
 
 
 def _convert(weights: Weights, folder: str) -> Output:

@@ -79,7 +79,7 @@ def pca_model(
         dataset = _still_good(context, spark, features, params, never=config.refit == "never")
     if dataset is None:
         dataset = spark.run(context, fit_pca, features=features, params=params, force=config.force)
-    return materialized(dataset, pca_model_metadata(dataset))
+    return materialized(context, dataset, lambda: pca_model_metadata(dataset))
 
 
 def _still_good(
@@ -157,4 +157,4 @@ def pca_features(
         params={"csv": config.csv},
         force=config.force,
     )
-    return materialized(dataset, pca_features_metadata(dataset, pca_model))
+    return materialized(context, dataset, lambda: pca_features_metadata(dataset, pca_model))

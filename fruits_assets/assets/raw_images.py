@@ -75,9 +75,9 @@ def ingest_images(
     raw, rejected = spark.run_all(
         context, ingest, params=limits, force=config.force, source=listing
     )
-    yield materialized(rejected, rejected_metadata(rejected), asset_key="rejected_images")
+    yield materialized(context, rejected, lambda: rejected_metadata(rejected))
     _refuse_too_many(rejected, max_rejected=config.max_rejected)
-    yield materialized(raw, raw_metadata(raw), asset_key="raw_images")
+    yield materialized(context, raw, lambda: raw_metadata(raw))
 
 
 def _refuse_too_many(rejected: Dataset, *, max_rejected: float) -> None:
