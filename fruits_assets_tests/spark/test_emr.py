@@ -29,7 +29,11 @@ REGION = s3.REGION
 def target(monkeypatch: pytest.MonkeyPatch) -> EmrSpark:
     for name, value in STACK.items():
         monkeypatch.setenv(name, value)
-    places = {"source": "s3://source/photos", "lake": "s3://bucket/lake", "region": REGION}
+    places: Any = {
+        "source": "s3://source/photos",
+        "lake": "s3://bucket/lake",
+        "region": REGION,
+    }
     resources = compose(Settings(spark="emr", **places)).resources
     assert resources
     return cast("EmrSpark", resources["spark"])
