@@ -1,0 +1,91 @@
+"""`kill -9`, at any moment: of the driver, of the JVM, of a Python worker."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+from collections import deque
+from functools import partial
+
+import psutil
+
+from benchmarks.faults.jobs import DRIVER, JVM, VICTIMS, WORKER, Job
+from benchmarks.faults.outcomes import Outcome, Record
+from benchmarks.faults.photos import Photos
+from benchmarks.faults.trials import Bench, Trial
+
+NAMES = {
+    DRIVER: "Dagster's process killed",
+    JVM: "Spark's JVM killed",
+    WORKER: "a Python worker of Spark killed",
+}
+EARLIER = 0.75
+"""A moment at which there was nothing left to kill is tried again, this much earlier."""
+
+
+def kills(bench: Bench, victim: str) -> Outcome:
+    """Kills at moments spread over the life of a kind of process; the same lake goes on."""
+    chance = bench.random(victim)
+    moments = deque((number + chance.random()) / bench.kills for number in range(bench.kills))
+    chance.shuffle(moments)
+    records: list[Record] = []
+    starts = itertools.cycle([bench.empty, bench.yesterday])
+    while moments:
+        start, site = next(starts), bench.site(f"{victim}-{len(records) + 1}")
+        with Trial(site, start) as trial:
+            _interrupt(trial, victim, moments, chance)
+            records.append(trial.record())
+    return Outcome(
+        NAMES[victim],
+        "SIGKILL at random moments, in an empty lake and in one that "
+        "holds yesterday's photos, then the same command again",
+        records,
+    )
+
+
+def _interrupt(trial: Trial, victim: str, moments: deque[float], chance: random.Random) -> None:
+    """Runs until all is done, or there is no moment left."""
+    first, last = trial.start.alive[victim]
+    while moments:
+        before, moment = trial.faults, moments.popleft()
+        seconds = first + moment * (last - first)
+        ended = trial.run(partial(strike, victim=victim, seconds=seconds, chance=chance))
+        if trial.faults == before:
+            moments.append(moment * EARLIER)
+        if ended.well:
+            return
+    trial.until_done()
+
+
+def strike(job: Job, *, victim: str, seconds: float, chance: random.Random) -> int:
+    """Kills one process of a kind, so long after the start or once there is one."""
+    if not job.passed(seconds) or not job.until(lambda: job.victims(victim)):
+        return 0
+    for process in chance.sample(found := job.victims(victim), len(found)):
+        with contextlib.suppress(psutil.Error):  # it ended in this very moment
+            process.kill()
+            return 1
+    return 0
+
+
+def many(bench: Bench) -> Outcome:
+    """One run of many photos, interrupted again and again."""
+    title = f"{bench.many:,} photos, interrupted {bench.interruptions} times"
+    large = Photos.of(bench.work, bench.original, count=bench.many)
+    start = bench.start(bench.site("reference-many", source=large.today))
+    chance = bench.random("many")
+    startup = start.alive[JVM][0]
+    with Trial(bench.site("many", source=large.today), start) as trial:
+        for gap in _gaps(chance, bench.interruptions, start.seconds - startup):
+            victim = chance.choice(VICTIMS)
+            trial.run(partial(strike, victim=victim, seconds=startup + gap, chance=chance))
+        trial.until_done()
+        trial.notes.append(f"an uninterrupted run takes {start.seconds:.0f} s")
+        return Outcome(title, "SIGKILL of a random one of the three", [trial.record()])
+
+
+def _gaps(chance: random.Random, count: int, seconds: float) -> list[float]:
+    """So many random moments of the work, as the time since the one before."""
+    moments = sorted(chance.uniform(0, seconds) for _ in range(count))
+    return [later - earlier for earlier, later in itertools.pairwise([0.0, *moments])]
