@@ -47,6 +47,15 @@ test: install ## Run the tests.
 fuzz: install ## Damaged images by the thousand (artifacts/fuzz/fuzz.json).
 	@$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
+.PHONY: faults
+faults: install ## Inject faults into real runs and compare what they leave (artifacts/faults/faults.md).
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
+
+.PHONY: bench-increments
+bench-increments: install ## What one percent more photos cost, and nothing new; SOURCE=, WEIGHTS=.
+	@$(BIN)/python -m benchmarks.increments $(if $(SOURCE),--source $(SOURCE)) \
+		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
 .PHONY: check
 check: install ## Lint and check types and definitions.
 	@$(BIN)/ruff check

@@ -24,7 +24,7 @@ from benchmarks.faults import (
     permissions,
     twins,
 )
-from benchmarks.faults.jobs import DRIVER, JVM, REPOSITORY, WORKER
+from benchmarks.faults.jobs import REPOSITORY, VICTIMS
 from benchmarks.faults.outcomes import Outcome
 from benchmarks.faults.photos import Photos
 from benchmarks.faults.trials import Bench, SkippedError
@@ -32,9 +32,7 @@ from benchmarks.faults.trials import Bench, SkippedError
 Scenario = Callable[[Bench], Outcome]
 
 SCENARIOS: Mapping[str, Scenario] = {
-    "driver": partial(kills.kills, victim=DRIVER),
-    "jvm": partial(kills.kills, victim=JVM),
-    "worker": partial(kills.kills, victim=WORKER),
+    **{victim: partial(kills.kills, victim=victim) for victim in VICTIMS},
     **{name: partial(buckets.connection, name=name) for name in buckets.HARMS},
     "disk": disks.disk_full,
     "twins": twins.twins,
@@ -78,7 +76,7 @@ def _arguments() -> argparse.Namespace:
     add("--only", nargs="+", choices=[*SCENARIOS], metavar="NAME", help=", ".join(SCENARIOS))
     add("--source", help="folder of JPEG photos (drawn ones without)")
     add("--sample", type=int, default=400, help="photos in the source of most scenarios")
-    add("--kills", type=int, default=20, help="of the driver, of the JVM and of workers, each")
+    add("--kills", type=int, default=20, help="of each kind of process")
     add("--repeat", type=int, default=3, help="trials of what depends on chance")
     add("--photos", type=int, default=0, help="photos of the scenario `many`, which needs some")
     add("--interruptions", type=int, default=10, help="of that one")

@@ -33,7 +33,10 @@ HUNG_SECONDS = 1800
 GONE_SECONDS = 30
 """A process that outlives its run by so long has been left behind."""
 POLL_SECONDS = 0.01
-DRIVER, JVM, WORKER = VICTIMS = ("driver", "jvm", "worker")
+AT_WORK = frozenset({psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP})
+DECODER_MODULE = "fruits_assets.core.decoder"
+DRIVER, JVM, WORKER, DECODER = VICTIMS = ("driver", "jvm", "worker", "decoder")
+"""Processes of a run; the two last ones only while they are at work: nobody misses idle ones."""
 
 FOR_PEOPLE = re.compile(r"^dagster\._core\.definitions\.events\.Failure: (.+)$", re.MULTILINE)
 FOR_NOBODY = re.compile(
@@ -174,6 +177,11 @@ class Job:
             )
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
@@ -239,14 +247,16 @@ class Job:
                 return DRIVER
             if process.name() == "java":
                 return JVM
-            parent = process.parent()  # the daemon, whose children work
-            if parent and _is_daemon(process) and _is_daemon(parent) and _is_busy(process):
-                return WORKER  # nobody would miss an idle one
+            if process.status() in AT_WORK:
+                return _kind_of_worker(process)
         return ""
 
 
-def _is_busy(process: psutil.Process) -> bool:
-    return process.status() in {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP}
+def _kind_of_worker(process: psutil.Process) -> str:
+    if DECODER_MODULE in process.cmdline():
+        return DECODER
+    parent = process.parent()  # the daemon, whose children work
+    return WORKER if parent and _is_daemon(process) and _is_daemon(parent) else ""
 
 
 def _is_daemon(process: psutil.Process) -> bool:

@@ -1,25 +1,31 @@
-"""`kill -9`, at any moment: of the driver, of the JVM, of a Python worker."""
+"""`kill -9`, at any moment: of Dagster's process, the JVM, a Python worker, a decoder."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import random
-from collections import deque
 from functools import partial
 
 import psutil
 
-from benchmarks.faults.jobs import DRIVER, JVM, VICTIMS, WORKER, Job
+from benchmarks.faults.jobs import DECODER, DRIVER, JVM, VICTIMS, WORKER, Job
 from benchmarks.faults.outcomes import Outcome, Record
 from benchmarks.faults.photos import Photos
-from benchmarks.faults.trials import Bench, Trial
+from benchmarks.faults.trials import Bench, Start, Trial
 
 NAMES = {
     DRIVER: "Dagster's process killed",
     JVM: "Spark's JVM killed",
     WORKER: "a Python worker of Spark killed",
+    DECODER: "a decoder of photos killed",
 }
+HOW = (
+    "SIGKILL at random moments, in an empty lake and in one that holds yesterday's photos, then "
+    "the same command again"
+)
+AFTERWARDS_SECONDS = 0.5
+"""In which a run fails, if it does."""
 EARLIER = 0.75
 """A moment at which there was nothing left to kill is tried again, this much earlier."""
 
@@ -27,35 +33,51 @@ EARLIER = 0.75
 def kills(bench: Bench, victim: str) -> Outcome:
     """Kills at moments spread over the life of a kind of process; the same lake goes on."""
     chance = bench.random(victim)
-    moments = deque((number + chance.random()) / bench.kills for number in range(bench.kills))
-    chance.shuffle(moments)
+    shares = [(number + chance.random()) / bench.kills for number in range(bench.kills)]
     records: list[Record] = []
     starts = itertools.cycle([bench.empty, bench.yesterday])
-    while moments:
+    while shares:
         start, site = next(starts), bench.site(f"{victim}-{len(records) + 1}")
         with Trial(site, start) as trial:
-            _interrupt(trial, victim, moments, chance)
+            _interrupt(trial, victim, shares, chance)
             records.append(trial.record())
-    return Outcome(
-        NAMES[victim],
-        "SIGKILL at random moments, in an empty lake and in one that "
-        "holds yesterday's photos, then the same command again",
-        records,
-    )
+    return Outcome(NAMES[victim], HOW, records)
 
 
-def _interrupt(trial: Trial, victim: str, moments: deque[float], chance: random.Random) -> None:
+def _interrupt(trial: Trial, victim: str, shares: list[float], chance: random.Random) -> None:
     """Runs until all is done, or there is no moment left."""
-    first, last = trial.start.alive[victim]
-    while moments:
-        before, moment = trial.faults, moments.popleft()
-        seconds = first + moment * (last - first)
-        ended = trial.run(partial(strike, victim=victim, seconds=seconds, chance=chance))
-        if trial.faults == before:
-            moments.append(moment * EARLIER)
+    while shares:
+        ended = trial.run(partial(_kill, trial.start, victim=victim, shares=shares, chance=chance))
         if ended.well:
             return
     trial.until_done()
+
+
+def _kill(
+    start: Start, job: Job, *, victim: str, shares: list[float], chance: random.Random
+) -> int:
+    """Kills at a random moment, and at later ones as long as the run survives it.
+
+    Args:
+        start: says when processes of a kind live.
+        job: the run.
+        victim: kind of process.
+        shares: of its life, at which one is still to be killed; those that are done are removed.
+        chance: chooses.
+    """
+    first, last = start.alive.get(victim, (0.0, start.seconds))
+    share, done = chance.choice(shares), 0
+    while strike(job, victim=victim, seconds=first + share * (last - first), chance=chance):
+        shares.remove(share)
+        done += 1
+        if not job.passed(job.elapsed + AFTERWARDS_SECONDS):
+            return done
+        later = [it for it in shares if first + it * (last - first) > job.elapsed]
+        if not later:
+            return done
+        share = min(later)
+    shares[shares.index(share)] *= EARLIER
+    return done
 
 
 def strike(job: Job, *, victim: str, seconds: float, chance: random.Random) -> int:
@@ -82,7 +104,7 @@ def many(bench: Bench) -> Outcome:
             trial.run(partial(strike, victim=victim, seconds=startup + gap, chance=chance))
         trial.until_done()
         trial.notes.append(f"an uninterrupted run takes {start.seconds:.0f} s")
-        return Outcome(title, "SIGKILL of a random one of the three", [trial.record()])
+        return Outcome(title, "SIGKILL of a random one of these four", [trial.record()])
 
 
 def _gaps(chance: random.Random, count: int, seconds: float) -> list[float]:
