@@ -225,7 +225,7 @@ def test_many_photos_ask_for_another_pca(own: Pipeline, others: list[Path], refi
     assert own.lake.current("pca_features").manifest.rows == 98
 
 
-def test_other_weights_or_settings_are_always_fitted(own: Pipeline):
+def test_other_settings_are_always_fitted(own: Pipeline):
     before = own.lake.current("pca_model").version
     never = {"refit": "never", "n_components": 5}
     assert own.run("pca_model", "pca_features", config={"pca_model": never}).success
