@@ -233,6 +233,13 @@ def test_other_settings_are_always_fitted(own: Pipeline):
     assert own.lake.current("pca_model").version != before
 
 
+def test_features_of_another_decoding_are_always_fitted(own: Pipeline):
+    before = own.lake.current("pca_model").version
+    config = {"features": {"reduced_decoding": True}, "pca_model": {"refit": "never"}}
+    assert own.run("features", "pca_model", config=config).success
+    assert own.lake.current("pca_model").version != before
+
+
 def test_shards_are_cut_by_time_and_found_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):

@@ -15,7 +15,7 @@ from fruits_assets.assets.common import (
     materialized,
 )
 from fruits_assets.assets.previews import pca_features_metadata, pca_model_metadata
-from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.dataset import Dataset, Manifest
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import told
@@ -128,9 +128,14 @@ def _current(
         return None, None
     made = model.manifest
     same_question = (made.code_version, made.params) == (fit_pca.code_version, params)
-    weights = "model_weights"
-    same_weights = fitted.manifest.inputs[weights] == features.manifest.inputs[weights]
-    return (model, fitted) if same_question and same_weights else (None, None)
+    same_features = _kind(fitted.manifest) == _kind(features.manifest)
+    return (model, fitted) if same_question and same_features else (None, None)
+
+
+def _kind(features: Manifest) -> tuple[str, str, bool]:
+    """What features of different photos must have in common to be compared at all."""
+    weights, decoding = features.inputs["model_weights"], features.params["reduced_decoding"]
+    return features.code_version, weights, decoding
 
 
 @dg.asset(
