@@ -11,6 +11,7 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fruits_assets.assets.common import DELIVERABLES, GROUP
 from fruits_assets.assets.places import Source
 from fruits_assets.assets.raw_images import IngestConfig
 from fruits_assets.core.errors import FruitsError
@@ -29,10 +30,15 @@ RUN_KEY = "dagster/run_key"
 
 fruits_job = dg.define_asset_job(
     "fruits_job",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.groups(GROUP),
     description="From the photos of the source to their principal components.",
 )
-WRITERS = (fruits_job.name, gdpr_erasure.name)
+deliverables_job = dg.define_asset_job(
+    "deliverables_job",
+    selection=dg.AssetSelection.groups(DELIVERABLES),
+    description="What is shown of the last run: notebook, presentation, gallery.",
+)
+WRITERS = (fruits_job.name, deliverables_job.name, gdpr_erasure.name)
 """Jobs that no run is started beside."""
 
 
@@ -44,7 +50,7 @@ def definitions(batch: Batch, run_config: Mapping[str, Any]) -> dg.Definitions:
         run_config: of runs that start by themselves.
     """
     return dg.Definitions(
-        jobs=[fruits_job],
+        jobs=[fruits_job, deliverables_job],
         schedules=[_daily(run_config)],
         sensors=[_new_photos(batch, run_config), FOLLOW_UPSTREAMS],
     )

@@ -1,10 +1,11 @@
 """Composition only: settings -> resources, assets, checks, jobs and what starts them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 
 from fruits_assets import automation
+from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.features import features
 from fruits_assets.assets.model_weights import model_weights
 from fruits_assets.assets.pca import pca_features, pca_model
@@ -20,6 +21,9 @@ from fruits_assets.spark.local import LocalSpark
 from fruits_assets.spark.target import SparkTarget
 
 ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
+"""The pipeline, group `fruits`."""
+DELIVERABLES: Sequence[dg.AssetsDefinition] = ()
+"""What is made of it to be shown, group `deliverables`."""
 
 
 def compose(settings: Settings) -> dg.Definitions:
@@ -28,10 +32,11 @@ def compose(settings: Settings) -> dg.Definitions:
     lake = LakeResource(base=settings.lake, region=region, kms_key=kms_key)
     spark = TARGETS[settings.spark](settings, lake)
     own = dg.Definitions(
-        assets=ASSETS,
+        assets=[*ASSETS, *DELIVERABLES],
         asset_checks=CHECKS,
         jobs=[gdpr_erasure],
         resources={
+            "authorship": Authorship(),
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": spark,

@@ -14,6 +14,7 @@ import pytest
 from botocore.retries.standard import ExponentialBackoff
 from pyspark.sql import SparkSession
 
+from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
 from fruits_assets.core import s3 as core_s3
@@ -165,6 +166,7 @@ class Pipeline:
         """As the definitions compose them."""
         lake = LakeResource(base=self.lake.base, keep_versions=self.lake.keep_versions)
         return {
+            "authorship": Authorship(month="2026-11"),
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": LocalSpark(lake=lake, master="local[2]"),

@@ -11,6 +11,8 @@ from fruits_assets.core.dataset import Dataset
 from fruits_assets.lake.io_manager import dataset_metadata
 
 GROUP = "fruits"
+DELIVERABLES = "deliverables"
+"""Group of what is made to be shown."""
 DATA_VERSION_TAG = "dagster/data_version"
 OWNERS = ["team:data-engineering"]
 FRESHNESS = dg.FreshnessPolicy.time_window(

@@ -1,0 +1,63 @@
+"""Who presents the results, where and when: said once, for all deliverables."""
+
+import re
+import unicodedata
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field, field_validator
+
+Deliverable = Literal["1_notebook", "2_images", "3_presentation"]
+"""What the brief asks for, as it is named in file names."""
+
+
+class Authorship(dg.ConfigurableResource):
+    """What is written on the deliverables, and what their files are called."""
+
+    last_name: str = Field(default="Nom", description="Of the author, as files are named after it.")
+    first_name: str = Field(default="Prénom", description="Of the author.")
+    place: str = Field(default="", description="Where it is presented; left out where empty.")
+    month: str = Field(
+        default="", description="Of the presentation, as YYYY-MM; the current one where empty."
+    )
+
+    @field_validator("month")
+    @classmethod
+    def _is_a_month(cls, month: str) -> str:
+        if month:
+            datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+        return month
+
+    @property
+    def date(self) -> date:
+        """First day of the month of the presentation."""
+        if not self.month:
+            return datetime.now(UTC).date().replace(day=1)
+        return datetime.strptime(self.month, "%Y-%m").replace(tzinfo=UTC).date()
+
+    @property
+    def author(self) -> str:
+        """First and last name."""
+        return f"{self.first_name} {self.last_name}".strip()
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What a version made for it depends on, JSON values."""
+        return {
+            "last_name": self.last_name,
+            "first_name": self.first_name,
+            "place": self.place,
+            "month": f"{self.date:%Y-%m}",
+        }
+
+    def file_name(self, deliverable: Deliverable, extension: str) -> str:
+        """`Nom_Prenom_3_presentation_112026.pptx`: ASCII letters, digits and hyphens only."""
+        names = (_plain(self.last_name) or "Nom", _plain(self.first_name) or "Prenom")
+        return f"{'_'.join(names)}_{deliverable}_{self.date:%m%Y}.{extension}"
+
+
+def _plain(name: str) -> str:
+    """A name without accents, spaces and whatever a file name should not hold."""
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub("[^A-Za-z0-9]+", "-", letters).strip("-")
