@@ -15,7 +15,7 @@ from fruits_assets.assets.common import DELIVERABLES, GROUP
 from fruits_assets.assets.places import Source
 from fruits_assets.assets.raw_images import IngestConfig
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.source import LISTING, Listing
+from fruits_assets.core.source import LISTING, Entry, Listing
 from fruits_assets.erasure import AT_WORK, gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
@@ -81,7 +81,7 @@ class Changes:
     @classmethod
     def between(cls, held: Listing | None, found: Listing) -> Self:
         """From what the lake holds, if it holds anything, to what the source holds."""
-        before, now = _rows(held), _rows(found)
+        before, now = set(held.entries() if held else ()), set(found.entries())
         came, went = now - before, before - now
         changed = len(_paths(came) & _paths(went))
         return cls(new=len(came) - changed, changed=changed, gone=len(went) - changed)
@@ -130,14 +130,8 @@ class Look:
         return cls(held, found.version, found.rows, Changes.between(listing, found))
 
 
-def _rows(listing: Listing | None) -> set[tuple[Any, ...]]:
-    if listing is None:
-        return set()
-    return set(zip(*(column.to_pylist() for column in listing.files.columns), strict=True))
-
-
-def _paths(rows: Iterable[tuple[Any, ...]]) -> set[str]:
-    return {row[0] for row in rows}
+def _paths(entries: Iterable[Entry]) -> set[str]:
+    return {entry[0] for entry in entries}
 
 
 class Waiting(BaseModel):

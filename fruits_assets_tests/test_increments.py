@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from fruits_assets.checks import CHECKS
 from fruits_assets.core import increment
 from fruits_assets.core.dataset import MANIFEST, Dataset
+from fruits_assets.core.source import FolderPhotos, Listing
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sample.drawing import CLASSES, draw_fruit
 from fruits_assets.transforms import featurize
@@ -308,6 +309,50 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         assert _figure(own, asset, "inferences") == part.rows
     assert command.main(["repair"]) == 0
     assert "is whole" in capsys.readouterr().out
+
+
+def test_what_could_not_be_read_is_tried_again(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Files that are away when their turn comes, and then back as they were listed."""
+    files = sorted(own.source.rglob("*.jpg"))[:2]
+    for file in files:
+        file.write_bytes(file.read_bytes() + b"changed")
+    back, listed = list(files), FolderPhotos.list
+
+    def away(file: Path) -> Path:
+        return file.with_name(f".{file.name}")
+
+    def run() -> Dataset:
+        """The source is whole when it is listed; `back` are those that are there later on."""
+        for file in files:
+            if away(file).exists():
+                away(file).rename(file)
+        assert own.run("raw_images", "rejected_images").success
+        return own.lake.current("rejected_images")
+
+    def list_and_lose(self: FolderPhotos, *, recursive: bool) -> Listing:
+        listing = listed(self, recursive=recursive)
+        for file in set(files) - set(back):
+            file.rename(away(file))
+        return listing
+
+    monkeypatch.setattr(FolderPhotos, "list", list_and_lose)
+    back.clear()
+    none = run()
+    assert none.manifest.provisional == 2
+    assert run() == none
+    back[:] = files[:1]
+    one = run()
+    assert (one.manifest.provisional, one.version == none.version) == (1, False)
+    assert _figure(own, "raw_images", "files_read") == 2
+    back[:] = files
+    both = run()
+    assert (both.manifest.provisional, both.manifest.rows) == (0, 1)
+    assert _figure(own, "raw_images", "files_read") == 1
+    assert run() == both
+    assert own.run().success
+    assert_as_a_full_run(own, tmp_path)
 
 
 def test_pictures_of_what_was_shown_before_are_not_drawn_again(

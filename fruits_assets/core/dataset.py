@@ -40,6 +40,8 @@ VECTOR = pa.list_(pa.field("element", pa.float32()))
 """`array<float>` as Spark and Parquet name its parts."""
 ROW_GROUP_BYTES = 16 * 2**20
 """Rows are read back one row group at a time, so this bounds a reader's memory (bytes)."""
+READ_ERRORS = (OSError, ValueError, KeyError, pa.ArrowException)
+"""What reading a Parquet file may raise whose footer is damaged: it has no checksum."""
 READS_IN_FLIGHT = 16
 """Files of a table that are read at once: in a bucket, each is a few round trips."""
 
@@ -127,7 +129,7 @@ def finished_parquet(folder: str, name: str) -> tuple[File, pa.Table] | None:
     try:
         content = read(join(folder, name))
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    except (OSError, pa.ArrowInvalid):
+    except READ_ERRORS:
         return None
     return File(name, len(content), hashlib.sha256(content).hexdigest(), table.num_rows), table
 
@@ -186,11 +188,13 @@ class Output:
         files: all of them.
         figures: numbers for people.
         schema: column -> Arrow type of the part files; empty where there are none.
+        provisional: rows that may come out otherwise when they are tried again.
     """
 
     files: tuple[File, ...]
     figures: dict[str, Any] = field(default_factory=dict)
     schema: dict[str, str] = field(default_factory=dict)
+    provisional: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -224,6 +228,7 @@ class Manifest:
         files: every file of the version.
         figures: numbers for people (counts, images/s, ...).
         schema: column name -> Arrow type; empty where the files are not tables.
+        provisional: rows that may come out otherwise when they are tried again: the next run does.
     """
 
     asset: str
@@ -238,6 +243,7 @@ class Manifest:
     files: tuple[File, ...]
     figures: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, str] = field(default_factory=dict)
+    provisional: int = 0
 
     @property
     def rows(self) -> int:
@@ -250,17 +256,34 @@ class Manifest:
         return sum(file.bytes for file in self.files)
 
     def to_json(self) -> bytes:
-        """As `manifest.json` holds it."""
+        """As `manifest.json` holds it, with a checksum of all the rest."""
         fields = {**asdict(self), "rows": self.rows, "bytes": self.bytes}
-        return json.dumps(fields, indent=2, ensure_ascii=False).encode()
+        return _pretty({**fields, "sha256": _checksum(fields)})
 
     @classmethod
     def from_json(cls, content: bytes) -> Manifest:
-        """Reads `manifest.json`. Raises ValueError, KeyError or TypeError where it is not one."""
+        """Reads `manifest.json`.
+
+        Raises:
+            ValueError: it is not as it was written.
+            KeyError, TypeError: it is none.
+        """
         fields = json.loads(content)
+        written = fields["sha256"]
+        del fields["sha256"]
+        if written != _checksum(fields):
+            raise ValueError("its checksum differs")
         fields["files"] = tuple(File(**file) for file in fields["files"])
         del fields["rows"], fields["bytes"]
         return cls(**fields)
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_pretty(fields)).hexdigest()
+
+
+def _pretty(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, indent=2, ensure_ascii=False).encode()
 
 
 def is_part(name: str) -> bool:
@@ -399,17 +422,20 @@ class Dataset:
 
     def table(self, name: str) -> pa.Table:
         """One Parquet file, whole, as it was written. Raises DatasetError, as `read` does."""
-        return pq.read_table(pa.BufferReader(self.read(name)), page_checksum_verification=True)
+        content = self.read(name)
+        with self._told(name):
+            return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
 
     def batches(
         self, name: str, columns: Sequence[str], *, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """Streams one Parquet file, one row group at a time.
+        """Some columns of one Parquet file, decoded one row group at a time.
 
         Raises:
-            DatasetError: the file is missing or damaged (page checksums are verified).
+            DatasetError: the file is missing or is not what was written, compared as a whole: pages
+                have checksums of their own, but neither their headers nor the footer do.
         """
-        with self._opened(name) as parquet:
+        with self._told(name), _parquet(pa.BufferReader(self.read(name))) as parquet:
             for group in range(parquet.num_row_groups):
                 yield from parquet.iter_batches(
                     rows, row_groups=[group], columns=list(columns), use_threads=False
@@ -417,6 +443,8 @@ class Dataset:
 
     def arrow(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of the whole table, in memory: for light columns, not for pixels.
+
+        Only these columns are read, so it is their pages' checksums that are verified.
 
         Raises:
             DatasetError: a file is missing or damaged, or there are none.
@@ -496,13 +524,16 @@ class Dataset:
             storage_of(uri).open(uri) as source,
             _parquet(source) as parquet,
         ):
+            found = schema_of(parquet.schema_arrow)
+            if is_part(name) and found != self.manifest.schema:
+                raise ValueError(f"it has the columns {found}, not {self.manifest.schema}")
             yield parquet
 
     @contextlib.contextmanager
     def _told(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, pa.ArrowInvalid) as error:
+        except READ_ERRORS as error:
             raise self._damaged(f"{name} cannot be read ({error})") from error
 
 

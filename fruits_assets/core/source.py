@@ -38,6 +38,8 @@ LISTING_SCHEMA = pa.schema(
         pa.field("problem", pa.string()),
     ]
 )
+Entry = tuple[str, int, int, str | None, str | None]
+"""Path, bytes, modification time in microseconds, ETag and problem of one file."""
 LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """File systems hold modification times that no calendar does; they are clamped to [1970, 9999]."""
 HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -77,11 +79,15 @@ class Listing:
     def version(self) -> str:
         """Fingerprint of paths, sizes, modification times and ETags: 16 hexadecimal digits."""
         digest = hashlib.sha256()
+        for entry in self.entries():
+            digest.update(repr(entry).encode())
+        return digest.hexdigest()[:16]
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything that it says of each file, in order."""
         paths, sizes, times, etags, problems = self.files.columns
         columns = (paths, sizes, times.cast(pa.int64()), etags, problems)
-        for row in zip(*(column.to_pylist() for column in columns), strict=True):
-            digest.update(repr(row).encode())
-        return digest.hexdigest()[:16]
+        return zip(*(column.to_pylist() for column in columns), strict=True)
 
     @property
     def place(self) -> str:
@@ -117,8 +123,8 @@ class Listing:
 
     @classmethod
     def read(cls, content: bytes) -> Listing:
-        """Reads the content of a file that `write` made."""
-        table = pq.read_table(pa.BufferReader(content))
+        """Reads the content of a file that `write` made. Raises READ_ERRORS."""
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         metadata = table.schema.metadata
         return cls(
             metadata[b"root"].decode(),

@@ -1,11 +1,15 @@
 """Spark in this process, or on a standalone cluster that this process drives."""
 
+import contextlib
 import os
+import subprocess
 import sys
 
 import dagster as dg
 from dagster_pyspark.resources import spark_session_from_config
+from py4j.protocol import Py4JError
 from pydantic import Field
+from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -16,6 +20,8 @@ from fruits_assets.spark.target import Call, SparkTarget
 
 JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
 """The JVM only plans and schedules: it should start fast, stay small and leave the cores alone."""
+
+JVM_END_SECONDS = 5.0
 
 
 class LocalSpark(SparkTarget):
@@ -33,7 +39,17 @@ class LocalSpark(SparkTarget):
     )
 
     def execute(self, call: Call) -> dict[str, Output]:  # noqa: D102 - see SparkTarget
-        return call.transform.function(self.session(), log=call.context.log.info, **call.arguments)
+        run = call.transform.function
+        try:
+            return run(self.session(), log=call.context.log.info, **call.arguments)
+        except (ConnectionError, Py4JError) as error:
+            if not _jvm_has_ended():
+                raise
+            raise SparkError(
+                f"Spark's JVM ended while it ran {call.transform.name} (killed, perhaps as "
+                "memory was short: see above). Nothing of it was published. Run again: "
+                "what is finished is kept."
+            ) from error
 
     def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
         # One process per run, so that all of its assets share one Spark session.
@@ -74,3 +90,13 @@ class LocalSpark(SparkTarget):
             **self.lake.open().storage.spark_config(),
             **self.spark_config,
         }
+
+
+def _jvm_has_ended() -> bool:
+    # PySpark keeps the process that it started, and says nothing of it in public.
+    process = getattr(SparkContext._gateway, "proc", None)  # noqa: SLF001
+    if process is None:
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):  # its sockets are closed before it is gone
+        process.wait(JVM_END_SECONDS)
+    return process.returncode is not None

@@ -9,15 +9,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from operator import methodcaller
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import (
+    READ_ERRORS,
     Dataset,
     File,
     Output,
@@ -41,6 +42,7 @@ from fruits_assets.core.increment import (
 )
 from fruits_assets.core.source import (
     LISTING,
+    Entry,
     Listing,
     PhotoStore,
     label_of,
@@ -249,11 +251,9 @@ class _Earlier:
         photos = raw.arrow_with_parts(["path", "label", "split", "format"])
         refused = rejected.arrow_with_parts(["path", "reason", "detail"])
         paths = {*photos["path"].to_pylist(), *refused["path"].to_pylist()}
-        unread = {row["path"] for row in refused.to_pylist() if row["detail"].startswith(UNREAD)}
-        listed = finished_parquet(raw.uri, LISTING)  # none: no telling what of it is still so
-        known = set(_rows(listed[1])) if listed else set()
-        held = paths - unread
-        still = frozenset(row[0] for row in _rows(listing.files) if row in known and row[0] in held)
+        unread = {row["path"] for row in refused.to_pylist() if _is_unread(row["detail"])}
+        known, held = _listed(raw), paths - unread
+        still = frozenset(one[0] for one in listing.entries() if one in known and one[0] in held)
         return cls(raw, rejected, photos, refused, still, frozenset(paths - still))
 
     def missing_from(self, listing: Listing) -> Listing:
@@ -266,8 +266,10 @@ class _Earlier:
         kept = [row for row in self.photos.to_pylist() if row["path"] in self.still]
         reasons = [row["reason"] for row in self.refused.to_pylist() if row["path"] in self.still]
         return {
-            "raw": [vars(file) for file in self._takeover(self.raw, self.photos).kept],
-            "rejected": [vars(file) for file in self._takeover(self.rejected, self.refused).kept],
+            **{
+                table: [vars(file) for file in taken.kept]
+                for table, (_, taken) in self._takeovers.items()
+            },
             "classes": [
                 [*key, count]
                 for key, count in Counter((row["label"], row["split"]) for row in kept).items()
@@ -279,25 +281,28 @@ class _Earlier:
 
     def merges(self, raw_images: str, rejected_images: str) -> list[_Merging]:
         """The parts that must be rewritten."""
+        folders = {"raw": raw_images, "rejected": rejected_images}
         return [
-            _Merging(name, dataset, merge, self.gone, folder)
-            for name, dataset, table, folder in (
-                ("raw", self.raw, self.photos, raw_images),
-                ("rejected", self.rejected, self.refused, rejected_images),
-            )
-            if dataset
-            for merge in self._takeover(dataset, table).merges
+            _Merging(table, dataset, merge, self.gone, folders[table])
+            for table, (dataset, taken) in self._takeovers.items()
+            for merge in taken.merges
         ]
 
-    def _takeover(self, dataset: Dataset | None, paths: pa.Table) -> Takeover:
-        return takeover(dataset, paths, self.gone, PART) if dataset else Takeover()
+    @cached_property
+    def _takeovers(self) -> dict[str, tuple[Dataset, Takeover]]:
+        tables = {"raw": (self.raw, self.photos), "rejected": (self.rejected, self.refused)}
+        return {
+            table: (dataset, takeover(dataset, paths, self.gone, PART))
+            for table, (dataset, paths) in tables.items()
+            if dataset
+        }
 
     def _thumbnails(self, share: float) -> list[dict[str, Any]]:
         """Some of its thumbnails, as many as its share of all files asks for."""
         if self.raw is None:
             return []
         try:
-            table = pq.read_table(pa.BufferReader(self.raw.read(THUMBNAILS)))
+            table = self.raw.table(THUMBNAILS)
         except DatasetError:
             return []
         rows = [row for row in table.to_pylist() if row["path"] in self.still]
@@ -305,11 +310,12 @@ class _Earlier:
         return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
 
 
-def _rows(files: pa.Table) -> list[tuple[Any, ...]]:
-    """Everything that a listing says of each file."""
-    paths, sizes, times, etags, problems = files.columns
-    columns = (paths, sizes, times.cast(pa.int64()), etags, problems)
-    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+def _listed(raw: Dataset) -> set[Entry]:
+    """What a version was made from; nothing where its listing is damaged, for nobody can tell."""
+    try:  # not `raw.read`: a version that is made again has this run's listing in its place
+        return set(Listing.read(read(join(raw.uri, LISTING))).entries())
+    except READ_ERRORS:
+        return set()
 
 
 Part = tuple[File, pa.Table]
@@ -340,6 +346,7 @@ def summary(
         file, table = rejected
         found["rejected"] = [vars(file)]
         found["reasons"] = Counter(table["reason"].to_pylist())
+        found["unread"] = sum(map(_is_unread, table["detail"].to_pylist()))
     return found
 
 
@@ -374,6 +381,10 @@ def raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Out
     return Output(files, figures, schema_of(RAW_SCHEMA))
 
 
+def _is_unread(detail: str) -> bool:
+    return detail.startswith(UNREAD)
+
+
 def rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
     """`rejected_images` from what its parts' summaries say."""
     files = _files(done, "rejected")
@@ -385,7 +396,8 @@ def rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -
         "files_found": listing.files.num_rows,
         "reasons": reasons,
     }
-    return Output(files, figures, schema_of(REJECTED_SCHEMA))
+    unread = sum(one.get("unread", 0) for one in done)
+    return Output(files, figures, schema_of(REJECTED_SCHEMA), provisional=unread)
 
 
 def _files(done: list[dict[str, Any]], table: str) -> tuple[File, ...]:

@@ -42,7 +42,9 @@ def _table(rows: int, *, first: int = 0) -> pa.Table:
     random = np.random.default_rng(first)
     return pa.table(
         {
-            "path": pa.array([f"Training/Pêche n° {first + i}.jpg" for i in range(rows)]),
+            "path": pa.array(
+                [f"Training/Pêche n° {first + i}.jpg" for i in range(rows)], pa.string()
+            ),
             "label": pa.array([None if i % 3 else "Pêche" for i in range(rows)], pa.string()),
             "content": pa.array([random.bytes(500) for _ in range(rows)], pa.binary()),
             "features": vectors_array(random.normal(size=(rows, 7))),
@@ -63,7 +65,7 @@ def _manifest(*files: File) -> Manifest:
         seconds=1.25,
         files=files,
         figures={"images": 3},
-        schema={"path": "string"},
+        schema=schema_of(_table(0).schema),
     )
 
 
@@ -252,10 +254,13 @@ def test_one_flipped_bit_in_a_data_page_is_told(tmp_path: Path, column: int) -> 
     dataset = _written(tmp_path, table)
     _flip_in_page(tmp_path / PART, column)
     dataset = Dataset.open(dataset.uri)
-    for read in (dataset.arrow, lambda columns: list(dataset.batches(PART, columns))):
-        with pytest.raises(DatasetError) as told:
-            read([table.column_names[column]])
-        assert _helps(told.value, "features", VERSION, f"{PART} cannot be read", "make repair")
+    columns = [table.column_names[column]]
+    with pytest.raises(DatasetError) as told:
+        dataset.arrow(columns)
+    assert _helps(told.value, "features", VERSION, f"{PART} cannot be read", "make repair")
+    with pytest.raises(DatasetError) as told:
+        list(dataset.batches(PART, columns))
+    assert _helps(told.value, "features", VERSION, f"{PART} is not what was written", "make repair")
 
 
 def test_one_flipped_bit_in_a_file_that_is_not_parquet_is_told(tmp_path: Path) -> None:
@@ -333,3 +338,43 @@ def test_vectors_of_float64_and_of_columns_in_any_order_are_float32_rows() -> No
 def test_no_vectors_come_back_as_none() -> None:
     batch = pa.RecordBatch.from_arrays([vectors_array(np.zeros((0, 5)))], names=["features"])
     assert vectors_matrix(batch, "features").shape == (0, 0)
+
+
+def test_every_flipped_byte_of_a_manifest_is_noticed(tmp_path: Path) -> None:
+    _written(tmp_path, _table(3))
+    file = tmp_path / MANIFEST
+    content = file.read_bytes()
+    for position in range(len(content)):
+        _flip(file, position)
+        with pytest.raises(DatasetError, match="make repair"):
+            Dataset.open(str(tmp_path))
+        file.write_bytes(content)
+
+
+def test_every_flipped_byte_of_a_part_is_noticed_by_those_who_read_its_rows(tmp_path: Path) -> None:
+    """Headers of pages and the footer too, which Parquet has no checksums of."""
+    dataset = _written(tmp_path, _table(3))
+    file = tmp_path / PART
+    content = file.read_bytes()
+    for position in range(len(content)):
+        _flip(file, position)
+        with pytest.raises(DatasetError, match=PART):
+            list(dataset.batches(PART, ["path"]))
+        file.write_bytes(content)
+
+
+def test_light_columns_of_a_damaged_part_are_never_an_error_without_a_sentence(
+    tmp_path: Path,
+) -> None:
+    dataset = _written(tmp_path, _table(3))
+    file = tmp_path / PART
+    content = file.read_bytes()
+    told = 0
+    for position in range(len(content)):
+        _flip(file, position)
+        try:
+            dataset.arrow(["path", "label"])
+        except DatasetError as error:
+            told += PART in str(error)
+        file.write_bytes(content)
+    assert told > len(content) / 10
