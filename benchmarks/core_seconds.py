@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Mapping
-from types import TracebackType
 
 import psutil
 
@@ -29,12 +28,7 @@ class CoreSeconds:
         self._before = self._until_now()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         until_now = self._until_now()
         self.spent = {kind: until_now[kind] - self._before.get(kind, 0.0) for kind in until_now}
 

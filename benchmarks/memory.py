@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import psutil
+
+from benchmarks.background import Background
 
 INTERVAL_SECONDS = 0.1
 
 
-class PeakMemory:
+class PeakMemory(Background):
     """Samples a process and its descendants: `driver`, `jvm`, and the largest of the `worker`s.
 
     Further roots are those of executors that are no children of the driver.
@@ -23,33 +23,18 @@ class PeakMemory:
     """
 
     def __init__(self, pid: int, others: Sequence[int] = ()) -> None:
+        super().__init__(every_seconds=INTERVAL_SECONDS)
         self._driver = pid
         self._roots = [psutil.Process(root) for root in (pid, *others)]
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
         self.peaks: dict[str, int] = defaultdict(int)
 
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(INTERVAL_SECONDS):
-            for process in self._processes():
-                try:
-                    kind, size = kind_of(process, self._driver), process.memory_info().rss
-                except psutil.Error:  # it ended meanwhile
-                    continue
-                self.peaks[kind] = max(self.peaks[kind], size)
+    def look(self) -> None:  # noqa: D102 - see Background
+        for process in self._processes():
+            try:
+                kind, size = kind_of(process, self._driver), process.memory_info().rss
+            except psutil.Error:  # it ended meanwhile
+                continue
+            self.peaks[kind] = max(self.peaks[kind], size)
 
     def _processes(self) -> Iterator[psutil.Process]:
         for root in self._roots:

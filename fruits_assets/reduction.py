@@ -22,11 +22,11 @@ from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL, FeatureExtractor, ModelDescription
-from fruits_assets.core.pca import PcaModel
+from fruits_assets.core.pca import FILE as PCA
+from fruits_assets.core.pca import FeatureSpace, PcaModel
+from fruits_assets.core.source import ALL, AUTO, TRAINING
 from fruits_assets.lake.lake import Lake
 
-PCA = "pca.npz"
-AUTO, ALL, TRAINING = "auto", "all", "Training"
 BLOCK_ROWS = 512
 """Photos that distances are computed to at a time: their components stay in a core's cache."""
 
@@ -116,7 +116,7 @@ def _made_from(lake: Lake, dataset: Dataset, asset: str) -> Dataset:
 
 def _check_space(features: Dataset, fitted: Dataset, *, made: Dataset) -> None:
     """Refuses components of features that their PCA was not fitted on the like of."""
-    if _space(features) != _space(fitted):
+    if FeatureSpace.of(features.manifest) != FeatureSpace.of(fitted.manifest):
         raise DatasetError(
             f"{made.name} {made.version} mixes features that cannot be compared: it projects those "
             f"of {_told(features)} onto a PCA of those of {_told(fitted)}. Materialise pca_model "
@@ -124,15 +124,10 @@ def _check_space(features: Dataset, fitted: Dataset, *, made: Dataset) -> None:
         )
 
 
-def _space(features: Dataset) -> tuple[str, bool]:
-    """What decides which features a photo has: the weights, and how it is decoded."""
-    made = features.manifest
-    return made.inputs["model_weights"], made.params["reduced_decoding"]
-
-
 def _told(features: Dataset) -> str:
-    weights, reduced = _space(features)
-    return f"model_weights {weights} ({'reduced' if reduced else 'full'} decoding)"
+    code, weights, reduced = FeatureSpace.of(features.manifest)
+    decoding = "reduced" if reduced else "full"
+    return f"model_weights {weights} ({decoding} decoding, code {code})"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 import pyarrow as pa
 
+from benchmarks.background import Background
 from benchmarks.faults.lakes import ASSETS, Contents, differences, rows_of, verified
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import DatasetError
@@ -54,7 +53,7 @@ def all_but_unreadable(whole: Contents) -> Judge:
     return judge
 
 
-class Reader:
+class Reader(Background):
     """A thread that opens what is current, verifies every checksum, and compares the rows.
 
     Attributes:
@@ -63,34 +62,19 @@ class Reader:
     """
 
     def __init__(self, lake: Lake, judge: Judge | None) -> None:
+        super().__init__(every_seconds=PAUSE_SECONDS)
         self.looks = 0
         self.wrong: list[str] = []
         self._lake, self._judge = lake, judge
         self._seen: set[str] = set()
         self._judged: set[tuple[str, str]] = set()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> Reader:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        while not self._done.wait(PAUSE_SECONDS):
-            for asset in READ:
-                try:
-                    self._look(asset)
-                except Exception as error:  # whatever it is told is wrong
-                    self._note(f"a reader of {asset} was told: {error}")
+    def look(self) -> None:  # noqa: D102 - see Background
+        for asset in READ:
+            try:
+                self._look(asset)
+            except Exception as error:  # whatever it is told is wrong
+                self._note(f"a reader of {asset} was told: {error}")
 
     def _look(self, asset: str) -> None:
         try:

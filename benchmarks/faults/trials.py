@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from benchmarks.faults.jobs import REFIT, VICTIMS, Ended, Job, Leftovers, Site, Told, started
@@ -176,13 +175,8 @@ class Trial:
         self._reader.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._reader.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._reader.__exit__()
 
     def run(
         self,

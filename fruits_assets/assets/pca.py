@@ -15,12 +15,14 @@ from fruits_assets.assets.common import (
     materialized,
 )
 from fruits_assets.assets.previews import pca_features_metadata, pca_model_metadata
-from fruits_assets.core.dataset import Dataset, Manifest
+from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.pca import FeatureSpace
+from fruits_assets.core.source import AUTO
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
-from fruits_assets.transforms.pca import AUTO, apply_pca, fit_pca, measure_drift
+from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift
 
 MAX_CHANGED = 0.10
 """Share of the fitted images that may have come, gone or changed before the PCA is fitted anew."""
@@ -128,14 +130,8 @@ def _current(
         return None, None
     made = model.manifest
     same_question = (made.code_version, made.params) == (fit_pca.code_version, params)
-    same_features = _kind(fitted.manifest) == _kind(features.manifest)
+    same_features = FeatureSpace.of(fitted.manifest) == FeatureSpace.of(features.manifest)
     return (model, fitted) if same_question and same_features else (None, None)
-
-
-def _kind(features: Manifest) -> tuple[str, str, bool]:
-    """What features of different photos must have in common to be compared at all."""
-    weights, decoding = features.inputs["model_weights"], features.params["reduced_decoding"]
-    return features.code_version, weights, decoding
 
 
 @dg.asset(

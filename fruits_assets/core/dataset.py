@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -132,6 +132,16 @@ def finished_parquet(folder: str, name: str) -> tuple[File, pa.Table] | None:
     except READ_ERRORS:
         return None
     return File(name, len(content), hashlib.sha256(content).hexdigest(), table.num_rows), table
+
+
+def parquet_once(
+    folder: str, name: str, make: Callable[[], pa.Table], *, incompressible: Sequence[str] = ()
+) -> tuple[File, pa.Table]:
+    """A file that an interrupted run already wrote, or that is made now; see `write_parquet`."""
+    if found := finished_parquet(folder, name):
+        return found
+    table = make()
+    return write_parquet(folder, name, table, incompressible=incompressible), table
 
 
 def read_table(uri: str) -> pa.Table:

@@ -9,10 +9,34 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from fruits_assets.core.dataset import Manifest
 from fruits_assets.core.errors import PcaError
+
+FILE = "pca.npz"
+
+
+class FeatureSpace(NamedTuple):
+    """What features of different photos must have in common to be compared at all.
+
+    Attributes:
+        code_version: of the transform that computed them.
+        model_weights: version of the network.
+        reduced_decoding: whether large photos were decoded at a fraction of their size.
+    """
+
+    code_version: str
+    model_weights: str
+    reduced_decoding: bool
+
+    @classmethod
+    def of(cls, features: Manifest) -> Self:
+        """That of a version of `features`."""
+        weights, reduced = features.inputs["model_weights"], features.params["reduced_decoding"]
+        return cls(features.code_version, weights, reduced)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ SPLITS = {
     "val": "Validation",
 }
 """Folder names that say which split a photo belongs to, in lower case -> the split."""
+TRAINING, TEST = SPLITS["training"], SPLITS["test"]
+AUTO, ALL = "auto", "all"
+"""What may be asked for instead of a split: Training where there is one, else all; or all."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from fruits_assets.core.dataset import (
     File,
     Output,
     finished_parquet,
+    parquet_once,
     part_name,
     schema_of,
     vectors_array,
@@ -32,7 +33,7 @@ from fruits_assets.core.dataset import (
 from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.increment import Merge, PartSize, Takeover, address_of, takeover
+from fruits_assets.core.increment import PartSize, Takeover, address_of, takeover
 from fruits_assets.core.mobilenet import (
     DESCRIPTION,
     MODEL,
@@ -40,7 +41,7 @@ from fruits_assets.core.mobilenet import (
     ModelDescription,
 )
 from fruits_assets.core.storage import storage_of
-from fruits_assets.transforms.transform import Done, Log, for_each, transform
+from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
 
 FEATURES_SCHEMA = pa.schema(
     [
@@ -62,6 +63,8 @@ TASKS_PER_CORE = 8
 """Enough of them to even out the cores' loads."""
 PART = PartSize(rows=8192, bytes=48 * 2**20)
 """What small parts are merged into."""
+PLAIN = ("features",)
+"""Columns that do not compress."""
 UNREADABLE = "unreadable.parquet"
 UNREADABLE_SCHEMA = pa.schema(
     [
@@ -120,7 +123,7 @@ def featurize(
         reduced=reduced_decoding,
     )
     cores = spark.sparkContext.defaultParallelism
-    tasks: list[_Task] = [
+    tasks: list[Task] = [
         *plan.merges(features),
         *plan.duplicates(features),
         *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE)),
@@ -292,12 +295,15 @@ class _Plan:
             address = address_of([(one, positions[one], copies[one]) for one in group])
             yield address, tuple((one, np.array(positions[one], np.int32)) for one in group)
 
-    def merges(self, folder: str) -> list[_Merging]:
+    def merges(self, folder: str) -> list[Merging]:
         """Parts of the earlier version that are rewritten."""
         dataset = self.earlier.dataset
         if dataset is None:
             return []
-        return [_Merging(dataset, merge, self.gone, folder) for merge in self.takeover.merges]
+        return [
+            Merging("files", dataset, merge, self.gone, folder, PLAIN)
+            for merge in self.takeover.merges
+        ]
 
     def duplicates(self, folder: str) -> list[_Duplication]:
         """Images whose content has been seen under another path."""
@@ -308,26 +314,6 @@ class _Plan:
 
 
 PATH_KEY = ("path", "sha256", "part")
-
-
-class _Task(Protocol):
-    def run(self) -> Done: ...
-
-
-@dataclass(frozen=True)
-class _Merging:
-    """Parts of an earlier version that become one part of this one."""
-
-    earlier: Dataset
-    merge: Merge
-    gone: Collection[str]
-    folder: str
-
-    def run(self) -> Done:
-        def table() -> pa.Table:
-            return self.merge.table(self.earlier, self.gone)
-
-        return Done(0, {"files": [vars(_finished(self.folder, self.merge.name, table))]})
 
 
 @dataclass(frozen=True)
@@ -341,7 +327,8 @@ class _Duplication:
 
     def run(self) -> Done:
         name = part_name(address_of([self.part, self.to]), 0, len(self.to))
-        return Done(0, {"files": [vars(_finished(self.folder, name, self._table))]})
+        file, _ = parquet_once(self.folder, name, self._table, incompressible=PLAIN)
+        return Done(0, {"files": [vars(file)]})
 
     def _table(self) -> pa.Table:
         table = self.earlier.table(self.part)
@@ -350,13 +337,6 @@ class _Duplication:
         vectors = rows["features"].combine_chunks()
         columns = [pa.array(column, pa.string()) for column in zip(*self.to, strict=True)]
         return pa.Table.from_arrays([*columns, vectors], schema=FEATURES_SCHEMA)
-
-
-def _finished(folder: str, name: str, make: Callable[[], pa.Table]) -> File:
-    """A part that an interrupted run has left, or that is made now."""
-    if found := finished_parquet(folder, name):
-        return found[0]
-    return write_parquet(folder, name, make(), incompressible=["features"])
 
 
 @dataclass(frozen=True)
@@ -438,7 +418,7 @@ class _Inference:
                 shard = self._see(position)
                 name = part_name(self.address, position, position + shard.rows)
                 table = shard.table()
-                finished = write_parquet(folder, name, table, incompressible=["features"]), table
+                finished = write_parquet(folder, name, table, incompressible=PLAIN), table
                 inferences += shard.rows
             file, table = finished
             files.append(file)

@@ -7,11 +7,11 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import pyarrow as pa
 from PIL import Image
@@ -33,7 +33,6 @@ from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.increment import (
-    Merge,
     PartSize,
     Takeover,
     address_of,
@@ -50,7 +49,7 @@ from fruits_assets.core.source import (
     split_of,
 )
 from fruits_assets.core.storage import join
-from fruits_assets.transforms.transform import Done, Log, for_each, transform
+from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
 
 RAW_SCHEMA = pa.schema(
     [
@@ -86,6 +85,8 @@ PART_BYTES = 64 * 2**20
 PART_ROWS = 320
 """A worker holds one part at a time, so this keeps its memory flat as the photos grow in number."""
 PART = PartSize(PART_ROWS, PART_BYTES)
+PLAIN = ("content",)
+"""Columns that photos have compressed already."""
 MIN_PART_ROWS = 32
 PARTS_PER_CORE = 8
 """Parts are the unit of work of all later stages: enough of them even out the cores' loads."""
@@ -139,7 +140,7 @@ def ingest(
         _Limits(max_pixels, max_bytes, max_seconds),
     )
     carried = before.summary(listing)
-    tasks: list[_Task] = [
+    tasks: list[Task] = [
         *before.merges(raw_images, rejected_images),
         *(
             _Examination(examiner, chunk)
@@ -156,10 +157,6 @@ def ingest(
         "raw_images": raw_output(raw_images, [carried, *done], listing),
         "rejected_images": rejected_output(rejected_images, [carried, *done], listing),
     }
-
-
-class _Task(Protocol):
-    def run(self) -> Done: ...
 
 
 @dataclass(frozen=True)
@@ -201,25 +198,6 @@ class _Examination:
         seconds = self.of.limits.max_seconds
         found = summary(raw, rejected, chunk.thumbnails, max_seconds=seconds)
         return Done(len(rows), {**found, "read": len(rows)})
-
-
-@dataclass(frozen=True)
-class _Merging:
-    """Parts of an earlier version of one of the tables that become a part of this one."""
-
-    table: str
-    earlier: Dataset
-    merge: Merge
-    gone: Collection[str]
-    folder: str
-
-    def run(self) -> Done:
-        finished = finished_parquet(self.folder, self.merge.name)
-        if finished is None:
-            table = self.merge.table(self.earlier, self.gone)
-            finished = write_part(self.folder, self.merge.name, table)
-        assert finished  # noqa: S101 - a merge has rows
-        return Done(0, {self.table: [vars(finished[0])]})
 
 
 @dataclass(frozen=True)
@@ -279,11 +257,11 @@ class _Earlier:
             "thumbnails": self._thumbnails(len(self.still) / listing.rows),
         }
 
-    def merges(self, raw_images: str, rejected_images: str) -> list[_Merging]:
+    def merges(self, raw_images: str, rejected_images: str) -> list[Merging]:
         """The parts that must be rewritten."""
         folders = {"raw": raw_images, "rejected": rejected_images}
         return [
-            _Merging(table, dataset, merge, self.gone, folders[table])
+            Merging(table, dataset, merge, self.gone, folders[table], PLAIN)
             for table, (dataset, taken) in self._takeovers.items()
             for merge in taken.merges
         ]
@@ -325,7 +303,7 @@ def write_part(folder: str, name: str, table: pa.Table) -> Part | None:
     """Writes a part, unless it has no rows."""
     if not table.num_rows:
         return None
-    return write_parquet(folder, name, table, incompressible=["content"]), table
+    return write_parquet(folder, name, table, incompressible=PLAIN), table
 
 
 def summary(

@@ -13,9 +13,9 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.dataset import Dataset, Output, vectors_matrix
+from fruits_assets.core.source import TEST, TRAINING
 from fruits_assets.transforms.transform import Done, Log, for_each, transform
 
-TRAINING, TEST = "Training", "Test"
 MAX_TRAINING = 20_000
 MAX_TEST = 5_000
 """There are training x test distances: larger splits are sampled, evenly by content."""

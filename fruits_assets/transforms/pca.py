@@ -21,7 +21,7 @@ from fruits_assets.core.dataset import (
     File,
     Output,
     file_of,
-    finished_parquet,
+    parquet_once,
     part_name,
     read_table,
     schema_of,
@@ -34,6 +34,7 @@ from fruits_assets.core.dataset import (
 from fruits_assets.core.errors import DatasetError, PcaError
 from fruits_assets.core.increment import evenly
 from fruits_assets.core.pca import Moments, PcaModel
+from fruits_assets.core.source import ALL, AUTO, TRAINING
 from fruits_assets.core.storage import join, on_workers, storage_of
 from fruits_assets.transforms.featurize import IDENTITY
 from fruits_assets.transforms.transform import (
@@ -44,7 +45,7 @@ from fruits_assets.transforms.transform import (
     transform,
 )
 
-MODEL = "pca.npz"
+MODEL = pca.FILE
 DESCRIPTION = "pca.json"
 CSV = "pca_features.csv"
 MAP = "map.parquet"
@@ -67,7 +68,6 @@ PCA_FEATURES_SCHEMA = pa.schema(
         pa.field("components", VECTOR, nullable=False),
     ]
 )
-AUTO, ALL, TRAINING = "auto", "all", "Training"
 
 
 @transform(code_version="1", outputs=["pca_model"])
@@ -266,16 +266,16 @@ def apply_pca(
 
     def work(file: File) -> Done:
         name = _projection_of(file)
-        finished = finished_parquet(pca_features, name)
-        if finished is None:
+
+        def projected() -> pa.Table:
             batches = source.batches(file.name, [*IDENTITY, "features"])
-            table = pa.Table.from_batches(
+            return pa.Table.from_batches(
                 (_projected(batch, fitted.value) for batch in batches), PCA_FEATURES_SCHEMA
             )
-            written = write_parquet(pca_features, name, table, incompressible=["components"])
-            finished = written, table
-        file, table = finished
-        return Done(table.num_rows, [vars(file), _map_points(table, step)])
+
+        plain = ["components"]
+        written, table = parquet_once(pca_features, name, projected, incompressible=plain)
+        return Done(table.num_rows, [vars(written), _map_points(table, step)])
 
     rows = sum(file.rows for file in new)
     done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)

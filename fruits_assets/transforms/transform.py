@@ -7,11 +7,11 @@ import re
 import time
 import uuid
 import zipimport
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
@@ -19,10 +19,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from fruits_assets.core import errors
-from fruits_assets.core.dataset import Output
+from fruits_assets.core.dataset import Dataset, Output, parquet_once
+from fruits_assets.core.increment import Merge
 from fruits_assets.core.storage import on_workers
 
-Task = TypeVar("Task")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Log = Callable[[str], None]
 PROGRESS_SECONDS = 5.0
@@ -93,10 +94,49 @@ class Done:
     value: Any
 
 
+class Task(Protocol):
+    """A piece of work that runs on a worker."""
+
+    def run(self) -> Done:
+        """Does it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Merging:
+    """The task of making one part of a version from parts of an earlier one.
+
+    Attributes:
+        key: of the file in what the task reports.
+        earlier: the version that the parts belong to.
+        merge: which, and what they become.
+        gone: paths of the rows to leave out.
+        folder: URI of the version to write to.
+        incompressible: columns kept plain.
+    """
+
+    key: str
+    earlier: Dataset
+    merge: Merge
+    gone: Collection[str]
+    folder: str
+    incompressible: tuple[str, ...]
+
+    def run(self) -> Done:
+        """Does it, unless an interrupted run has."""
+
+        def table() -> pa.Table:
+            return self.merge.table(self.earlier, self.gone)
+
+        plain = self.incompressible
+        file, _ = parquet_once(self.folder, self.merge.name, table, incompressible=plain)
+        return Done(0, {self.key: [vars(file)]})
+
+
 def for_each(
     spark: SparkSession,
-    tasks: Sequence[Task],
-    work: Callable[[Task], Done],
+    tasks: Sequence[Item],
+    work: Callable[[Item], Done],
     *,
     doing: str,
     total: int,
