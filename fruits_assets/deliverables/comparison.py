@@ -27,7 +27,9 @@ class Comparison:
     largest: float
 
 
-def compare(computed: Dataset, kept: Dataset, column: str, *, max_bytes: int = MAX_BYTES) -> Comparison:
+def compare(
+    computed: Dataset, kept: Dataset, column: str, *, max_bytes: int = MAX_BYTES
+) -> Comparison:
     """Compares the vectors of the same photo contents in two datasets.
 
     Args:

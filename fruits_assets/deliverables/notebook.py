@@ -137,14 +137,15 @@ def _file(name: str) -> bytes:
 
 
 def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
-    """Starts the running interpreter, whatever kernels are registered where; all it leaves is in a folder."""
+    """Starts the running interpreter, whatever kernels are registered; its files go to a folder."""
     from ipykernel.kernelspec import get_kernel_dict  # noqa: PLC0415 - slow to import
     from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415 - slow to import
     from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
 
     class ThisInterpreter(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:
-            super().__init__(connection_file=str(folder / "connection.json"), **settings)
+            file = str(folder / "connection.json")
+            super().__init__(connection_file=file, transport_encryption="auto", **settings)
 
         @property
         def kernel_spec(self) -> KernelSpec:

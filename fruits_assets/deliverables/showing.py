@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import html
+import inspect
 import os
+import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.deliverables.language import FRENCH
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from IPython.core.interactiveshell import InteractiveShell
 
-NARROW_SPACE = "\u202f"
-"""Before a percent sign and between thousands: a line never breaks there."""
 PICTURE_WIDTH = 800
 """Pixels: pictures have twice as many, for dense screens."""
+_NUMBER = re.compile(rf"[\d{FRENCH.thousands}]+(,\d+)?|-")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float, digits: int = 0) -> str:
     """`1 234,5`."""
-    return f"{value:,.{digits}f}".replace(",", NARROW_SPACE).replace(".", ",")
+    return FRENCH.number(value, digits)
 
 
 def percent(share: float, digits: int = 1) -> str:
     """A share in 0..1 as `95,1 %`."""
-    return f"{number(100 * share, digits)}{NARROW_SPACE}%"
+    return number(100 * share, digits) + FRENCH.percent
 
 
 def power_of_ten(value: float) -> str:
-    """`3,8 × 10⁻⁷`, and `0` where it is exactly that."""
+    """`3,8·10⁻⁷`, and `0` where it is exactly that."""
     if not value:
         return "0"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.replace('.', ',')} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return f"{mantissa.replace('.', ',')}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 class Page:
@@ -61,28 +65,33 @@ def sentence(text: str) -> Page:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Page:
-    """A table: whole numbers are set in the French way, text as it is, whatever it holds."""
+    """A table: columns of numbers are set in the French way, text as it is, whatever it holds."""
     told = [[number(it) if isinstance(it, int) else str(it) for it in row] for row in rows]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_align(it)}>{html.escape(text)}</td>" for it, text in zip(row, line, strict=True)
-        )
-        + "</tr>"
-        for row, line in zip(rows, told, strict=True)
-    )
-    markup = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return Page(markup, "\n".join(" | ".join(line) for line in [list(columns), *told]))
+    right = [all(_NUMBER.fullmatch(line[i]) for line in told) for i in range(len(columns))]
+    lines = [("th", list(columns)), *(("td", line) for line in told)]
+    marked = [
+        "".join(_cell(tag, text, right=aside) for text, aside in zip(line, right, strict=True))
+        for tag, line in lines
+    ]
+    head, *body = (f"<tr>{cells}</tr>" for cells in marked)
+    markup = f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+    return Page(markup, "\n".join(" | ".join(line) for _, line in lines))
 
 
-def _align(value: object) -> str:
-    return ' style="text-align: right"' if isinstance(value, int) else ""
+def _cell(tag: str, text: str, *, right: bool) -> str:
+    style = ' style="text-align: right"' if right else ""
+    return f"<{tag}{style}>{html.escape(text)}</{tag}>"
 
 
-def facts(pairs: Mapping[str, object]) -> Page:
+def facts(values: Mapping[str, object]) -> Page:
     """A table of names and values."""
-    return table(["", ""], [[name, value] for name, value in pairs.items()])
+    rows = [(name, number(it) if isinstance(it, int) else str(it)) for name, it in values.items()]
+    cells = "".join(
+        f"<tr>{_cell('th', name, right=False)}{_cell('td', value, right=False)}</tr>"
+        for name, value in rows
+    )
+    text = "\n".join(f"{name}: {value}" for name, value in rows)
+    return Page(f'<table class="facts"><tbody>{cells}</tbody></table>', text)
 
 
 def picture(png: bytes, description: str) -> Any:
@@ -92,13 +101,24 @@ def picture(png: bytes, description: str) -> Any:
     return Image(png, format="png", width=PICTURE_WIDTH, alt=description)
 
 
-def source_code(thing: Any) -> Any:
-    """The very code that runs, coloured: nothing in the notebook repeats it."""
-    import inspect  # noqa: PLC0415 - with the next one, only where code is shown
+def source_code(thing: Any) -> Page:
+    """The very code that runs, without its docstrings: nothing in the notebook repeats it."""
+    from pygments import highlight  # noqa: PLC0415 - as above
+    from pygments.formatters import HtmlFormatter  # noqa: PLC0415
+    from pygments.lexers import PythonLexer  # noqa: PLC0415
 
-    from IPython.display import Code  # noqa: PLC0415
+    code = _without_docstrings(textwrap.dedent(inspect.getsource(thing)))
+    return Page(highlight(code, PythonLexer(), HtmlFormatter()), code)
 
-    return Code(inspect.getsource(thing), language="python")
+
+def _without_docstrings(code: str) -> str:
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            docstring = node.body[0]
+            for line in range(docstring.lineno - 1, docstring.end_lineno or docstring.lineno):
+                lines[line] = ""
+    return "".join(lines)
 
 
 def errors_as_sentences() -> None:
