@@ -71,7 +71,7 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             CODE_VERSION,
             [*inputs, *measured],
             params={
-                "notebook": deliverable.digest(),
+                "notebook": deliverable.digest(deliverable.source()),
                 "max_photos": config.max_photos,
                 "files": sorted(names.values()),
             },
@@ -87,7 +87,10 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             "max_photos": config.max_photos,
         }
         executed = deliverable.execute(
-            parameters, cell_minutes=config.cell_minutes, log=context.log.error
+            deliverable.source(),
+            parameters,
+            cell_minutes=config.cell_minutes,
+            log=context.log.error,
         )
         files = (
             write_file(folders["notebook"], names["ipynb"], executed.ipynb),

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageColor
 
-from fruits_assets.deliverables.language import count as count_
-from fruits_assets.deliverables.language import percent, say
+from fruits_assets.deliverables.language import percent, say, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -209,7 +208,7 @@ def contact_sheet(
         title,
         everything
         if len(shown) == len(photos)
-        else say("The first {count} of {photos}", count=count_(len(shown)), photos=everything),
+        else say("The first {count} of {photos}", count=whole(len(shown)), photos=everything),
         source=source,
         height=THEME.header + rows * (side + caption_height) + THEME.footer,
     )
@@ -260,7 +259,7 @@ def rejected_sheet(
         files = say(
             "{files} of {found} found ({share})",
             files=files,
-            found=count_(found),
+            found=whole(found),
             share=percent(total / found),
         )
     shown = rejected[:MOST_REJECTED]
@@ -287,7 +286,7 @@ def rejected_sheet(
     if more:
         y = baseline + (len(shown) + 1) * row_height
         card.rule(y - row_height / 2)
-        told = say("and {count} more", count=count_(more))
+        told = say("and {count} more", count=whole(more))
         card.text((THEME.margin, y), told, size=9, colour=THEME.muted)
     return card.png()
 
@@ -411,7 +410,7 @@ def component_scatter(
             sentence = say(
                 "{sentence}; there is room for {count} names",
                 sentence=sentence,
-                count=count_(named_count),
+                count=whole(named_count),
             )
     card.subtitle(sentence)
     _draw_component_titles(card, box=box, explained=explained)
@@ -621,7 +620,7 @@ def _name(label: str | None) -> str:
 
 
 def _plural(count: int, noun: str, plural: str = "") -> str:
-    return f"{count_(count)} {say(noun if count == 1 else plural or noun + 's')}"
+    return f"{whole(count)} {say(noun if count == 1 else plural or noun + 's')}"
 
 
 def _images_and_classes(totals: Mapping[str | None, int]) -> str:
@@ -631,7 +630,7 @@ def _images_and_classes(totals: Mapping[str | None, int]) -> str:
         named = _plural(classes, "class", "classes")
         sentence = say("{images} in {classes}", images=sentence, classes=named)
     if None in totals:
-        unlabelled = count_(totals[None])
+        unlabelled = whole(totals[None])
         sentence = say("{sentence}, {count} unlabelled", sentence=sentence, count=unlabelled)
     return sentence
 
@@ -653,7 +652,7 @@ def _draw_split_legend(
         left = THEME.margin + index * width
         card.bar((left, THEME.header - 2, 9, 9), colour)
         name = say("no split") if split is None else _name(split)
-        told = say("{name}: {count}", name=name, count=count_(by_split[split]))
+        told = say("{name}: {count}", name=name, count=whole(by_split[split]))
         card.text((left + 14, THEME.header + 3), card.fit(told, width - 22))
 
 
@@ -679,7 +678,7 @@ def _draw_class_row(
     for number, colour in parts:
         card.bar((x, top + 0.15 * height, number * unit, 0.7 * height), colour)
         total, x = total + number, x + number * unit
-    card.text((x + 5, middle), count_(total), size=size, colour=THEME.muted)
+    card.text((x + 5, middle), whole(total), size=size, colour=THEME.muted)
 
 
 def _kept_sentence(chosen: int, kept: float, *, target: float | None) -> str:
@@ -716,7 +715,7 @@ def _draw_cumulative(axes: Axes, cumulative: np.ndarray, *, chosen: int) -> None
     # Under a rising curve there is room at the foot of the line, on the side of the middle.
     far = math.log(chosen) > 0.6 * math.log(count) if long else chosen > 0.6 * count
     axes.annotate(
-        say("k = {count}: {share}", count=count_(chosen), share=percent(float(kept[-1]))),
+        say("k = {count}: {share}", count=whole(chosen), share=percent(float(kept[-1]))),
         (chosen, 0.05),
         xytext=(-7 if far else 7, 0),
         textcoords="offset points",
@@ -758,7 +757,7 @@ def _component_axis(axes: Axes, shares: np.ndarray) -> None:
         step = math.ceil(count / 15)
         ticks = sorted({1, *range(step, count + 1, step)})
         axes.set_xlim(0.4, count + 0.6)
-    axes.set_xticks(ticks, [count_(tick) for tick in ticks])
+    axes.set_xticks(ticks, [whole(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
 

@@ -54,7 +54,7 @@ FRENCH = Language(
         "smaller classes": "classes plus petites",
         "component": "composante",
         "components": "composantes",
-        "No image yet": "Pas encore d’image",
+        "No image yet": "Pas encore d’image",  # noqa: RUF001 - French
         "No photo yet": "Pas encore de photo",
         "No file was rejected": "Aucun fichier rejeté",
         "All {files} could be read": "{files} lus, sans exception",
@@ -108,7 +108,7 @@ def say(english: str, **values: str) -> str:
     return _spoken.get().say(english, **values)
 
 
-def count(value: int) -> str:
+def whole(value: int) -> str:
     """A whole number, in the language that is spoken."""
     return _spoken.get().number(value)
 

@@ -49,18 +49,27 @@ class Executed:
     cells: int
 
 
-def digest() -> str:
-    """Changes with the notebook's content and its looks: 16 hexadecimal digits."""
-    content = _file(NOTEBOOK) + _file(STYLE)
-    return hashlib.sha256(content).hexdigest()[:16]
+def source() -> bytes:
+    """The notebook as the package holds it, without outputs."""
+    return _file(NOTEBOOK)
+
+
+def digest(notebook: bytes) -> str:
+    """Changes with the content of a notebook and its looks: 16 hexadecimal digits."""
+    return hashlib.sha256(notebook + _file(STYLE)).hexdigest()[:16]
 
 
 def execute(
-    parameters: Mapping[str, Any], *, cell_minutes: float, log: Callable[[str], None]
+    notebook: bytes,
+    parameters: Mapping[str, Any],
+    *,
+    cell_minutes: float,
+    log: Callable[[str], None],
 ) -> Executed:
-    """Executes the notebook in a process of its own, by the interpreter that runs this.
+    """Executes a notebook in a process of its own, by the interpreter that runs this.
 
     Args:
+        notebook: to execute.
         parameters: JSON values in place of those of the cell tagged `parameters`.
         cell_minutes: that a cell may take.
         log: told the stack of calls where a cell fails that should not have.
@@ -72,14 +81,15 @@ def execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError  # noqa: PLC0415
     from papermill import PapermillExecutionError, execute_notebook  # noqa: PLC0415
 
-    notebook = nbformat.reads(_file(NOTEBOOK).decode(), as_version=4)
+    plain = nbformat.reads(notebook.decode(), as_version=4)
     try:
         with tempfile.TemporaryDirectory(prefix="fruits-kernel-") as folder:
             executed = execute_notebook(
-                notebook,
+                plain,
                 None,
                 dict(parameters),
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 execution_timeout=round(60 * cell_minutes),
                 kernel_manager_class=_kernel_manager(Path(folder)),
@@ -87,7 +97,7 @@ def execute(
     except PapermillExecutionError as error:
         if not _is_for_people(error.ename):
             log(_plain("\n".join(error.traceback)))
-        title = _title(notebook, error.source)
+        title = _title(plain, error.source)
         raise NotebookError(f"the notebook failed in {title}: {_reason(error)}") from None
     except CellTimeoutError:
         raise NotebookError(
