@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -230,13 +232,34 @@ def test_code_is_shown_without_its_docstrings() -> None:
 
 
 def test_what_processes_say_goes_into_a_file(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    import subprocess
-
     with showing.stderr_into(tmp_path / "log"):
         subprocess.run(["sh", "-c", "echo said >&2"], check=True)
     subprocess.run(["sh", "-c", "echo after >&2"], check=True)
     assert (tmp_path / "log").read_text() == "said\n"
     assert capfd.readouterr().err == "after\n"
+
+
+SHELL = """
+from IPython.core.interactiveshell import InteractiveShell
+from fruits_assets.deliverables.showing import errors_as_sentences
+
+shell = InteractiveShell.instance()
+errors_as_sentences()
+shell.run_cell("from fruits_assets.core.errors import DatasetError")
+shell.run_cell("raise DatasetError('nothing is there. Make it.')")
+shell.run_cell("int('x')")
+"""
+
+
+def test_errors_for_people_are_shown_as_their_sentence(tmp_path: Path) -> None:
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHELL], env=environment, capture_output=True, text=True, check=True
+    )
+    sentence, _, rest = done.stdout.partition("\n")
+    assert sentence == "DatasetError: nothing is there. Make it."
+    assert "Traceback (most recent call last)" in rest
+    assert "DatasetError" not in rest
 
 
 def test_figures_have_french_words_for_all_they_say() -> None:
