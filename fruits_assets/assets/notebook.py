@@ -147,6 +147,6 @@ def _reproduced(live: Mapping[str, Any]) -> dg.AssetCheckResult:
         description=f"{compared} photos were computed again; what differs most differs by "
         f"{largest:.1e} (relative L2); at most {MAX_RELATIVE_ERROR:.0e} is accepted."
         if compared
-        else "no photo of the sample is in the lake any more: nothing could be compared.",
+        else "skipped: no photo of the sample is in the lake any more.",
         metadata={"photos": compared, "largest_difference": largest},
     )

@@ -91,7 +91,7 @@ def execute(
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                execution_timeout=round(60 * cell_minutes),
+                execution_timeout=max(1, round(60 * cell_minutes)),
                 kernel_manager_class=_kernel_manager(Path(folder)),
             )
     except PapermillExecutionError as error:

@@ -11,9 +11,11 @@ import dagster as dg
 import nbformat
 import pytest
 
+from fruits_assets.assets import notebook as asset
 from fruits_assets.assets.notebook import NotebookConfig, notebook
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.definitions import ASSETS
+from fruits_assets.deliverables.notebook import digest, source
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
 from fruits_assets_tests.deliverables.test_notebook import assert_quiet
@@ -161,10 +163,42 @@ def test_what_it_is_made_of_is_in_its_manifest(walk: Walk) -> None:
     lake = walk.pipeline.lake
     inputs = walk.dataset.manifest.inputs
     assert inputs == {name: lake.current(name).version for name in inputs}
+    assert walk.dataset.manifest.params["notebook"] == digest(source())
     assert set(inputs) == {
         *("raw_images", "rejected_images", "model_weights", "features"),
         *("pca_model", "pca_features", "recognition"),
     }
+
+
+@pytest.mark.parametrize(
+    ("compared", "features", "components", "passed", "said"),
+    [
+        (90, 0.0, 1e-6, True, "90 photos were computed again"),
+        (90, 2e-5, 0.0, False, "differs by 2.0e-05"),
+        (90, 0.0, 2e-5, False, "differs by 2.0e-05"),
+        (0, 0.0, 0.0, True, "skipped"),
+    ],
+)
+def test_what_differs_fails_the_check(
+    compared: int, features: float, components: float, passed: bool, said: str
+) -> None:
+    live = {
+        "features_compared": compared,
+        "features_difference": features,
+        "components_difference": components,
+    }
+    result = asset._reproduced(live)
+    assert result.passed is passed
+    assert said in str(result.description)
+
+
+def test_places_are_named_as_they_are_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert asset._from_here(str(tmp_path / "a" / "lake")) == "a/lake"
+    assert asset._from_here("/elsewhere") == "/elsewhere"
+    assert asset._from_here("s3://bucket/lake") == "s3://bucket/lake"
 
 
 def test_it_is_described() -> None:
