@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageColor
 
+from fruits_assets.deliverables.language import percent, say, whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -113,7 +115,7 @@ def class_bar_chart(
         without any class, the card says so.
     """
     if not counts:
-        return _calm(title, "No image yet", source=source)
+        return _calm(title, say("No image yet"), source=source)
     totals = {label: sum(splits.values()) for label, splits in counts.items()}
     ranked = sorted(totals, key=lambda label: (-totals[label], label is None, label or ""))
     shown, rest = ranked[:MOST_CLASSES], ranked[MOST_CLASSES:]
@@ -156,8 +158,11 @@ def class_bar_chart(
         images = sum(totals[label] for label in rest)
         card.text(
             (THEME.margin, top + rows * row_height + 14),
-            f"and {_plural(len(rest), 'smaller class', 'smaller classes')} "
-            f"with {_plural(images, 'image')} in all",
+            say(
+                "and {classes} with {images} in all",
+                classes=_plural(len(rest), "smaller class", "smaller classes"),
+                images=_plural(images, "image"),
+            ),
             size=9,
             colour=THEME.muted,
         )
@@ -186,7 +191,7 @@ def contact_sheet(
         ValueError: If an array is not a uint8 RGB image with at least one pixel.
     """
     if not photos:
-        return _calm(title, "No photo yet", source=source)
+        return _calm(title, say("No photo yet"), source=source)
     for index, (photo, _) in enumerate(photos):
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
             raise ValueError(
@@ -201,7 +206,9 @@ def contact_sheet(
     everything = _plural(len(photos), "photo")
     card = _Card(
         title,
-        everything if len(shown) == len(photos) else f"The first {len(shown)} of {everything}",
+        everything
+        if len(shown) == len(photos)
+        else say("The first {count} of {photos}", count=whole(len(shown)), photos=everything),
         source=source,
         height=THEME.header + rows * (side + caption_height) + THEME.footer,
     )
@@ -244,22 +251,30 @@ def rejected_sheet(
     if total < len(rejected):
         raise ValueError(f"{len(rejected)} rejected files were given, but the total is {total}")
     if not total:
-        of_found = "" if found is None else f"All {_plural(found, 'file')} could be read"
-        return _calm(title, "No file was rejected", detail=of_found, source=source)
-    of_found = "" if found is None else f" of {found:,} found ({_percent(total / found)})"
+        read = "" if found is None else _plural(found, "file")
+        detail = read and say("All {files} could be read", files=read)
+        return _calm(title, say("No file was rejected"), detail=detail, source=source)
+    files = _plural(total, "file")
+    if found is not None:
+        files = say(
+            "{files} of {found} found ({share})",
+            files=files,
+            found=whole(found),
+            share=percent(total / found),
+        )
     shown = rejected[:MOST_REJECTED]
     more = total - len(shown)
     row_height = 21
     card = _Card(
         title,
-        _plural(total, "file") + of_found,
+        files,
         source=source,
         height=THEME.header + (len(shown) + 1 + bool(more)) * row_height + THEME.footer,
     )
     lefts = (THEME.margin, THEME.margin + 320, THEME.margin + 450)
     widths = (305, 115, THEME.inner - 450)
     baseline = THEME.header + 8
-    for left, heading in zip(lefts, ("Path", "Reason", "Detail"), strict=True):
+    for left, heading in zip(lefts, (say("Path"), say("Reason"), say("Detail")), strict=True):
         card.text((left, baseline), heading, size=9, colour=THEME.muted)
     for row, cells in enumerate(shown, start=1):
         y = baseline + row * row_height
@@ -271,7 +286,8 @@ def rejected_sheet(
     if more:
         y = baseline + (len(shown) + 1) * row_height
         card.rule(y - row_height / 2)
-        card.text((THEME.margin, y), f"and {more:,} more", size=9, colour=THEME.muted)
+        told = say("and {count} more", count=whole(more))
+        card.text((THEME.margin, y), told, size=9, colour=THEME.muted)
     return card.png()
 
 
@@ -321,15 +337,17 @@ def scree_plot(
     _draw_shares(lower, shares, chosen=chosen)
     for axes in (upper, lower):
         _component_axis(axes, shares)
-        axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
+        axes.yaxis.set_major_formatter(lambda share, _: percent(share))
     if target is not None:
         upper.axhline(target, color=THEME.alert, linewidth=1, linestyle=(0, (4, 3)))
         y = top + 220 * (1 - target / upper.get_ylim()[1])
-        label = f"target {_percent(target)}"
+        label = say("target {share}", share=percent(target))
         card.text((left + width + 8, y), label, size=8.5, colour=THEME.alert)
-    card.text((left, top - 14), "Cumulative share of the variance", bold=True)
-    card.text((left, top + 256), "Share of each component", bold=True)
-    name = "Principal component" + (" (logarithmic scale)" if _is_long(shares) else "")
+    card.text((left, top - 14), say("Cumulative share of the variance"), bold=True)
+    card.text((left, top + 256), say("Share of each component"), bold=True)
+    name = say("Principal component")
+    if _is_long(shares):
+        name = say("Principal component (logarithmic scale)")
     card.text((left + width / 2, top + 430), name, colour=THEME.muted, align="center")
     return card.png()
 
@@ -366,7 +384,7 @@ def component_scatter(
     if not np.isfinite(points).all():
         raise ValueError("expected finite points, found a NaN or an infinity")
     if not len(points):
-        return _calm(title, "No image yet", source=source)
+        return _calm(title, say("No image yet"), source=source)
     classes = _group(points, labels)
     named = [name for name in classes if name is not None]
     marks = {name: THEME.mark(index) for index, name in enumerate(named)} | {
@@ -389,7 +407,11 @@ def component_scatter(
     elif places:
         named_count = _draw_class_names(card, places, marks=marks, box=box)
         if named_count < len(named):
-            sentence += f"; there is room for {named_count} names"
+            sentence = say(
+                "{sentence}; there is room for {count} names",
+                sentence=sentence,
+                count=whole(named_count),
+            )
     card.subtitle(sentence)
     _draw_component_titles(card, box=box, explained=explained)
     return card.png()
@@ -418,7 +440,7 @@ class _Card:
             (THEME.margin, 34), self.fit(_clean(title), THEME.inner, size=16), size=16, bold=True
         )
         self.subtitle(subtitle)
-        footer = self.fit(f"Source: {_clean(source)}", THEME.inner, size=8)
+        footer = self.fit(say("Source: {source}", source=_clean(source)), THEME.inner, size=8)
         self.text((THEME.margin, height - 18), footer, size=8, colour=THEME.muted)
 
     def subtitle(self, text: str) -> None:
@@ -594,25 +616,22 @@ def _clean(text: str) -> str:
 
 def _name(label: str | None) -> str:
     """What a class is called on a card."""
-    return "unlabelled" if label is None else _clean(label) or "(empty)"
+    return say("unlabelled") if label is None else _clean(label) or say("(empty)")
 
 
 def _plural(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def _percent(share: float) -> str:
-    """A share as a percentage of at most three digits."""
-    return f"{100 * share:.3g}%"
+    return f"{whole(count)} {say(noun if count == 1 else plural or noun + 's')}"
 
 
 def _images_and_classes(totals: Mapping[str | None, int]) -> str:
     classes = len(totals.keys() - {None})
-    sentence = f"{_plural(sum(totals.values()), 'image')}"
+    sentence = _plural(sum(totals.values()), "image")
     if classes:
-        sentence += f" in {_plural(classes, 'class', 'classes')}"
+        named = _plural(classes, "class", "classes")
+        sentence = say("{images} in {classes}", images=sentence, classes=named)
     if None in totals:
-        sentence += f", {totals[None]:,} unlabelled"
+        unlabelled = whole(totals[None])
+        sentence = say("{sentence}, {count} unlabelled", sentence=sentence, count=unlabelled)
     return sentence
 
 
@@ -632,8 +651,9 @@ def _draw_split_legend(
     for index, (split, colour) in enumerate(colours.items()):
         left = THEME.margin + index * width
         card.bar((left, THEME.header - 2, 9, 9), colour)
-        name = f"{'no split' if split is None else _name(split)}: {by_split[split]:,}"
-        card.text((left + 14, THEME.header + 3), card.fit(name, width - 22))
+        name = say("no split") if split is None else _name(split)
+        told = say("{name}: {count}", name=name, count=whole(by_split[split]))
+        card.text((left + 14, THEME.header + 3), card.fit(told, width - 22))
 
 
 def _row_text_size(height: float) -> float:
@@ -658,15 +678,22 @@ def _draw_class_row(
     for number, colour in parts:
         card.bar((x, top + 0.15 * height, number * unit, 0.7 * height), colour)
         total, x = total + number, x + number * unit
-    card.text((x + 5, middle), f"{total:,}", size=size, colour=THEME.muted)
+    card.text((x + 5, middle), whole(total), size=size, colour=THEME.muted)
 
 
 def _kept_sentence(chosen: int, kept: float, *, target: float | None) -> str:
-    verb = "keeps" if chosen == 1 else "keep"
-    sentence = f"{_plural(chosen, 'component')} {verb} {_percent(kept)} of the variance"
+    sentence = say(
+        "{components} keeps {share} of the variance"
+        if chosen == 1
+        else "{components} keep {share} of the variance",
+        components=_plural(chosen, "component"),
+        share=percent(kept),
+    )
     # The last digits of a sum are rounding, not a target that was missed.
     if target is not None and kept < target - 1e-9:
-        sentence += f", short of the target of {_percent(target)}"
+        sentence = say(
+            "{sentence}, short of the target of {share}", sentence=sentence, share=percent(target)
+        )
     return sentence
 
 
@@ -688,7 +715,7 @@ def _draw_cumulative(axes: Axes, cumulative: np.ndarray, *, chosen: int) -> None
     # Under a rising curve there is room at the foot of the line, on the side of the middle.
     far = math.log(chosen) > 0.6 * math.log(count) if long else chosen > 0.6 * count
     axes.annotate(
-        f"k = {chosen:,}: {_percent(float(kept[-1]))}",
+        say("k = {count}: {share}", count=whole(chosen), share=percent(float(kept[-1]))),
         (chosen, 0.05),
         xytext=(-7 if far else 7, 0),
         textcoords="offset points",
@@ -730,7 +757,7 @@ def _component_axis(axes: Axes, shares: np.ndarray) -> None:
         step = math.ceil(count / 15)
         ticks = sorted({1, *range(step, count + 1, step)})
         axes.set_xlim(0.4, count + 0.6)
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xticks(ticks, [whole(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
 
@@ -896,7 +923,10 @@ def _draw_component_titles(
     first, second = (
         ("PC1", "PC2")
         if explained is None
-        else (f"PC{i} ({_percent(share)} of the variance)" for i, share in enumerate(explained, 1))
+        else (
+            say("{component} ({share} of the variance)", component=f"PC{i}", share=percent(share))
+            for i, share in enumerate(explained, 1)
+        )
     )
     below, beside = (left + width / 2, top + height + 30), (left - 40, top + height / 2)
     card.text(below, first, colour=THEME.muted, align="center")

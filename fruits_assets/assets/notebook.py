@@ -1,0 +1,152 @@
+"""`notebook`: the walk through the whole chain, executed on what the lake holds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.places import Source
+from fruits_assets.core.dataset import Dataset, Output, write_file
+from fruits_assets.core.storage import S3, join
+from fruits_assets.core.weights import MAX_RELATIVE_ERROR
+from fruits_assets.deliverables import notebook as deliverable
+from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.resource import LakeResource, told
+from fruits_assets.transforms.measures import recognize
+
+CODE_VERSION = "1"
+REPRODUCED = dg.AssetCheckSpec(
+    "live_equals_lake",
+    asset="notebook",
+    description="What the notebook computes again is what the lake holds.",
+)
+
+
+class NotebookConfig(ForceConfig):
+    """How much of it is live."""
+
+    max_photos: int = Field(
+        default=300, ge=2, description="Photos that it processes again, evenly over the source."
+    )
+    cell_minutes: float = Field(
+        default=30.0, gt=0, description="That one of its cells may take before it is given up."
+    )
+
+
+@dg.asset(
+    group_name=DELIVERABLES,
+    kinds={"jupyter", "pyspark"},
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+    dagster_type=Dataset,  # type: ignore[arg-type] - a Python type will do, as in dg.AssetOut
+    check_specs=[REPRODUCED],
+)
+def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    source: Source,
+    authorship: Authorship,
+    raw_images: Dataset,
+    rejected_images: Dataset,
+    model_weights: Dataset,
+    features: Dataset,
+    pca_model: Dataset,
+    pca_features: Dataset,
+    config: NotebookConfig,
+) -> dg.MaterializeResult:
+    """A PySpark notebook in French: the whole chain on a sample, explained, and what the run gave.
+
+    It is published executed, as `.ipynb` and as a page of HTML that loads nothing.
+    """
+    inputs = [raw_images, rejected_images, model_weights, features, pca_model, pca_features]
+    names = {kind: authorship.file_name("1_notebook", kind) for kind in ("ipynb", "html")}
+    with told():
+        measured = _recognition(lake.open(), features, pca_features)
+        recipe = Recipe.of(
+            "notebook",
+            CODE_VERSION,
+            [*inputs, *measured],
+            params={
+                "notebook": deliverable.digest(deliverable.source()),
+                "max_photos": config.max_photos,
+                "files": sorted(names.values()),
+            },
+            salt=context.run.run_id if config.force else "",
+        )
+
+    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+        parameters = {
+            "source": _from_here(source.photos().root),
+            "lake": _from_here(lake.open().base),
+            "region": lake.region or source.region,
+            "kms_key": lake.kms_key,
+            "max_photos": config.max_photos,
+        }
+        executed = deliverable.execute(
+            deliverable.source(),
+            parameters,
+            cell_minutes=config.cell_minutes,
+            log=context.log.error,
+        )
+        files = (
+            write_file(folders["notebook"], names["ipynb"], executed.ipynb),
+            write_file(folders["notebook"], names["html"], executed.page),
+        )
+        return {"notebook": Output(files, {"cells": executed.cells, **executed.figures})}
+
+    (dataset,) = lake.produce(context, recipe, ["notebook"], make)
+    result = materialized(context, dataset, lambda: _metadata(dataset, names["html"]))
+    return result._replace(check_results=[_reproduced(dataset.manifest.figures["live"])])
+
+
+def _recognition(lake: Lake, features: Dataset, pca_features: Dataset) -> list[Dataset]:
+    """What the check has measured of these features, if it has: shown in the notebook, too."""
+    question = Recipe.of(recognize.name, recognize.code_version, [features, pca_features])
+    found = lake.finished("recognition", question.version)
+    return [found] if found else []
+
+
+def _from_here(place: str) -> str:
+    """A place as it is seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    if place.startswith(S3) or not Path(place).is_relative_to(here):
+        return place
+    return str(Path(place).relative_to(here))
+
+
+def _metadata(dataset: Dataset, page: str) -> dict[str, Any]:
+    figures = dataset.manifest.figures
+    live, recognition = figures["live"], figures["recognition"]
+    lines = [
+        f"- {figures['images']} photos in {figures['classes']} classes; {figures['rejected']} of "
+        f"{figures['files_found']} files rejected",
+        f"- {figures['components']} components explain {figures['explained_variance']:.1%}",
+        f"- {live['features_compared']} photos computed again: features differ by at most "
+        f"{live['features_difference']:.1e}, components by {live['components_difference']:.1e}",
+    ]
+    if recognition and recognition["test"]:
+        share = recognition["accuracy_components"]
+        lines.append(f"- {share:.1%} of {recognition['test']} Test photos recognised")
+    return {
+        "summary": dg.MetadataValue.md("\n".join(lines)),
+        "cells": figures["cells"],
+        "page": dg.MetadataValue.path(join(dataset.uri, page)),
+    }
+
+
+def _reproduced(live: Mapping[str, Any]) -> dg.AssetCheckResult:
+    largest = max(live["features_difference"], live["components_difference"])
+    compared = live["features_compared"]
+    return dg.AssetCheckResult(
+        check_name=REPRODUCED.name,
+        passed=largest <= MAX_RELATIVE_ERROR,
+        description=f"{compared} photos were computed again; what differs most differs by "
+        f"{largest:.1e} (relative L2); at most {MAX_RELATIVE_ERROR:.0e} is accepted."
+        if compared
+        else "skipped: no photo of the sample is in the lake any more.",
+        metadata={"photos": compared, "largest_difference": largest},
+    )

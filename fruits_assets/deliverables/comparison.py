@@ -1,0 +1,66 @@
+"""Whether vectors that were computed twice are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fruits_assets.core.dataset import Dataset, vectors_matrix
+from fruits_assets.core.mobilenet import relative_error
+
+MAX_BYTES = 2**28
+"""Of the lake that are read to compare: a sample needs no more."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    Attributes:
+        contents: distinct photos that both have.
+        largest: L2 norm of the difference over that of the vector kept, at most; 0 without any.
+    """
+
+    contents: int
+    largest: float
+
+
+def compare(
+    computed: Dataset, kept: Dataset, column: str, *, max_bytes: int = MAX_BYTES
+) -> Comparison:
+    """Compares the vectors of the same photo contents in two datasets.
+
+    Args:
+        computed: a small one, held in memory.
+        kept: a large one, of which only parts with the same contents are read.
+        column: `features` or `components`.
+        max_bytes: of these parts, at most (the first one is always read).
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    own = {
+        content: vector
+        for part in computed.parts
+        for content, vector in _vectors(computed, part.name, column)
+    }
+    places = kept.arrow_with_parts(["sha256"]).to_pylist()
+    wanted = {row["part"] for row in places if row["sha256"] in own}
+    errors: dict[str, float] = {}
+    read = 0
+    for part in kept.parts:
+        if part.name not in wanted or (read and read + part.bytes > max_bytes):
+            continue
+        read += part.bytes
+        for content, vector in _vectors(kept, part.name, column):
+            if content in own:
+                errors[content] = relative_error(own[content], vector)
+    return Comparison(len(errors), max(errors.values(), default=0.0))
+
+
+def _vectors(dataset: Dataset, part: str, column: str) -> Iterator[tuple[str, np.ndarray]]:
+    for batch in dataset.batches(part, ["sha256", column]):
+        contents = batch.column("sha256").to_pylist()
+        yield from zip(contents, vectors_matrix(batch, column), strict=True)

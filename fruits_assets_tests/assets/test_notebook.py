@@ -1,0 +1,232 @@
+"""The asset `notebook`, executed once, on a whole run on drawn photos."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import nbformat
+import pytest
+
+from fruits_assets.assets import notebook as asset
+from fruits_assets.assets.notebook import NotebookConfig, notebook
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.definitions import ASSETS
+from fruits_assets.deliverables.notebook import digest, source
+from fruits_assets.lake.lake import Lake
+from fruits_assets_tests.conftest import Pipeline, failure
+from fruits_assets_tests.deliverables.test_notebook import assert_quiet
+
+NAMES = {"Nom_Prenom_1_notebook_112026.ipynb", "Nom_Prenom_1_notebook_112026.html"}
+
+
+def materialize(pipeline: Pipeline, **config: Any) -> dg.ExecuteInProcessResult:
+    """The notebook alone: what it is made from is in the lake already."""
+    return dg.materialize(
+        [*ASSETS, notebook],
+        selection="notebook",
+        resources=pipeline.resources,
+        run_config={"ops": {"notebook": {"config": config}}},
+        raise_on_error=False,
+    )
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What was executed."""
+
+    pipeline: Pipeline
+    result: dg.ExecuteInProcessResult
+
+    @property
+    def dataset(self) -> Dataset:
+        """As published."""
+        return self.pipeline.lake.current("notebook")
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Of its manifest."""
+        return self.dataset.manifest.figures
+
+    @property
+    def page(self) -> str:
+        """The HTML."""
+        return self.dataset.read("Nom_Prenom_1_notebook_112026.html").decode()
+
+    @property
+    def cells(self) -> list[Any]:
+        """Of the executed notebook."""
+        content = self.dataset.read("Nom_Prenom_1_notebook_112026.ipynb")
+        return nbformat.reads(content.decode(), as_version=4).cells
+
+
+@pytest.fixture(scope="module")
+def walk(
+    tmp_path_factory: pytest.TempPathFactory, finished: tuple[Pipeline, dg.ExecuteInProcessResult]
+) -> Walk:
+    """Source and lake are copied to where their paths would end a string, or begin a tag."""
+    folder = tmp_path_factory.mktemp('<script>x") \\ é {} ')
+    done, _ = finished
+    shutil.copytree(done.lake.base, folder / "lake")
+    shutil.copytree(done.source, folder / "photos")
+    pipeline = Pipeline(Lake.at(str(folder / "lake")), folder / "photos")
+    return Walk(pipeline, materialize(pipeline))
+
+
+def test_it_is_published_under_the_names_that_the_brief_asks_for(walk: Walk) -> None:
+    assert walk.result.success, failure(walk.result)
+    assert {file.name for file in walk.dataset.manifest.files} == NAMES
+
+
+def test_no_cell_complains(walk: Walk) -> None:
+    outputs = [out for cell in walk.cells for out in cell.get("outputs", ())]
+    assert len(outputs) > 25
+    assert {out.output_type for out in outputs} <= {"stream", "display_data", "execute_result"}
+    assert [out.text for out in outputs if out.get("name") == "stderr"] == []
+    assert not [out for out in outputs if "WARN" in json.dumps(out)]
+
+
+def test_its_figures_are_those_of_the_lake(walk: Walk) -> None:
+    lake, shown = walk.pipeline.lake, walk.figures
+    raw, rejected, features, pca = (
+        lake.current(name).manifest.figures
+        for name in ("raw_images", "rejected_images", "features", "pca_model")
+    )
+    assert shown["images"] == raw["images"] == 90
+    assert shown["files_found"] == raw["files_found"]
+    assert shown["classes"] == 15
+    assert (shown["rejected"], shown["reasons"]) == (rejected["rejected"], rejected["reasons"])
+    assert shown["features_per_image"] == features["features_per_image"]
+    assert shown["images_per_second"] == features["images_per_second"]
+    assert shown["components"] == pca["components"]
+    assert shown["explained_variance"] == pca["explained_variance"]
+    assert shown["recognition"] == lake.current("recognition").manifest.figures
+    names = ("raw_images", "model_weights", "features", "pca_model", "pca_features")
+    assert shown["versions"] == {name: lake.current(name).version for name in names}
+
+
+def test_what_it_shows_is_what_it_says_in_figures(walk: Walk) -> None:
+    explained = f"{100 * walk.figures['explained_variance']:.1f}".replace(".", ",")
+    assert f"qui gardent {explained}\u202f% de la variance" in walk.page
+    accuracy = f"{100 * walk.figures['recognition']['accuracy_components']:.1f}".replace(".", ",")
+    assert f"<td>{accuracy}\u202f%</td>" in walk.page
+
+
+def test_what_is_computed_again_is_what_the_lake_holds(walk: Walk) -> None:
+    live = walk.figures["live"]
+    assert live["photos"] == live["features_compared"] == live["components_compared"] == 90
+    assert live["features_difference"] <= 1e-5
+    assert live["components_difference"] <= 1e-5
+    assert live["svd_difference"] <= 1e-9
+    assert live["recognition"] == walk.figures["recognition"]
+    (check,) = walk.result.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == ("live_equals_lake", True)
+
+
+def test_parameters_are_those_of_the_run(walk: Walk) -> None:
+    (injected,) = [
+        cell for cell in walk.cells if "injected-parameters" in cell.metadata.get("tags", ())
+    ]
+    given: dict[str, Any] = {}
+    exec(injected.source, given)  # noqa: S102 - it is what the notebook did
+    assert given["source"] == str(walk.pipeline.source)
+    assert given["lake"] == walk.pipeline.lake.base
+    assert given["max_photos"] == 300
+
+
+def test_its_page_loads_nothing_and_says_no_place_but_the_parameters(walk: Walk) -> None:
+    assert_quiet(walk.page)
+    assert walk.page.count("&lt;script&gt;x") == walk.page.count("script&gt;x")
+    content = walk.dataset.read("Nom_Prenom_1_notebook_112026.ipynb").decode()
+    assert content.count("<script>x") == 2  # the parameters `source` and `lake`
+    assert "fruits-kernel-" not in content
+
+
+def test_the_ui_shows_where_the_page_is(walk: Walk) -> None:
+    (one,) = walk.result.asset_materializations_for_node("notebook")
+    assert Path(str(one.metadata["page"].value)).is_file()
+    assert one.metadata["cells"].value == walk.figures["cells"] > 30
+    assert "90 photos in 15 classes; 0 of 90 files rejected" in str(one.metadata["summary"].value)
+
+
+def test_nothing_is_executed_twice(walk: Walk) -> None:
+    before = walk.dataset
+    again = materialize(walk.pipeline)
+    assert again.success
+    assert walk.dataset == before
+
+
+def test_what_it_is_made_of_is_in_its_manifest(walk: Walk) -> None:
+    lake = walk.pipeline.lake
+    inputs = walk.dataset.manifest.inputs
+    assert inputs == {name: lake.current(name).version for name in inputs}
+    assert walk.dataset.manifest.params["notebook"] == digest(source())
+    assert set(inputs) == {
+        *("raw_images", "rejected_images", "model_weights", "features"),
+        *("pca_model", "pca_features", "recognition"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("compared", "features", "components", "passed", "said"),
+    [
+        (90, 0.0, 1e-6, True, "90 photos were computed again"),
+        (90, 2e-5, 0.0, False, "differs by 2.0e-05"),
+        (90, 0.0, 2e-5, False, "differs by 2.0e-05"),
+        (0, 0.0, 0.0, True, "skipped"),
+    ],
+)
+def test_what_differs_fails_the_check(
+    compared: int, features: float, components: float, passed: bool, said: str
+) -> None:
+    live = {
+        "features_compared": compared,
+        "features_difference": features,
+        "components_difference": components,
+    }
+    result = asset._reproduced(live)
+    assert result.passed is passed
+    assert said in str(result.description)
+
+
+def test_places_are_named_as_they_are_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert asset._from_here(str(tmp_path / "a" / "lake")) == "a/lake"
+    assert asset._from_here("/elsewhere") == "/elsewhere"
+    assert asset._from_here("s3://bucket/lake") == "s3://bucket/lake"
+
+
+def test_it_is_described() -> None:
+    (spec,) = notebook.specs
+    assert spec.group_name == "deliverables"
+    assert spec.description
+    assert spec.owners
+    assert spec.kinds == {"jupyter", "pyspark"}
+    for name, field in NotebookConfig.model_fields.items():
+        assert field.description, name
+
+
+def test_an_empty_lake_is_told(photos: Path, tmp_path: Path) -> None:
+    empty = Pipeline(Lake.at(str(tmp_path / "lake")), photos)
+    told = failure(materialize(empty))
+    assert "the lake" in told
+    assert "Materialise" in told
+
+
+def test_a_cell_that_fails_is_told(
+    finished: tuple[Pipeline, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    done, _ = finished
+    shutil.copytree(done.lake.base, tmp_path / "lake")
+    pipeline = Pipeline(Lake.at(str(tmp_path / "lake")), done.source)
+    thumbnails = Path(pipeline.lake.current("raw_images").uri, "thumbnails.parquet")
+    thumbnails.write_bytes(bytes(thumbnails.stat().st_size))
+    told = failure(materialize(pipeline))
+    assert "the notebook failed in the part 'L’exécution complète : les photos du lac'" in told  # noqa: RUF001 - French
+    assert "thumbnails.parquet is not what was written (its checksum differs)" in told
+    assert "notebook" not in pipeline.lake.assets()
