@@ -286,7 +286,7 @@ class Canvas:
         heights = _row_heights(rows, widths, size)
         spare = max(0.0, min(0.12, (box.height - sum(heights)) / len(rows)))
         frame = self.slide.shapes.add_table(len(rows), len(widths), *_emu(box))
-        table = frame.table
+        table: Any = frame.table
         _plain_table(table)
         for column, inches in zip(table.columns, widths, strict=True):
             column.width = _inches(inches)
@@ -301,7 +301,7 @@ class Canvas:
                 cell.fill.fore_color.rgb = rgb(THEME.ink if y == 0 else (WHITE, THEME.paper)[y % 2])
                 bold, colour = y == 0 or x == 0, WHITE if y == 0 else THEME.ink
                 self._write(cell, [Line(text, size, bold=bold, colour=colour)])
-        frame.height = sum(row.height for row in table.rows)
+        frame.height = _inches(sum(heights) + spare * len(heights))
 
     def fit(self, text: str | None, room: float, *, size: float = SMALLEST) -> str:
         """A label of any origin, on one line of so many inches."""
@@ -413,14 +413,21 @@ def described(shape: Any, alt: str) -> None:
 
 def footed(canvas: Canvas, text: str) -> None:
     """Takes the footer and the slide number over from the layout, which does not show them."""
+    tree = canvas.slide.shapes._spTree  # noqa: SLF001 - python-pptx leaves both out
     for placeholder in canvas.slide.slide_layout.placeholders:
         kind = placeholder.element.nvSpPr.nvPr.find("{*}ph").get("type")
-        if kind in {"ftr", "sldNum"}:
-            canvas.slide.shapes._spTree.append(copy.deepcopy(placeholder.element))  # noqa: SLF001
-            if kind == "ftr":
-                shape = canvas.slide.placeholders[11]
-                room = FOOTER.width * POINTS
-                shape.text_frame.text = elided(plain(text), room=room, size=SMALLEST)
+        if kind not in {"ftr", "sldNum"}:
+            continue
+        element: Any = copy.deepcopy(placeholder.element)
+        # An id that is there twice leads connectors astray.
+        element.nvSpPr.cNvPr.set(
+            "id", str(max(shape.shape_id for shape in canvas.slide.shapes) + 1)
+        )
+        tree.append(element)
+        if kind == "ftr":
+            frame: Any = canvas.slide.shapes[-1]
+            room = FOOTER.width * POINTS
+            frame.text_frame.text = elided(plain(text), room=room, size=SMALLEST)
 
 
 def _bare(shape: Any) -> None:

@@ -34,6 +34,8 @@ MOST_POINTS = 700
 MOST_NAMED = 7
 """Classes that have a colour of their own."""
 CURVE_POINTS = 120
+SMALL_BYTES = 100_000
+"""Below it, sizes are told in kilobytes."""
 
 
 @slide("chain", 1)
@@ -94,7 +96,9 @@ def _graph(canvas: Canvas, box: Box, facts: Facts) -> None:
 
 
 def _asset(canvas: Canvas, box: Box, dataset: Dataset, headline: str) -> BaseShape:
-    made = canvas.t("assets.made", megabytes=dataset.bytes / 1e6, seconds=dataset.manifest.seconds)
+    small = dataset.bytes < SMALL_BYTES
+    key, unit = ("assets.made.small", 1e3) if small else ("assets.made", 1e6)
+    made = canvas.t(key, size=dataset.bytes / unit, seconds=dataset.manifest.seconds)
     return canvas.card(
         box,
         Line(dataset.name, 14, bold=True),
@@ -413,7 +417,7 @@ def _cloud(canvas: Canvas, box: Box, facts: Facts) -> None:
     named = _apart({label: cloud for label, cloud in clouds.items() if label is not None})
     others = [cloud for label, cloud in clouds.items() if label not in named]
     marks = [
-        Marks(canvas.fit(label, 1.5), _pairs(clouds[label]), _colour(index), marker=6)
+        Marks(canvas.fit(label, 1.7), _pairs(clouds[label]), _colour(index), marker=6)
         for index, label in enumerate(named)
     ]
     if others:

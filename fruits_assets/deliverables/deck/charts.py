@@ -144,8 +144,9 @@ def xy(
 def _chart(canvas: Canvas, box: Box, kind: Any, data: Any, *, alt: str, size: float) -> Any:
     from pptx.util import Inches, Pt  # noqa: PLC0415 - only decks wait for it
 
-    edges = (Inches(one) for one in (box.left, box.top, box.width, box.height))
-    frame = canvas.slide.shapes.add_chart(kind, *edges, data)
+    left, top = Inches(box.left), Inches(box.top)
+    width, height = Inches(box.width), Inches(box.height)
+    frame: Any = canvas.slide.shapes.add_chart(kind, left, top, width, height, data)
     described(frame, alt)
     chart = frame.chart
     chart.font.size, chart.font.name = Pt(size), FONT

@@ -22,7 +22,7 @@ FAULTS = ("killed", "worker", "image", "store", "disk", "twins", "damage")
 
 
 @slide("demo", 2)
-def demonstration(canvas: Canvas, show: Show) -> None:
+def demonstration(canvas: Canvas, _: Show) -> None:
     """Four commands, and what is seen after each."""
     t = canvas.t
     canvas.title(t("demonstration.title"))
@@ -95,20 +95,20 @@ def _rates(canvas: Canvas, box: Box, measured: Benchmark) -> None:
     bars(
         canvas,
         chart,
-        [t(f"throughput.{name}") for name in names],
+        [
+            t(
+                "throughput.bar",
+                name=t(f"throughput.{name}"),
+                megabytes=measured.worker_bytes[name] / 1e6,
+            )
+            for name in names
+        ],
         [
             Series(
                 t("throughput.rate"),
                 [measured.rates[name] for name in names],
                 ACCENT,
-                [
-                    t(
-                        "throughput.label",
-                        rate=measured.rates[name],
-                        megabytes=measured.worker_bytes[name] / 1e6,
-                    )
-                    for name in names
-                ],
+                [t("throughput.label", rate=measured.rates[name]) for name in names],
                 colours=[ACCENT if name == PROJECT else THEME.rest for name in names],
             )
         ],
@@ -119,7 +119,7 @@ def _rates(canvas: Canvas, box: Box, measured: Benchmark) -> None:
 
 
 @slide("synthesis", 1)
-def reliability(canvas: Canvas, show: Show) -> None:
+def reliability(canvas: Canvas, _: Show) -> None:
     """What fails, and how."""
     t = canvas.t
     canvas.title(t("reliability.title"))

@@ -53,12 +53,12 @@ def architecture(canvas: Canvas, show: Show) -> None:
 
 
 def _diagram(canvas: Canvas, box: Box) -> None:
-    sources, host, cluster = box.columns(2.6, 3.2, 4.9, gap=0.75)
+    sources, host, cluster = box.columns(2.6, 3.2, 4.6, gap=0.95)
     photos, weights = (
         _node(canvas, part, f"architecture.{name}", fill=PALE)
-        for part, name in zip(sources.rows(1, 1, gap=0.3), ("photos", "weights"), strict=True)
+        for part, name in zip(sources.rows(1.25, 1, gap=0.7), ("photos", "weights"), strict=True)
     )
-    upper, lower = host.rows(1, 1, gap=0.75)
+    upper, lower = host.rows(1.25, 1, gap=0.7)
     dagster = _node(canvas, upper, "architecture.dagster", fill=WHITE)
     spark = _cluster(canvas, Box(cluster.left, cluster.top, cluster.width, upper.height))
     lake = Box(
@@ -79,7 +79,7 @@ def _diagram(canvas: Canvas, box: Box) -> None:
         align="center",
         anchor="middle",
     )
-    canvas.link(photos, dagster, colour=ACCENT, elbow=True)
+    canvas.link(photos, dagster, colour=ACCENT)
     canvas.link(weights, dagster, colour=ACCENT, elbow=True)
     canvas.link(dagster, spark, colour=ACCENT)
     canvas.link(dagster, versions, ("bottom", "top"), colour=ACCENT, both=True)
@@ -138,7 +138,7 @@ def services(canvas: Canvas, show: Show) -> None:
 
 
 @slide("environment", 1.5)
-def gdpr(canvas: Canvas, show: Show) -> None:
+def gdpr(canvas: Canvas, _: Show) -> None:
     """What is done for it, and what is left to the operator."""
     t = canvas.t
     canvas.title(t("gdpr.title"))
@@ -167,7 +167,7 @@ def costs(canvas: Canvas, show: Show) -> None:
     """What a cluster is expected to cost, what one did cost, and how it is kept low."""
     t, facts = canvas.t, show.facts
     canvas.title(t("costs.title", images=facts.images, eur=facts.plans[0].expected_eur))
-    left, right = CONTENT.columns(7, 5)
+    left, right = CONTENT.columns(7.6, 5)
     _plans(canvas, left, facts)
     upper, lower = right.cut(1.75)
     if facts.bill_eur is None:
@@ -202,7 +202,7 @@ def _plans(canvas: Canvas, box: Box, facts: Facts) -> None:
         ]
         for one in facts.plans
     ]
-    canvas.table(table, (3.1, 3.7, 4.6, 2.2, 2.2), [head, *rows])
+    canvas.table(table, (3.5, 3.6, 4.8, 2.2, 2.2), [head, *rows])
     canvas.text(
         notes,
         Line(t("costs.plan.region", region=facts.place.region or PLAN_REGION), 14),

@@ -7,7 +7,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -53,7 +53,7 @@ class Pipeline:
     pca_model: Dataset
     pca_features: Dataset
 
-    def __iter__(self):  # noqa: ANN204 - a dataclass of datasets, one after the other
+    def __iter__(self) -> Iterator[Dataset]:
         return iter(vars(self).values())
 
     def check(self) -> None:

@@ -13,6 +13,8 @@ from fruits_assets.deliverables.deck.measure import plain
 
 Code = Literal["fr", "en"]
 NBSP = "\N{NO-BREAK SPACE}"
+UNIT = re.compile(r"(?<=[0-9}]) (?=(s|min|h|Mo|MB|ko|kB|px|EUR|USD|jours|days)\b|€)")
+"""The space between a number and its unit, where no line may end."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Language:
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of a key, with its values. Raises KeyError if there is none, or one lacks."""
-        text = self.texts[key]
+        text = UNIT.sub(NBSP, self.texts[key])
         return _Formatter(self).vformat(_typeset(text) if self.french else text, (), values)
 
     def number(self, value: float, decimals: int = 0) -> str:

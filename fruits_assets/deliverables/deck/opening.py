@@ -45,7 +45,7 @@ def title(canvas: Canvas, show: Show) -> None:
 
 
 @slide("problem", 1)
-def problem(canvas: Canvas, show: Show) -> None:
+def problem(canvas: Canvas, _: Show) -> None:
     """What the start-up needs, and what was asked for."""
     t = canvas.t
     canvas.title(t("problem.title"))
@@ -139,7 +139,7 @@ def _class_chart(canvas: Canvas, box: Box, facts: Facts) -> None:
             for split in splits
         ],
         alt=t("data.chart.alt", shown=len(shown), all=len(ranked)),
-        size=12,
+        gap=45 if len(shown) > 6 else 120,
     )
     if rest:
         count = sum(totals[label] for label in rest)

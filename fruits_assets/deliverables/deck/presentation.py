@@ -181,24 +181,26 @@ COLOURS: Mapping[str, str] = {
 
 def _recolour(deck: Presentation) -> None:
     """Gives the deck's theme its colours and fonts."""
-    from lxml import etree  # noqa: PLC0415 - only decks wait for it
-    from pptx.opc.constants import RELATIONSHIP_TYPE  # noqa: PLC0415
+    from pptx.opc.constants import RELATIONSHIP_TYPE  # noqa: PLC0415 - only decks wait for it
+    from pptx.opc.oxml import serialize_part_xml  # noqa: PLC0415
     from pptx.opc.package import Part  # noqa: PLC0415
+    from pptx.oxml import parse_xml  # noqa: PLC0415
+    from pptx.oxml.ns import qn  # noqa: PLC0415
 
     old = deck.slide_master.part.part_related_by(RELATIONSHIP_TYPE.THEME)
-    theme = etree.fromstring(old.blob)
+    theme: Any = parse_xml(old.blob)
     for name, colour in COLOURS.items():
         (slot,) = theme.iterfind(f".//{{*}}clrScheme/{{*}}{name}")
         for child in list(slot):
             slot.remove(child)
-        tag = f"{{{theme.nsmap['a']}}}srgbClr"
-        etree.SubElement(slot, tag, val=colour.removeprefix("#").upper())
+        value = colour.removeprefix("#").upper()
+        slot.append(slot.makeelement(qn("a:srgbClr"), {"val": value}))
     for latin in theme.iterfind(".//{*}fontScheme/*/{*}latin"):
         latin.set("typeface", FONT)
     for named in (theme, *theme.iterfind(".//{*}clrScheme"), *theme.iterfind(".//{*}fontScheme")):
         named.set("name", "Fruits!")
-    blob = etree.tostring(theme, xml_declaration=True, encoding="UTF-8", standalone=True)
-    new = Part(old.partname, old.content_type, deck.part.package, blob)
+    package = deck.part.package
+    new = Part(old.partname, old.content_type, package, serialize_part_xml(theme))
     for owner in (deck.part, deck.slide_master.part):
         for name, relation in [*owner.rels.items()]:
             if relation.reltype == RELATIONSHIP_TYPE.THEME:

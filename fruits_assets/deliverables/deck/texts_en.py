@@ -33,10 +33,10 @@ TEXTS: Mapping[str, str] = {
     "title.subtitle": "Big Data processing in the cloud, in Europe, at a cost that is known",
     "title.alt": "Mosaic of photos of fruit: {labels:s}.",
     "title.notes": (
-        "Hello, I am {author:s}. This is the first version of the Big Data architecture of Fruits!, "
-        "which prepares the recognition of fruit from a photo. Outline: problem and data (3 min), "
-        "the environment (6 min), the processing chain (6 min), a demonstration (2 min), synthesis "
-        "and critical review (3 min)."
+        "Hello, I am {author:s}. This is the first version of the Big Data architecture of "
+        "Fruits!, which prepares the recognition of fruit from a photo. Outline: problem and data "
+        "(3 min), the environment (6 min), the processing chain (6 min), a demonstration (2 min), "
+        "synthesis and critical review (3 min)."
     ),
     # Problem
     "problem.title": "Fruits! wants to preserve the biodiversity of fruit",
@@ -47,7 +47,9 @@ TEXTS: Mapping[str, str] = {
     "problem.goal.1": "A Big Data environment in the cloud",
     "problem.goal.1.how": "EMR, S3 and IAM of AWS; servers stay in the European Union (GDPR).",
     "problem.goal.2": "A PySpark chain",
-    "problem.goal.2.how": "Weights of a TensorFlow model are broadcast, then PCA reduces the dimension.",
+    "problem.goal.2.how": (
+        "Weights of a TensorFlow model are broadcast, then PCA reduces the dimension."
+    ),
     "problem.goal.3": "Costs kept down",
     "problem.goal.3.how": "As few EMR instances as possible, and never for longer than needed.",
     "problem.deliverables": "Deliverables",
@@ -56,11 +58,11 @@ TEXTS: Mapping[str, str] = {
         "pipeline of Dagster assets."
     ),
     "problem.notes": (
-        "Fruits! is a young AgriTech company. The mobile application will tell the public about the "
-        "biodiversity of fruit, and the first version of the architecture stands behind it. The "
-        "starting point is the notebook of an intern: no PCA, no error handling, a cluster made by "
-        "hand. Three objectives: a cloud environment that respects the GDPR, a PySpark chain with "
-        "PCA and broadcast weights, costs kept down."
+        "Fruits! is a young AgriTech company. The mobile application will tell the public about "
+        "the biodiversity of fruit, and the first version of the architecture stands behind it. "
+        "The starting point is the notebook of an intern: no PCA, no error handling, a cluster "
+        "made by hand. Three objectives: a cloud environment that respects the GDPR, a PySpark "
+        "chain with PCA and broadcast weights, costs kept down."
     ),
     # Data
     "data.title": "The data: {images:n} photos, {classes:n} classes, {kind:s}",
@@ -70,9 +72,9 @@ TEXTS: Mapping[str, str] = {
     "data.images": "photos, of {files:n} files found",
     "data.classes": "classes, as folders say",
     "data.classes.unlabelled": "classes; {count:n} photos unlabelled",
-    "data.size": "{width:n} × {height:n}",
+    "data.size": "{width:n} \N{MULTIPLICATION SIGN} {height:n}",
     "data.size.what": "pixels, all photos",
-    "data.size.median": "≈ {width:n} × {height:n}",
+    "data.size.median": "≈ {width:n} \N{MULTIPLICATION SIGN} {height:n}",
     "data.size.median.what": "pixels, medians: sizes vary",
     "data.megabytes": "{value:f1} MB",
     "data.megabytes.what": "in all, as found",
@@ -90,14 +92,14 @@ TEXTS: Mapping[str, str] = {
         "once a single variable, the source, is changed."
     ),
     "data.notes.fruits_360": (
-        "The {images:n} photos of {classes:n} classes come from Fruits-360: each fruit turns before "
-        "the camera, its background erased to white. Classes are balanced and photos very regular: "
-        "an easy case, to which I come back in the critical review."
+        "The {images:n} photos of {classes:n} classes come from Fruits-360: each fruit turns "
+        "before the camera, its background erased to white. Classes are balanced and photos very "
+        "regular: an easy case, to which I come back in the critical review."
     ),
     "data.notes.own": (
-        "The {images:n} photos of {classes:n} classes come from the configured source. The label is "
-        "the parent folder, the split (Training, Test, Validation) the first folder named so. Show "
-        "how balanced the classes are."
+        "The {images:n} photos of {classes:n} classes come from the configured source. The label "
+        "is the parent folder, the split (Training, Test, Validation) the first folder named so. "
+        "Show how balanced the classes are."
     ),
     # Architecture
     "architecture.title": "Four roles, each replaced without the others",
@@ -109,18 +111,20 @@ TEXTS: Mapping[str, str] = {
     "architecture.weights.what": "MobileNetV2, converted once",
     "architecture.dagster": "Dagster",
     "architecture.dagster.what": "says what: assets, checks, sensors, history",
-    "architecture.cluster": "Spark target: EMR cluster, or local",
+    "architecture.cluster": "Spark target: EMR, or local",
     "architecture.primary": "Primary",
-    "architecture.primary.what": "the driver, on demand",
+    "architecture.primary.what": "driver",
     "architecture.core": "Core",
-    "architecture.core.what": "1 executor, on demand",
+    "architecture.core.what": "executor",
     "architecture.task": "Task",
-    "architecture.task.what": "all others, on Spot",
+    "architecture.task.what": "Spot",
     "architecture.lake": "S3 lake",
     "architecture.versions": "Versions",
     "architecture.versions.what": "immutable, with a manifest each, published in one step",
     "architecture.data": "Data",
-    "architecture.data.what": "Parquet, .npz, .tflite, CSV; read and written as Arrow by the workers",
+    "architecture.data.what": (
+        "Parquet, .npz, .tflite, CSV; read and written as Arrow by the workers"
+    ),
     "architecture.lake.bucket": (
         "The figures of this deck come from a lake in S3, region {region:s}, as the bucket itself "
         "answered."
@@ -130,10 +134,10 @@ TEXTS: Mapping[str, str] = {
         "tests as in S3."
     ),
     "architecture.notes": (
-        "Assets say what, the lake says where, the Spark target says on which machines, transforms "
-        "say how. Going from a laptop to EMR changes one variable and no line of code. Data go from "
-        "the lake to the worker that needs them, as Arrow: neither the JVM nor the driver holds "
-        "pixels. IAM gives everyone what is strictly needed, KMS encrypts."
+        "Assets say what, the lake says where, the Spark target says on which machines, "
+        "transforms say how. Going from a laptop to EMR changes one variable and no line of code. "
+        "Data go from the lake to the worker that needs them, as Arrow: neither the JVM nor the "
+        "driver holds pixels. IAM gives everyone what is strictly needed, KMS encrypts."
     ),
     # Services
     "services.title": "EMR computes, S3 keeps, IAM allows",
@@ -164,9 +168,9 @@ TEXTS: Mapping[str, str] = {
     ),
     "services.notes": (
         "EMR gives the machines, S3 keeps all that lasts, IAM bounds each role. make deploy makes "
-        "buckets, key, roles and network; make emr-check says what is missing before the first run, "
-        "and changes and costs nothing. The cluster ends with its run, whatever happens: four "
-        "independent mechanisms see to it."
+        "buckets, key, roles and network; make emr-check says what is missing before the first "
+        "run, and changes and costs nothing. The cluster ends with its run, whatever happens: "
+        "four independent mechanisms see to it."
     ),
     # GDPR
     "gdpr.title": "GDPR: nothing leaves the Union, everything can be erased",
@@ -189,9 +193,7 @@ TEXTS: Mapping[str, str] = {
         "arguments of steps."
     ),
     "gdpr.retention": "Retention",
-    "gdpr.retention.what": (
-        "3 versions per asset; old versions of objects: 30 days; logs: 90 days."
-    ),
+    "gdpr.retention.what": "3 versions per asset; old versions of objects: 30 days; logs: 90 days.",
     "gdpr.erasure": "Erasure (art. 17)",
     "gdpr.erasure.what": (
         "A job erases a photo and all that was made from it, PCA included, from every version."
@@ -203,21 +205,21 @@ TEXTS: Mapping[str, str] = {
     "gdpr.notes": (
         "A photo of fruit may tell where, when and with which device it was taken, and show hands "
         "or faces. The region is checked before the first byte: to begin with eu- is not enough. "
-        "Erasure fits the PCA anew, for the erased photos had their part in it; tests search every "
-        "byte of every file. A region in the EU is run by a company outside it: that is for the "
-        "operator to judge. This is no legal advice."
+        "Erasure fits the PCA anew, for the erased photos had their part in it; tests search "
+        "every byte of every file. A region in the EU is run by a company outside it: that is for "
+        "the operator to judge. This is no legal advice."
     ),
     # Costs
     "costs.title": "Costs: a cluster for {images:n} photos is planned at {eur:f2} EUR",
     "costs.plan": "Planned (not billed): one cluster per run",
     "costs.plan.photos": "Photos",
-    "costs.plan.hours": "Computing",
+    "costs.plan.hours": "CPU time",
     "costs.plan.cores": "Cluster",
     "costs.plan.minutes": "Time",
     "costs.plan.eur": "Price",
-    "costs.core_hours": "{hours:f1} core hours",
-    "costs.core_minutes": "{minutes:f1} core min",
-    "costs.cores": "{cores:n} cores, {spot:n} Spot",
+    "costs.core_hours": "{hours:f1} h",
+    "costs.core_minutes": "{minutes:f1} min",
+    "costs.cores": "{cores:n} cores, {spot:n} on Spot",
     "costs.minutes": "{minutes:f0} min",
     "costs.eur": "{eur:f2} EUR",
     "costs.plan.region": (
@@ -225,8 +227,8 @@ TEXTS: Mapping[str, str] = {
         "suppose more photos of that size."
     ),
     "costs.plan.assumed": (
-        "Computed from measured rates (MobileNetV2 1.0, 224 px) and a price table. Assumed: 6 min to start, Spot at half the "
-        "price, speed of a vCPU, EMR's charge, exchange rate."
+        "Computed from measured rates (MobileNetV2 1.0, 224 px) and a price table. Assumed: 6 min "
+        "to start, Spot at half the price, speed of a vCPU, EMR's charge, exchange rate."
     ),
     "costs.published": (
         "For comparison, figures published by other projects: 67,692 images in 83 min, a bill of "
@@ -245,10 +247,10 @@ TEXTS: Mapping[str, str] = {
     "costs.lever.4": "A ceiling: above it, nothing starts",
     "costs.lever.5": "Below some 100,000 photos, a laptop will do",
     "costs.notes": (
-        "These amounts are a plan for the region {region:s}, no bill: measured rates times a price "
-        "table, with the assumptions shown. The plan is told before anything starts and can be "
-        "capped (FRUITS_EMR_MAX_COST_EUR); after a run on EMR, the real cost of the machines is in "
-        "Dagster. For few photos, nearly all of the price is the start of the cluster."
+        "These amounts are a plan for the region {region:s}, no bill: measured rates times a "
+        "price table, with the assumptions shown. The plan is told before anything starts and can "
+        "be capped (FRUITS_EMR_MAX_COST_EUR); after a run on EMR, the real cost of the machines "
+        "is in Dagster. For few photos, nearly all of the price is the start of the cluster."
     ),
     # Assets
     "assets.title": "The chain: six assets, each a question and its answer",
@@ -264,11 +266,12 @@ TEXTS: Mapping[str, str] = {
     "assets.features": "{count:n} per photo",
     "assets.components": "{count:n} components",
     "assets.projected": "{count:n} per photo",
-    "assets.made": "{megabytes:f1} MB in {seconds:f1} s",
+    "assets.made": "{size:f1} MB in {seconds:f1} s",
+    "assets.made.small": "{size:f1} kB in {seconds:f1} s",
     "assets.address": "One question, one address",
     "assets.address.what": (
-        "A version is the fingerprint of code, parameters and inputs: what is done is reused, what "
-        "was interrupted goes on, nothing is computed twice."
+        "A version is the fingerprint of code, parameters and inputs: what is done is reused, "
+        "what was interrupted goes on, nothing is computed twice."
     ),
     "assets.checks": "Eight checks",
     "assets.checks.what": (
@@ -277,10 +280,10 @@ TEXTS: Mapping[str, str] = {
     ),
     "assets.notes": (
         "Read the graph from left to right. raw_images and rejected_images: every file of the "
-        "source is in one of the two tables. model_weights: the network, converted once. features: "
-        "what the network sees. pca_model, then pca_features: the reduced dimension. Sizes and "
-        "seconds are those in the manifests of the current versions; an increment counts only what "
-        "was new."
+        "source is in one of the two tables. model_weights: the network, converted once. "
+        "features: what the network sees. pca_model, then pca_features: the reduced dimension. "
+        "Sizes and seconds are those in the manifests of the current versions; an increment "
+        "counts only what was new."
     ),
     # Ingest
     "ingest.title": "Ingest: {files:n} files, {rejected:n} rejected, none lost",
@@ -300,10 +303,10 @@ TEXTS: Mapping[str, str] = {
     "ingest.reasons.alt": "Bars: number of rejected files by reason.",
     "ingest.examples": "For example",
     "ingest.notes": (
-        "The intern's notebook stops at the first image that cannot be read, and Spark's binaryFile "
-        "passes over empty files in silence. Here every file is accounted for: a check compares the "
-        "listing of the source with both tables. Above a share of rejected files (5 % by default) "
-        "the run fails and says why."
+        "The intern's notebook stops at the first image that cannot be read, and Spark's "
+        "binaryFile passes over empty files in silence. Here every file is accounted for: a check "
+        "compares the listing of the source with both tables. Above a share of rejected files (5 "
+        "% by default) the run fails and says why."
     ),
     "reason.empty": "empty file",
     "reason.not_an_image": "not an image",
@@ -340,10 +343,10 @@ TEXTS: Mapping[str, str] = {
     "broadcast.keras": "relative distance to the features of Keras (L2 norm)",
     "broadcast.features": "features per photo, without the classification layer",
     "broadcast.notes": (
-        "The intern's broadcast is real but of little use: each task builds the whole model before "
-        "it sets the weights. Here the TensorFlow model is converted once to LiteRT on the Dagster "
-        "host, compared with Keras, and broadcast by sparkContext.broadcast; each Python process of "
-        "Spark opens it once and keeps it from task to task."
+        "The intern's broadcast is real but of little use: each task builds the whole model "
+        "before it sets the weights. Here the TensorFlow model is converted once to LiteRT on the "
+        "Dagster host, compared with Keras, and broadcast by sparkContext.broadcast; each Python "
+        "process of Spark opens it once and keeps it from task to task."
     ),
     # PCA
     "pca.title": "PCA: {components:n} of {features:n} components keep {kept:p1} of the variance",
@@ -361,8 +364,8 @@ TEXTS: Mapping[str, str] = {
     "pca.all": "all",
     "pca.how": (
         "Fitted in one distributed pass ({seconds:f1} s) on {images:n} photos ({split:s}): a Gram "
-        "matrix per partition, added up, then eigenvectors. Data are centred; equal to scikit-learn "
-        "to 1e-5."
+        "matrix per partition, added up, then eigenvectors. Data are centred; equal to "
+        "scikit-learn to 1e-5."
     ),
     "pca.notes": (
         "The target is a share of the variance; the number of components follows from it. The PCA "
@@ -401,33 +404,37 @@ TEXTS: Mapping[str, str] = {
         "fruit that was never seen would be recognised less often."
     ),
     "recognition.care.own": (
-        "If the same fruit was photographed for Training and for Test, the score is too good: part "
-        "the splits by fruit, orchard or day."
+        "If the same fruit was photographed for Training and for Test, the score is too good: "
+        "part the splits by fruit, orchard or day."
     ),
     "recognition.notes": (
-        "The question is what the reduction costs: nearest neighbours on the components and on all "
-        "features are compared, with the same photos. This is not the model of the application, but "
-        "a simple bound without training. Say the limit of the data at once."
+        "The question is what the reduction costs: nearest neighbours on the components and on "
+        "all features are compared, with the same photos. This is not the model of the "
+        "application, but a simple bound without training. Say the limit of the data at once."
     ),
     # Demonstration
     "demonstration.title": "Demonstration: from a photo to its components",
     "demonstration.1": "The asset graph",
     "demonstration.1.command": "make ui",
-    "demonstration.1.seen": "Lineage, versions, checks; thumbnails and the PCA's curve in the metadata.",
+    "demonstration.1.seen": (
+        "Lineage, versions, checks; thumbnails and the PCA's curve in the metadata."
+    ),
     "demonstration.2": "The same run: nothing is computed again",
     "demonstration.2.command": "make run",
     "demonstration.2.seen": "“reused version” at every step, within seconds.",
     "demonstration.3": "One more photo: it alone is processed",
     "demonstration.3.command": "cp kiwi.jpg photos/Kiwi/",
-    "demonstration.3.seen": "“1 of … files are new”, then make run: the PCA stays while photos move little.",
+    "demonstration.3.seen": (
+        "“1 of … files are new”, then make run: the PCA stays while photos move little."
+    ),
     "demonstration.4": "A file that is no photo",
     "demonstration.4.command": "touch photos/Kiwi/empty.jpg",
     "demonstration.4.seen": "A row in rejected_images: “empty file”, and the run goes on.",
     "demonstration.notes": (
         "30 seconds for each step. 1: make ui, show the graph, open raw_images (thumbnails) and "
-        "pca_model (curve). 2: Materialize all: versions are reused. 3: add a photo, run again: one "
-        "inference. 4: add an empty file, show rejected_images. If network or screen fails: make "
-        "demo on the embedded sample, and the pictures of the README."
+        "pca_model (curve). 2: Materialize all: versions are reused. 3: add a photo, run again: "
+        "one inference. 4: add an empty file, show rejected_images. If network or screen fails: "
+        "make demo on the embedded sample, and the pictures of the README."
     ),
     # Throughput
     "throughput.title": "Throughput: {times:f1} times the intern's notebook",
@@ -437,12 +444,11 @@ TEXTS: Mapping[str, str] = {
         "The comparison with the intern's notebook, on the same machine and photos, is read from "
         "artifacts/benchmark.json, which “make bench” writes. Then make this deck again."
     ),
-    "throughput.chart": "Images per second and memory of a worker, {photos:n} photos, same machine",
-    "throughput.chart.quick": (
-        "Images per second and memory of a worker: only {photos:n} photos, fixed costs dominate"
-    ),
+    "throughput.chart": "Images per second, {photos:n} photos, same machine",
+    "throughput.chart.quick": "Images per second: only {photos:n} photos, fixed costs dominate",
     "throughput.rate": "images per second",
-    "throughput.label": "{rate:n}/s, {megabytes:n} MB",
+    "throughput.label": "{rate:n}/s",
+    "throughput.bar": "{name:s} ({megabytes:n} MB per worker)",
     "throughput.intern": "intern's notebook",
     "throughput.predict_batch": "Spark's predict_batch_udf",
     "throughput.project": "this project",
@@ -458,8 +464,8 @@ TEXTS: Mapping[str, str] = {
     ),
     "throughput.published": "Elsewhere",
     "throughput.published.what": (
-        "Published by other projects: 67,692 images in 83 min; at best 103,993 in about 13 min (133 "
-        "images/s). Other machines: not comparable."
+        "Published by other projects: 67,692 images in 83 min; at best 103,993 in about 13 min "
+        "(133 images/s). Other machines: not comparable."
     ),
     "throughput.notes": (
         "Contenders take turns on the same machine, in processes of their own; the median counts. "
@@ -482,7 +488,9 @@ TEXTS: Mapping[str, str] = {
     "reliability.store": "S3 slow, 503, half an object",
     "reliability.store.what": "Repeated with growing pauses; lengths and checksums are compared.",
     "reliability.disk": "Disk full, permission gone",
-    "reliability.disk.what": "The run fails with a sentence that says what to do; nothing is published.",
+    "reliability.disk.what": (
+        "The run fails with a sentence that says what to do; nothing is published."
+    ),
     "reliability.twins": "Two runs at once",
     "reliability.twins.what": "One publishes, the other says so; its work is not lost.",
     "reliability.damage": "Damaged file of the lake",
@@ -506,12 +514,18 @@ TEXTS: Mapping[str, str] = {
     "limits.data.own": (
         "Not verified: the same fruit may be in Training and in Test, at another angle."
     ),
-    "limits.white": "White background on {share:p0} of thumbnails: a market or an orchard is harder.",
+    "limits.white": (
+        "White background on {share:p0} of thumbnails: a market or an orchard is harder."
+    ),
     "limits.scenes": "Backgrounds vary: the network may see the scene rather than the fruit.",
-    "limits.duplicates": "Identical contents in two splits: {count:n}; near twins are not looked for.",
+    "limits.duplicates": (
+        "Identical contents in two splits: {count:n}; near twins are not looked for."
+    ),
     "limits.no_splits": "No separate test split: no accuracy can be claimed.",
     "limits.scale": "{images:n} photos here: scaling up is planned by arithmetic, not observed.",
-    "limits.cloud": "EMR: tried on an emulator; prices, Spot and delays are still to be seen on AWS.",
+    "limits.cloud": (
+        "EMR: tried on an emulator; prices, Spot and delays are still to be seen on AWS."
+    ),
     "limits.cloud.ran": "EMR: a run is not a month; Spot prices and capacity vary.",
     "limits.next": "Next steps",
     "limits.next.1": "First run on AWS, 100 photos, cost capped",
@@ -521,21 +535,24 @@ TEXTS: Mapping[str, str] = {
     "limits.next.5": "Components of a photo on demand, for the application",
     "limits.sources": "Sources and licences",
     "limits.sources.drawn": (
-        "Photos: drawn by the project, free of rights; weights: trained by the project on such drawings."
+        "Photos: drawn by the project, free of rights; weights: trained by the project on such "
+        "drawings."
     ),
     "limits.sources.fruits_360": (
         "Photos: named as those of Fruits-360 (Mureșan and Oltean, 2018), CC BY-SA 4.0."
     ),
-    "limits.sources.own": "Photos: of the configured source; who shows them must have the right to.",
+    "limits.sources.own": (
+        "Photos: of the configured source; who shows them must have the right to."
+    ),
     "limits.sources.model": (
         "Network: MobileNetV2 (Sandler et al., 2018), by Keras Applications, Apache 2.0. Colours: "
         "Okabe and Ito."
     ),
     "limits.sources.libraries": "Free software: {versions:s}.",
     "limits.notes": (
-        "Say the limits before they are asked for. The score is too good as long as the same fruit "
-        "is in both splits and backgrounds are white. AWS has billed nothing as long as no run took "
-        "place there: what is still to be seen is listed in docs/emr.md. Then: real photos, a "
-        "classifier, scaling up observed."
+        "Say the limits before they are asked for. The score is too good as long as the same "
+        "fruit is in both splits and backgrounds are white. AWS has billed nothing as long as no "
+        "run took place there: what is still to be seen is listed in docs/emr.md. Then: real "
+        "photos, a classifier, scaling up observed."
     ),
 }

@@ -35,8 +35,8 @@ TEXTS: Mapping[str, str] = {
     "title.notes": (
         "Bonjour, je suis {author:s}. Je présente la première version de l'architecture Big Data "
         "de Fruits!, qui prépare la reconnaissance de fruits à partir d'une photo. Plan : le "
-        "problème et les données (3 min), l'environnement (6 min), la chaîne de traitement "
-        "(6 min), une démonstration (2 min), la synthèse et un regard critique (3 min)."
+        "problème et les données (3 min), l'environnement (6 min), la chaîne de traitement (6 "
+        "min), une démonstration (2 min), la synthèse et un regard critique (3 min)."
     ),
     # Problem
     "problem.title": "Fruits! veut préserver la biodiversité des fruits",
@@ -45,13 +45,17 @@ TEXTS: Mapping[str, str] = {
     "problem.need.2": "D'abord une application mobile : une photo, et le fruit est reconnu.",
     "problem.need.3": "Le volume d'images va croître très vite : le traitement doit se répartir.",
     "problem.goal.1": "Un environnement Big Data dans le cloud",
-    "problem.goal.1.how": "EMR, S3 et IAM d'AWS ; les serveurs restent dans l'Union européenne (RGPD).",
+    "problem.goal.1.how": (
+        "EMR, S3 et IAM d'AWS ; les serveurs restent dans l'Union européenne (RGPD)."
+    ),
     "problem.goal.2": "Une chaîne PySpark",
     "problem.goal.2.how": (
         "Diffusion des poids d'un modèle TensorFlow, puis réduction de dimension par ACP."
     ),
     "problem.goal.3": "Des coûts maîtrisés",
-    "problem.goal.3.how": "Le moins possible d'instances EMR, et jamais plus longtemps qu'il ne faut.",
+    "problem.goal.3.how": (
+        "Le moins possible d'instances EMR, et jamais plus longtemps qu'il ne faut."
+    ),
     "problem.deliverables": "Livrables",
     "problem.deliverables.list": (
         "Le notebook PySpark ; les données et la matrice de l'ACP dans le cloud ; ce diaporama. "
@@ -59,10 +63,10 @@ TEXTS: Mapping[str, str] = {
     ),
     "problem.notes": (
         "Fruits! est une jeune entreprise de l'AgriTech. L'application mobile fera connaître la "
-        "biodiversité des fruits au public et posera la première version de l'architecture. "
-        "Le point de départ est le notebook d'un stagiaire : pas d'ACP, pas de traitement "
-        "d'erreur, un cluster créé à la main. Trois objectifs : un environnement dans le cloud "
-        "conforme au RGPD, une chaîne PySpark avec ACP et diffusion des poids, des coûts maîtrisés."
+        "biodiversité des fruits au public et posera la première version de l'architecture. Le "
+        "point de départ est le notebook d'un stagiaire : pas d'ACP, pas de traitement d'erreur, "
+        "un cluster créé à la main. Trois objectifs : un environnement dans le cloud conforme au "
+        "RGPD, une chaîne PySpark avec ACP et diffusion des poids, des coûts maîtrisés."
     ),
     # Data
     "data.title": "Les données : {images:n} photos, {classes:n} classes, {kind:s}",
@@ -72,9 +76,9 @@ TEXTS: Mapping[str, str] = {
     "data.images": "photos, de {files:n} fichiers trouvés",
     "data.classes": "classes, d'après les dossiers",
     "data.classes.unlabelled": "classes ; {count:n} photos sans étiquette",
-    "data.size": "{width:n} × {height:n}",
+    "data.size": "{width:n} \N{MULTIPLICATION SIGN} {height:n}",
     "data.size.what": "pixels, pour toutes les photos",
-    "data.size.median": "≈ {width:n} × {height:n}",
+    "data.size.median": "≈ {width:n} \N{MULTIPLICATION SIGN} {height:n}",
     "data.size.median.what": "pixels, médianes : tailles variées",
     "data.megabytes": "{value:f1} Mo",
     "data.megabytes.what": "en tout, tels que trouvés",
@@ -88,13 +92,13 @@ TEXTS: Mapping[str, str] = {
     "data.notes.drawn": (
         "Les {images:n} photos de {classes:n} classes sont l'échantillon embarqué : des fruits "
         "dessinés par un programme, libres de droits, qui permettent de tout exécuter sans rien "
-        "télécharger. Ce ne sont pas de vraies photos : leurs scores ne disent rien du terrain. La "
-        "même chaîne traite de vraies photos en changeant une seule variable, la source."
+        "télécharger. Ce ne sont pas de vraies photos : leurs scores ne disent rien du terrain. "
+        "La même chaîne traite de vraies photos en changeant une seule variable, la source."
     ),
     "data.notes.fruits_360": (
-        "Les {images:n} photos de {classes:n} classes viennent de Fruits-360 : chaque fruit tourne "
-        "devant la caméra sur un fond effacé en blanc. Les classes sont équilibrées et les photos "
-        "très régulières : c'est un cas facile, j'y reviens dans le regard critique."
+        "Les {images:n} photos de {classes:n} classes viennent de Fruits-360 : chaque fruit "
+        "tourne devant la caméra sur un fond effacé en blanc. Les classes sont équilibrées et les "
+        "photos très régulières : c'est un cas facile, j'y reviens dans le regard critique."
     ),
     "data.notes.own": (
         "Les {images:n} photos de {classes:n} classes viennent de la source configurée. "
@@ -111,18 +115,20 @@ TEXTS: Mapping[str, str] = {
     "architecture.weights.what": "MobileNetV2, convertis une seule fois",
     "architecture.dagster": "Dagster",
     "architecture.dagster.what": "dit quoi : assets, contrôles, capteurs, historique",
-    "architecture.cluster": "Cible Spark : cluster EMR, ou local",
+    "architecture.cluster": "Cible Spark : EMR, ou local",
     "architecture.primary": "Primaire",
-    "architecture.primary.what": "le driver, à la demande",
+    "architecture.primary.what": "driver",
     "architecture.core": "Cœur",
-    "architecture.core.what": "1 exécuteur, à la demande",
+    "architecture.core.what": "exécuteur",
     "architecture.task": "Tâches",
-    "architecture.task.what": "les autres, sur Spot",
+    "architecture.task.what": "Spot",
     "architecture.lake": "Lac S3",
     "architecture.versions": "Versions",
     "architecture.versions.what": "immuables, un manifeste chacune, publiées en une étape",
     "architecture.data": "Données",
-    "architecture.data.what": "Parquet, .npz, .tflite, CSV ; lues et écrites en Arrow par les workers",
+    "architecture.data.what": (
+        "Parquet, .npz, .tflite, CSV ; lues et écrites en Arrow par les workers"
+    ),
     "architecture.lake.bucket": (
         "Les chiffres de ce diaporama viennent d'un lac dans S3, région {region:s}, vérifiée "
         "auprès du compartiment."
@@ -134,8 +140,9 @@ TEXTS: Mapping[str, str] = {
     "architecture.notes": (
         "Les assets disent quoi, le lac dit où, la cible Spark dit sur quelles machines, les "
         "transformations disent comment. Passer du portable à EMR change une variable et aucune "
-        "ligne de code. Les données passent du lac au worker qui en a besoin, en Arrow : ni la JVM "
-        "ni le driver ne tiennent de pixels. IAM donne à chacun le strict nécessaire, KMS chiffre."
+        "ligne de code. Les données passent du lac au worker qui en a besoin, en Arrow : ni la "
+        "JVM ni le driver ne tiennent de pixels. IAM donne à chacun le strict nécessaire, KMS "
+        "chiffre."
     ),
     # Services
     "services.title": "EMR calcule, S3 conserve, IAM autorise",
@@ -167,9 +174,9 @@ TEXTS: Mapping[str, str] = {
     ),
     "services.notes": (
         "EMR fournit les machines, S3 garde tout ce qui dure, IAM limite chaque rôle. make deploy "
-        "crée les compartiments, la clé, les rôles et le réseau ; make emr-check dit ce qui manque "
-        "avant la première exécution, sans rien changer ni rien coûter. Le cluster prend fin avec "
-        "son exécution, quoi qu'il arrive : quatre mécanismes indépendants y veillent."
+        "crée les compartiments, la clé, les rôles et le réseau ; make emr-check dit ce qui "
+        "manque avant la première exécution, sans rien changer ni rien coûter. Le cluster prend "
+        "fin avec son exécution, quoi qu'il arrive : quatre mécanismes indépendants y veillent."
     ),
     # GDPR
     "gdpr.title": "RGPD : rien ne quitte l'Union, tout peut être effacé",
@@ -201,27 +208,28 @@ TEXTS: Mapping[str, str] = {
     ),
     "gdpr.operator": (
         "Reste à l'exploitant : base légale et information des producteurs, registre des "
-        "traitements (art. 30), contrat de sous-traitance avec AWS, personnes visibles sur les photos."
+        "traitements (art. 30), contrat de sous-traitance avec AWS, personnes visibles sur les "
+        "photos."
     ),
     "gdpr.notes": (
-        "Une photo de fruit peut dire où, quand et avec quel appareil elle a été prise, et montrer "
-        "des mains ou des visages. La garde de région se fait avant le premier octet : commencer "
-        "par eu- ne suffit pas. L'effacement réajuste l'ACP, car les photos effacées y avaient leur "
-        "part ; des tests cherchent chaque octet dans chaque fichier. Une région de l'UE est "
-        "exploitée par une société hors de l'UE : c'est à l'exploitant d'en juger. Ceci n'est pas "
-        "un avis juridique."
+        "Une photo de fruit peut dire où, quand et avec quel appareil elle a été prise, et "
+        "montrer des mains ou des visages. La garde de région se fait avant le premier octet : "
+        "commencer par eu- ne suffit pas. L'effacement réajuste l'ACP, car les photos effacées y "
+        "avaient leur part ; des tests fouillent chaque fichier, octet par octet. Une région de "
+        "l'UE est exploitée par une société hors de l'UE : c'est à l'exploitant d'en juger. Ceci "
+        "n'est pas un avis juridique."
     ),
     # Costs
     "costs.title": "Coûts : un cluster pour {images:n} photos est prévu à {eur:f2} €",
     "costs.plan": "Prévu (pas facturé) : un cluster par exécution",
     "costs.plan.photos": "Photos",
-    "costs.plan.hours": "Calcul",
+    "costs.plan.hours": "Temps CPU",
     "costs.plan.cores": "Cluster",
     "costs.plan.minutes": "Durée",
     "costs.plan.eur": "Prix",
-    "costs.core_hours": "{hours:f1} h × cœur",
-    "costs.core_minutes": "{minutes:f1} min × cœur",
-    "costs.cores": "{cores:n} cœurs, {spot:n} Spot",
+    "costs.core_hours": "{hours:f1} h",
+    "costs.core_minutes": "{minutes:f1} min",
+    "costs.cores": "{cores:n} cœurs, dont {spot:n} Spot",
     "costs.minutes": "{minutes:f0} min",
     "costs.eur": "{eur:f2} €",
     "costs.plan.region": (
@@ -229,12 +237,13 @@ TEXTS: Mapping[str, str] = {
         "autres en supposent davantage, de même taille."
     ),
     "costs.plan.assumed": (
-        "Calculé d'après des débits mesurés (MobileNetV2 1.0, 224 px) et une table de prix. Supposés : 6 min de démarrage, "
-        "Spot à moitié prix, vitesse d'un vCPU, supplément d'EMR, taux de change."
+        "Calculé d'après des débits mesurés (MobileNetV2 1.0, 224 px) et une table de prix. "
+        "Supposés : 6 min de démarrage, Spot à moitié prix, vitesse d'un vCPU, supplément d'EMR, "
+        "taux de change."
     ),
     "costs.published": (
-        "Pour comparaison, chiffres publiés par d'autres projets : 67 692 images en 83 min, "
-        "une facture de 17,39 USD."
+        "Pour comparaison, chiffres publiés par d'autres projets : 67 692 images en 83 min, une "
+        "facture de 17,39 USD."
     ),
     "costs.bill": "coût des clusters de ces exécutions, de leur début à leur fin, hors taxes",
     "costs.bill.missing": "Facturé : non mesuré",
@@ -250,10 +259,10 @@ TEXTS: Mapping[str, str] = {
     "costs.lever.5": "Sous 100 000 photos environ, un portable suffit",
     "costs.notes": (
         "Ces montants sont un plan pour la région {region:s}, pas une facture : débits mesurés "
-        "multipliés par une table de prix, avec les hypothèses affichées. Le plan est annoncé avant "
-        "tout démarrage et peut être plafonné (FRUITS_EMR_MAX_COST_EUR) ; après une exécution sur "
-        "EMR, le coût réel des machines est inscrit dans Dagster. Pour peu de photos, presque tout "
-        "le prix est le démarrage du cluster."
+        "multipliés par une table de prix, avec les hypothèses affichées. Le plan est annoncé "
+        "avant tout démarrage et peut être plafonné (FRUITS_EMR_MAX_COST_EUR) ; après une "
+        "exécution sur EMR, le coût réel des machines est inscrit dans Dagster. Pour peu de "
+        "photos, presque tout le prix est le démarrage du cluster."
     ),
     # Assets
     "assets.title": "La chaîne : six assets, chacun une question et sa réponse",
@@ -269,7 +278,8 @@ TEXTS: Mapping[str, str] = {
     "assets.features": "{count:n} par photo",
     "assets.components": "{count:n} composantes",
     "assets.projected": "{count:n} par photo",
-    "assets.made": "{megabytes:f1} Mo en {seconds:f1} s",
+    "assets.made": "{size:f1} Mo en {seconds:f1} s",
+    "assets.made.small": "{size:f1} ko en {seconds:f1} s",
     "assets.address": "Une question, une adresse",
     "assets.address.what": (
         "La version est l'empreinte du code, des paramètres et des entrées : ce qui est fait est "
@@ -283,8 +293,8 @@ TEXTS: Mapping[str, str] = {
     "assets.notes": (
         "Lire le graphe de gauche à droite. raw_images et rejected_images : chaque fichier de la "
         "source est dans l'une des deux tables. model_weights : le réseau converti une fois. "
-        "features : ce que le réseau voit. pca_model puis pca_features : la dimension réduite. Les "
-        "tailles et durées affichées sont celles des manifestes des versions courantes ; un "
+        "features : ce que le réseau voit. pca_model puis pca_features : la dimension réduite. "
+        "Les tailles et durées affichées sont celles des manifestes des versions courantes ; un "
         "incrément ne compte que ce qui était nouveau."
     ),
     # Ingest
@@ -305,10 +315,10 @@ TEXTS: Mapping[str, str] = {
     "ingest.reasons.alt": "Barres : nombre de fichiers rejetés par raison.",
     "ingest.examples": "Par exemple",
     "ingest.notes": (
-        "Le notebook du stagiaire s'arrête à la première image illisible, et le lecteur binaryFile "
-        "de Spark passe les fichiers vides sous silence. Ici, tout fichier est compté : un contrôle "
-        "compare la liste de la source aux deux tables. Au-delà d'une part de rejets (5 % par "
-        "défaut), l'exécution échoue et dit pourquoi."
+        "Le notebook du stagiaire s'arrête à la première image illisible, et le lecteur "
+        "binaryFile de Spark passe les fichiers vides sous silence. Ici, tout fichier est compté "
+        ": un contrôle compare la liste de la source aux deux tables. Au-delà d'une part de "
+        "rejets (5 % par défaut), l'exécution échoue et dit pourquoi."
     ),
     "reason.empty": "fichier vide",
     "reason.not_an_image": "pas une image",
@@ -326,8 +336,8 @@ TEXTS: Mapping[str, str] = {
     "broadcast.task.last": "… 20",
     "broadcast.task.builds": "construit le modèle",
     "broadcast.intern.what": (
-        "Chaque tâche reconstruit tout le réseau, puis y met les poids reçus : 20 partitions, "
-        "20 constructions, TensorFlow sur chaque machine."
+        "Chaque tâche reconstruit tout le réseau, puis y met les poids reçus : 20 partitions, 20 "
+        "constructions, TensorFlow sur chaque machine."
     ),
     "broadcast.project": "Ce projet",
     "broadcast.project.driver": "broadcast(model.tflite) : {megabytes:f1} Mo",
@@ -351,7 +361,9 @@ TEXTS: Mapping[str, str] = {
         "chaque processus Python de Spark l'ouvre une fois et le garde d'une tâche à l'autre."
     ),
     # PCA
-    "pca.title": "ACP : {components:n} composantes sur {features:n} gardent {kept:p1} de la variance",
+    "pca.title": (
+        "ACP : {components:n} composantes sur {features:n} gardent {kept:p1} de la variance"
+    ),
     "pca.curve": "Variance cumulée",
     "pca.cumulative": "variance cumulée",
     "pca.target": "cible : {share:p0}",
@@ -368,23 +380,23 @@ TEXTS: Mapping[str, str] = {
     "pca.all": "toutes",
     "pca.how": (
         "Ajustée en une passe distribuée ({seconds:f1} s) sur {images:n} photos ({split:s}) : une "
-        "matrice de Gram par partition, additionnées, puis les vecteurs propres. Données "
-        "centrées ; égale à scikit-learn à 1e-5 près."
+        "matrice de Gram par partition, additionnées, puis les vecteurs propres. Données centrées "
+        "; égale à scikit-learn à 1e-5 près."
     ),
     "pca.notes": (
         "La cible est une part de la variance ; le nombre de composantes en découle. L'ACP est "
         "ajustée sur le jeu d'entraînement s'il existe, puis appliquée à tout : rien du jeu de "
         "test ne s'y glisse. Celle de Spark ML ne centre pas à la projection et ne connaît pas de "
-        "cible de variance. Sur le nuage, des classes se séparent déjà sur deux axes ; le reste se "
-        "sépare sur les autres composantes."
+        "cible de variance. Sur le nuage, des classes se séparent déjà sur deux axes ; le reste "
+        "se sépare sur les autres composantes."
     ),
     # Recognition
     "recognition.title": "{share:p1} des {test:n} photos de test sont reconnues",
     "recognition.title.missing": "Reconnaissance : à mesurer",
     "recognition.missing": "Non mesuré",
     "recognition.missing.what": (
-        "Il faut des photos étiquetées dans des dossiers Training et Test, et le contrôle "
-        "« recognition » sur ces données : make run l'exécute."
+        "Il faut des photos étiquetées dans des dossiers Training et Test, et le contrôle « "
+        "recognition » sur ces données : make run l'exécute."
     ),
     "recognition.components": "{count:n} composantes",
     "recognition.features": "{count:n} caractéristiques",
@@ -423,37 +435,45 @@ TEXTS: Mapping[str, str] = {
     "demonstration.title": "Démonstration : de la photo à ses composantes",
     "demonstration.1": "Le graphe des assets",
     "demonstration.1.command": "make ui",
-    "demonstration.1.seen": "Lignage, versions, contrôles ; vignettes et courbe de l'ACP dans les métadonnées.",
+    "demonstration.1.seen": (
+        "Lignage, versions, contrôles ; vignettes et courbe de l'ACP dans les métadonnées."
+    ),
     "demonstration.2": "La même exécution : rien n'est recalculé",
     "demonstration.2.command": "make run",
     "demonstration.2.seen": "« reused version » à chaque étape, en quelques secondes.",
     "demonstration.3": "Une photo de plus : elle seule est traitée",
     "demonstration.3.command": "cp kiwi.jpg photos/Kiwi/",
-    "demonstration.3.seen": "« 1 of … files are new », puis make run : l'ACP reste, tant que les photos bougent peu.",
+    "demonstration.3.seen": (
+        "« 1 of … files are new », puis make run : l'ACP reste, tant que les photos bougent peu."
+    ),
     "demonstration.4": "Un fichier qui n'est pas une photo",
     "demonstration.4.command": "touch photos/Kiwi/vide.jpg",
-    "demonstration.4.seen": "Une ligne dans rejected_images : « fichier vide », et l'exécution continue.",
+    "demonstration.4.seen": (
+        "Une ligne dans rejected_images : « fichier vide », et l'exécution continue."
+    ),
     "demonstration.notes": (
         "30 secondes par étape. 1 : make ui, montrer le graphe, ouvrir raw_images (vignettes) et "
         "pca_model (courbe). 2 : Materialize all : les versions sont reprises. 3 : ajouter une "
         "photo, relancer : une seule inférence. 4 : ajouter un fichier vide, montrer "
-        "rejected_images. En secours, si le réseau ou l'écran manque : make demo sur l'échantillon "
-        "embarqué, et les captures du README."
+        "rejected_images. En secours, si le réseau ou l'écran manque : make demo sur "
+        "l'échantillon embarqué, et les captures du README."
     ),
     # Throughput
     "throughput.title": "Débit : {times:f1} fois le notebook du stagiaire",
     "throughput.title.missing": "Débit : à comparer au notebook du stagiaire",
     "throughput.missing": "Non mesuré : lancer « make bench »",
     "throughput.missing.what": (
-        "La comparaison au notebook du stagiaire, sur la même machine et les mêmes photos, est lue "
-        "dans artifacts/benchmark.json, que « make bench » écrit. Relancer ensuite ce diaporama."
+        "La comparaison au notebook du stagiaire, sur la même machine et les mêmes photos, est "
+        "lue dans artifacts/benchmark.json, que « make bench » écrit. Relancer ensuite ce "
+        "diaporama."
     ),
-    "throughput.chart": "Images par seconde et mémoire d'un worker, {photos:n} photos, même machine",
+    "throughput.chart": "Images par seconde, {photos:n} photos, même machine",
     "throughput.chart.quick": (
-        "Images par seconde et mémoire d'un worker : {photos:n} photos seulement, les coûts fixes dominent"
+        "Images par seconde : {photos:n} photos seulement, les coûts fixes dominent"
     ),
     "throughput.rate": "images par seconde",
-    "throughput.label": "{rate:n}/s, {megabytes:n} Mo",
+    "throughput.label": "{rate:n}/s",
+    "throughput.bar": "{name:s} ({megabytes:n} Mo par worker)",
     "throughput.intern": "notebook du stagiaire",
     "throughput.predict_batch": "predict_batch_udf de Spark",
     "throughput.project": "ce projet",
@@ -466,20 +486,20 @@ TEXTS: Mapping[str, str] = {
     ),
     "throughput.why": "Pourquoi",
     "throughput.why.what": (
-        "LiteRT, une image à la fois, un modèle par processus ; aucun pixel dans la JVM ni dans un "
-        "shuffle."
+        "LiteRT, une image à la fois, un modèle par processus ; aucun pixel dans la JVM ni dans "
+        "un shuffle."
     ),
     "throughput.published": "Ailleurs",
     "throughput.published.what": (
-        "Publié par d'autres projets : 67 692 images en 83 min ; au mieux 103 993 en 13 min environ "
-        "(133 images/s). Autres machines : non comparable."
+        "Publié par d'autres projets : 67 692 images en 83 min ; au mieux 103 993 en 13 min "
+        "environ (133 images/s). Autres machines : non comparable."
     ),
     "throughput.notes": (
-        "Les concurrents tournent tour à tour sur la même machine, dans des processus séparés ; la "
-        "médiane compte. Le plafond est ce que feraient des processus nus qui ne font que décoder "
-        "et inférer. Les chiffres publiés ailleurs viennent d'autres machines et sont cités comme "
-        "tels. Avec peu de photos, les coûts fixes dominent et le rapport change : make bench-full "
-        "mesure aux tailles qui comptent."
+        "Les concurrents tournent tour à tour sur la même machine, dans des processus séparés ; "
+        "la médiane compte. Le plafond est ce que feraient des processus nus qui ne font que "
+        "décoder et inférer. Les chiffres publiés ailleurs viennent d'autres machines et sont "
+        "cités comme tels. Avec peu de photos, les coûts fixes dominent et le rapport change : "
+        "make bench-full mesure aux tailles qui comptent."
     ),
     # Reliability
     "reliability.title": "Ce qui échoue, et comment : rien de perdu, rien de faussé",
@@ -487,23 +507,30 @@ TEXTS: Mapping[str, str] = {
     "reliability.kept": "Ce qui se passe",
     "reliability.killed": "Processus tué, coupure",
     "reliability.killed.what": (
-        "Un fichier est là en entier ou pas du tout ; la même commande continue. Perdu : 30 s au plus."
+        "Un fichier est là en entier ou pas du tout ; la même commande continue. Perdu : 30 s au "
+        "plus."
     ),
     "reliability.worker": "Worker ou machine Spot perdu",
     "reliability.worker.what": "Spark refait ses tâches ailleurs, jusqu'à quatre fois.",
     "reliability.image": "Image qui tue son décodeur",
     "reliability.image.what": "Elle est rejetée comme illisible ; l'exécution continue.",
     "reliability.store": "S3 lent, 503, à moitié",
-    "reliability.store.what": "Nouvelles tentatives espacées ; longueurs et sommes de contrôle comparées.",
+    "reliability.store.what": (
+        "Nouvelles tentatives espacées ; longueurs et sommes de contrôle comparées."
+    ),
     "reliability.disk": "Disque plein, droit retiré",
-    "reliability.disk.what": "L'exécution échoue avec une phrase qui dit quoi faire ; rien n'est publié.",
+    "reliability.disk.what": (
+        "L'exécution échoue avec une phrase qui dit quoi faire ; rien n'est publié."
+    ),
     "reliability.twins": "Deux exécutions à la fois",
     "reliability.twins.what": "L'une publie, l'autre le dit ; son travail n'est pas perdu.",
     "reliability.damage": "Fichier du lac abîmé",
-    "reliability.damage.what": "Vu à l'ouverture ou à la lecture ; make repair ne refait que ce qui manque.",
+    "reliability.damage.what": (
+        "Vu à l'ouverture ou à la lecture ; make repair ne refait que ce qui manque."
+    ),
     "reliability.tried": (
-        "« make faults » injecte ces pannes dans de vraies exécutions, relance la même commande et "
-        "compare les tables, ligne à ligne, à celles d'une exécution tranquille."
+        "« make faults » injecte ces pannes dans de vraies exécutions, relance la même commande "
+        "et compare les tables, ligne à ligne, à celles d'une exécution tranquille."
     ),
     "reliability.notes": (
         "Un lecteur voit l'ancienne version ou la nouvelle, en entier. Deux trous connus : un "
@@ -520,11 +547,19 @@ TEXTS: Mapping[str, str] = {
     "limits.data.own": (
         "Non vérifié : un même fruit peut être dans Training et dans Test, sous un autre angle."
     ),
-    "limits.white": "Fond blanc sur {share:p0} des vignettes : un marché ou un verger sera plus dur.",
-    "limits.scenes": "Arrière-plans variés : le réseau peut apprendre le décor plutôt que le fruit.",
-    "limits.duplicates": "Contenus identiques dans deux jeux : {count:n} ; les quasi-doublons ne sont pas cherchés.",
+    "limits.white": (
+        "Fond blanc sur {share:p0} des vignettes : un marché ou un verger sera plus dur."
+    ),
+    "limits.scenes": (
+        "Arrière-plans variés : le réseau peut apprendre le décor plutôt que le fruit."
+    ),
+    "limits.duplicates": (
+        "Contenus identiques dans deux jeux : {count:n} ; les quasi-doublons ne sont pas cherchés."
+    ),
     "limits.no_splits": "Pas de jeu de test séparé : aucune exactitude ne peut être affirmée.",
-    "limits.scale": "{images:n} photos ici : le passage à l'échelle est prévu par calcul, pas constaté.",
+    "limits.scale": (
+        "{images:n} photos ici : le passage à l'échelle est prévu par calcul, pas constaté."
+    ),
     "limits.cloud": "EMR : éprouvé sur émulateur ; prix, Spot et délais restent à voir sur AWS.",
     "limits.cloud.ran": "EMR : une exécution n'est pas un mois ; prix Spot et capacité varient.",
     "limits.next": "Suites",
@@ -535,21 +570,24 @@ TEXTS: Mapping[str, str] = {
     "limits.next.5": "Composantes d'une photo à la demande pour l'application",
     "limits.sources": "Sources et licences",
     "limits.sources.drawn": (
-        "Photos : dessinées par le projet, libres de droits ; poids : entraînés par le projet sur de tels dessins."
+        "Photos : dessinées par le projet, libres de droits ; poids : entraînés par le projet sur "
+        "de tels dessins."
     ),
     "limits.sources.fruits_360": (
         "Photos : nommées comme celles de Fruits-360 (Mureșan et Oltean, 2018), CC BY-SA 4.0."
     ),
-    "limits.sources.own": "Photos : de la source configurée ; leurs droits sont à vérifier par qui les montre.",
+    "limits.sources.own": (
+        "Photos : de la source configurée ; leurs droits sont à vérifier par qui les montre."
+    ),
     "limits.sources.model": (
         "Réseau : MobileNetV2 (Sandler et al., 2018), par Keras Applications, Apache 2.0. "
         "Couleurs : Okabe et Ito."
     ),
     "limits.sources.libraries": "Logiciels libres : {versions:s}.",
     "limits.notes": (
-        "Dire les limites avant qu'on les demande. Le score est trop beau tant que les mêmes fruits "
-        "sont dans les deux jeux et que le fond est blanc. Rien n'a été facturé par AWS tant qu'une "
-        "exécution n'y a pas eu lieu : la liste de ce qui reste à voir est dans docs/emr.md. "
-        "Ensuite : vraies photos, classifieur, passage à l'échelle constaté."
+        "Dire les limites avant qu'on les demande. Le score est trop beau tant que les mêmes "
+        "fruits sont dans les deux jeux et que le fond est blanc. Rien n'a été facturé par AWS "
+        "tant qu'une exécution n'y a pas eu lieu : la liste de ce qui reste à voir est dans "
+        "docs/emr.md. Ensuite : vraies photos, classifieur, passage à l'échelle constaté."
     ),
 }
