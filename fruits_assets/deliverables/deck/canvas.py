@@ -423,6 +423,8 @@ def footed(canvas: Canvas, text: str) -> None:
         element.nvSpPr.cNvPr.set(
             "id", str(max(shape.shape_id for shape in canvas.slide.shapes) + 1)
         )
+        for run in element.iter("{*}rPr", "{*}endParaRPr"):
+            run.set("lang", canvas.t.tag)
         tree.append(element)
         if kind == "ftr":
             frame: Any = canvas.slide.shapes[-1]

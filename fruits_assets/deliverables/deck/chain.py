@@ -499,7 +499,7 @@ def recognition(canvas: Canvas, show: Show) -> None:
     canvas.headed(
         right,
         t("recognition.care"),
-        Line(t(f"recognition.care.{facts.origin}"), 17, before=4),
+        Line(t(f"recognition.care.{facts.origin if found else 'none'}"), 17, before=4),
         colour=THEME.alert,
     )
     canvas.say(t("recognition.notes"), facts.pipeline.features, facts.pipeline.pca_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from fruits_assets.deliverables.deck.canvas import FONT, SMALLEST, Box, Canvas, described, rgb
 from fruits_assets.deliverables.figures import THEME
 
+ACTIVE = re.compile(r"=|\{=|[a-z]+:", re.IGNORECASE)
+"""How a cell begins that XlsxWriter writes as something else than text."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -85,9 +88,9 @@ def bars(
     from pptx.enum.chart import XL_CHART_TYPE, XL_LABEL_POSITION  # noqa: PLC0415
 
     data = CategoryChartData()
-    data.categories = categories
+    data.categories = [_inert(category) for category in categories]
     for one in series:
-        data.add_series(one.name, one.values)
+        data.add_series(_inert(one.name), one.values)
     stacked = len(series) > 1
     kind = XL_CHART_TYPE.BAR_STACKED if stacked else XL_CHART_TYPE.BAR_CLUSTERED
     chart = _chart(canvas, box, kind, data, alt=alt, size=size)
@@ -128,7 +131,7 @@ def xy(
 
     data = XyChartData()
     for one in marks:
-        series = data.add_series(one.name)
+        series = data.add_series(_inert(one.name))
         for x, y in one.points:
             series.add_data_point(x, y)
     chart = _chart(canvas, box, XL_CHART_TYPE.XY_SCATTER, data, alt=alt, size=size)
@@ -139,6 +142,11 @@ def xy(
         _mark(drawn, one)
         if one.label:
             _point_label(drawn, len(one.points) - 1, one.label, one.colour, size=size + 1)
+
+
+def _inert(text: str) -> str:
+    """A label that the chart's workbook takes for text, not for a formula or a link."""
+    return f" {text}" if ACTIVE.match(text) else text
 
 
 def _chart(canvas: Canvas, box: Box, kind: Any, data: Any, *, alt: str, size: float) -> Any:

@@ -162,11 +162,12 @@ def limits(canvas: Canvas, show: Show) -> None:
 def _limits(canvas: Canvas, facts: Facts) -> list[str]:
     """Those of the data at hand, then those of everything."""
     t = canvas.t
-    both = len([split for split in facts.splits if split]) > 1
+    split = len([name for name in facts.splits if name]) > 1
+    mixed = t("limits.duplicates", count=facts.duplicates) if split else t("limits.no_splits")
     return [
-        t(f"limits.data.{facts.origin}"),
+        *([t(f"limits.data.{facts.origin}")] if split or facts.origin == "drawn" else []),
         t("limits.white", share=facts.on_white) if facts.on_white >= 0.5 else t("limits.scenes"),
-        t("limits.duplicates", count=facts.duplicates) if both else t("limits.no_splits"),
+        mixed,
         t("limits.scale", images=facts.images),
         t("limits.cloud") if facts.bill_eur is None else t("limits.cloud.ran"),
     ]

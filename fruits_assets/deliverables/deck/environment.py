@@ -196,13 +196,17 @@ def _plans(canvas: Canvas, box: Box, facts: Facts) -> None:
         [
             t("number", value=one.work.images),
             _core_time(canvas, one.core_seconds),
-            t("costs.cores", cores=one.cores, spot=one.task_cores),
+            t(
+                "costs.cores.spot" if one.task_cores else "costs.cores",
+                cores=one.cores,
+                spot=one.task_cores,
+            ),
             t("costs.minutes", minutes=one.expected_minutes),
             t("costs.eur", eur=one.expected_eur),
         ]
         for one in facts.plans
     ]
-    canvas.table(table, (3.5, 3.6, 4.8, 2.2, 2.2), [head, *rows])
+    canvas.table(table, (3.4, 3.2, 5.0, 2.2, 2.3), [head, *rows])
     canvas.text(
         notes,
         Line(t("costs.plan.region", region=facts.place.region or PLAN_REGION), 14),

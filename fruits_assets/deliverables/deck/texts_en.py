@@ -210,7 +210,7 @@ TEXTS: Mapping[str, str] = {
         "the operator to judge. This is no legal advice."
     ),
     # Costs
-    "costs.title": "Costs: a cluster for {images:n} photos is planned at {eur:f2} EUR",
+    "costs.title": "Costs: a cluster for {images:n} photos is planned at €{eur:f2}",
     "costs.plan": "Planned (not billed): one cluster per run",
     "costs.plan.photos": "Photos",
     "costs.plan.hours": "CPU time",
@@ -219,9 +219,10 @@ TEXTS: Mapping[str, str] = {
     "costs.plan.eur": "Price",
     "costs.core_hours": "{hours:f1} h",
     "costs.core_minutes": "{minutes:f1} min",
-    "costs.cores": "{cores:n} cores, {spot:n} on Spot",
+    "costs.cores": "{cores:n} cores",
+    "costs.cores.spot": "{cores:n} cores, {spot:n} on Spot",
     "costs.minutes": "{minutes:f0} min",
-    "costs.eur": "{eur:f2} EUR",
+    "costs.eur": "€{eur:f2}",
     "costs.plan.region": (
         "Region {region:s}, without tax. The first line is the source of this deck, the others "
         "suppose more photos of that size."
@@ -406,6 +407,10 @@ TEXTS: Mapping[str, str] = {
     "recognition.care.own": (
         "If the same fruit was photographed for Training and for Test, the score is too good: "
         "part the splits by fruit, orchard or day."
+    ),
+    "recognition.care.none": (
+        "A score would only mean something with splits parted by fruit, orchard or day: else one "
+        "fruit would be on both sides."
     ),
     "recognition.notes": (
         "The question is what the reduction costs: nearest neighbours on the components and on "

@@ -229,7 +229,8 @@ TEXTS: Mapping[str, str] = {
     "costs.plan.eur": "Prix",
     "costs.core_hours": "{hours:f1} h",
     "costs.core_minutes": "{minutes:f1} min",
-    "costs.cores": "{cores:n} cœurs, dont {spot:n} Spot",
+    "costs.cores": "{cores:n} cœurs",
+    "costs.cores.spot": "{cores:n} cœurs, {spot:n} Spot",
     "costs.minutes": "{minutes:f0} min",
     "costs.eur": "{eur:f2} €",
     "costs.plan.region": (
@@ -424,6 +425,10 @@ TEXTS: Mapping[str, str] = {
     "recognition.care.own": (
         "Si un même fruit est photographié pour Training et pour Test, le score est trop bon : "
         "séparer les jeux par fruit, par verger ou par jour."
+    ),
+    "recognition.care.none": (
+        "Un score n'aurait de sens que si les jeux sont séparés par fruit, verger ou jour : "
+        "sinon un même fruit serait des deux côtés."
     ),
     "recognition.notes": (
         "La question est ce que coûte la réduction : on compare le plus proche voisin sur les "
