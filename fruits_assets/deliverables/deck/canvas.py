@@ -303,10 +303,12 @@ class Canvas:
                 self._write(cell, [Line(text, size, bold=bold, colour=colour)])
         frame.height = _inches(sum(heights) + spare * len(heights))
 
-    def fit(self, text: str | None, room: float, *, size: float = SMALLEST) -> str:
+    def fit(
+        self, text: str | None, room: float, *, size: float = SMALLEST, bold: bool = False
+    ) -> str:
         """A label of any origin, on one line of so many inches."""
         name = self.t("unlabelled") if text is None else plain(text) or self.t("empty_label")
-        return elided(name, room=room * POINTS, size=size)
+        return elided(name, room=room * POINTS, size=size, bold=bold)
 
     def _filled(
         self,

@@ -202,7 +202,7 @@ def _reasons(canvas: Canvas, box: Box, facts: Facts) -> None:
         )
         return
     heading, rest = box.cut(0.4, gap=0.05)
-    chart, examples = rest.cut(2.9)
+    chart, examples = rest.cut(3.1)
     canvas.text(heading, Line(t("ingest.reasons"), 15, bold=True), anchor="middle")
     names = [t(f"reason.{name}") for name in rejected.reasons]
     bars(

@@ -100,6 +100,7 @@ def bars(
     chart.category_axis.reverse_order = True
     _axis(chart.category_axis, Axis(number_format="General"), size=size)
     _ticks(chart.category_axis, outside=False)
+    _every_label(chart.category_axis)
     totals = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
     # Labels beyond the ends of the bars need room there.
     limit = high or (1.05 if stacked else 1.3) * max(totals, default=1) or 1
@@ -198,6 +199,15 @@ def _axis(axis: Any, wanted: Axis, *, size: float) -> None:
         paragraph.text = wanted.title
         font = paragraph.runs[0].font
         font.size, font.bold, font.color.rgb = Pt(size), False, rgb(THEME.muted)
+
+
+def _every_label(axis: Any) -> None:
+    """Names every bar, even if they are close to each other."""
+    from pptx.oxml.ns import qn  # noqa: PLC0415 - only decks wait for it
+
+    element = axis._element  # noqa: SLF001 - python-pptx has no such setting
+    skip = element.makeelement(qn("c:tickLblSkip"), {"val": "1"})
+    element.insert_element_before(skip, "c:tickMarkSkip", "c:noMultiLvlLbl", "c:extLst")
 
 
 def _ticks(axis: Any, *, outside: bool) -> None:

@@ -95,14 +95,7 @@ def _rates(canvas: Canvas, box: Box, measured: Benchmark) -> None:
     bars(
         canvas,
         chart,
-        [
-            t(
-                "throughput.bar",
-                name=t(f"throughput.{name}"),
-                megabytes=measured.worker_bytes[name] / 1e6,
-            )
-            for name in names
-        ],
+        [_bar_name(canvas, measured, name) for name in names],
         [
             Series(
                 t("throughput.rate"),
@@ -116,6 +109,11 @@ def _rates(canvas: Canvas, box: Box, measured: Benchmark) -> None:
         size=14,
         high=1.6 * max(measured.rates.values()),
     )
+
+
+def _bar_name(canvas: Canvas, measured: Benchmark, contender: str) -> str:
+    name, size = canvas.t(f"throughput.{contender}"), measured.worker_bytes[contender]
+    return canvas.t("throughput.bar", name=name, megabytes=size / 1e6) if size else name
 
 
 @slide("synthesis", 1)

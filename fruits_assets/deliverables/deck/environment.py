@@ -25,7 +25,7 @@ from fruits_assets.deliverables.figures import THEME
 if TYPE_CHECKING:
     from pptx.shapes.base import BaseShape
 
-SECONDS_PER_HOUR = 3600
+SECONDS_PER_MINUTE, SECONDS_PER_HOUR = 60, 3600
 
 
 @slide("environment", 2)
@@ -181,8 +181,10 @@ def costs(canvas: Canvas, show: Show) -> None:
 
 
 def _core_time(canvas: Canvas, seconds: float) -> str:
+    if seconds < SECONDS_PER_MINUTE:
+        return canvas.t("costs.core_seconds", seconds=seconds)
     if seconds < SECONDS_PER_HOUR:
-        return canvas.t("costs.core_minutes", minutes=seconds / 60)
+        return canvas.t("costs.core_minutes", minutes=seconds / SECONDS_PER_MINUTE)
     return canvas.t("costs.core_hours", hours=seconds / SECONDS_PER_HOUR)
 
 

@@ -39,6 +39,7 @@ FRUITS_360_NAME = re.compile(r"(r\d*_)?\d+_100\.jpg")
 """Frames of a film of one turning fruit (Mureșan & Oltean)."""
 WHITE = 240
 """From here on, of 255, a pixel of the border counts as white."""
+SPLITS = ("Training", "Validation", "Test", None)
 LIBRARIES = ("dagster", "pyspark", "tensorflow", "ai-edge-litert", "python-pptx")
 
 
@@ -180,11 +181,11 @@ class Facts:
 
     @cached_property
     def splits(self) -> dict[str | None, int]:
-        """Photos by split, the largest first."""
+        """Photos by split, in the order of `SPLITS`."""
         found: Counter[str | None] = Counter()
         for splits in self.counts.values():
             found.update(splits)
-        return dict(sorted(found.items(), key=lambda one: (one[0] is None, -one[1], one[0] or "")))
+        return {split: found[split] for split in SPLITS if split in found}
 
     @cached_property
     def rejected(self) -> Rejected:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fruits_assets.deliverables.deck.canvas import (
     ACCENT,
     CONTENT,
@@ -35,7 +37,7 @@ def title(canvas: Canvas, show: Show) -> None:
     canvas.place_subtitle(
         Box(MARGIN, 4.1, room, 2.2),
         Line(t("title.subtitle"), 18, colour=THEME.muted),
-        Line(canvas.fit(show.author, room, size=18), 18, bold=True, before=26),
+        Line(canvas.fit(show.author, room, size=18, bold=True), 18, bold=True, before=26),
         Line(when, 16, colour=THEME.muted, before=4),
     )
     photos, labels = zip(*show.facts.thumbnails[:30], strict=True)
@@ -142,22 +144,23 @@ def _class_chart(canvas: Canvas, box: Box, facts: Facts) -> None:
         gap=45 if len(shown) > 6 else 120,
     )
     if rest:
-        count = sum(totals[label] for label in rest)
         canvas.text(
             Box(box.left, box.bottom - foot, box.width, foot),
             Line(
-                t(
-                    "data.others",
-                    classes=len(rest),
-                    images=count,
-                    least=min(totals[label] for label in rest),
-                    most=max(totals[label] for label in rest),
-                ),
+                _others(canvas, [totals[label] for label in rest]),
                 13,
                 colour=THEME.muted,
             ),
             anchor="middle",
         )
+
+
+def _others(canvas: Canvas, counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    if least == most:
+        return canvas.t("data.others.even", classes=len(counts), images=sum(counts), most=most)
+    values = {"classes": len(counts), "images": sum(counts), "least": least, "most": most}
+    return canvas.t("data.others", **values)
 
 
 def _contact_sheet(canvas: Canvas, box: Box, facts: Facts) -> None:

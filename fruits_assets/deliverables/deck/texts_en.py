@@ -82,8 +82,9 @@ TEXTS: Mapping[str, str] = {
     "data.chart.alt": "Bars: number of photos of {shown:n} classes of {all:n}, by split.",
     "data.no_split": "no split",
     "data.others": (
-        "And {classes:n} other classes: {images:n} photos, from {least:n} to {most:n} per class."
+        "Other classes: {classes:n}, with {images:n} photos, from {least:n} to {most:n} per class."
     ),
+    "data.others.even": "Other classes: {classes:n}, with {images:n} photos, {most:n} per class.",
     "data.sheet": "A sample of the photos",
     "data.notes.drawn": (
         "The {images:n} photos of {classes:n} classes are the embedded sample: fruit drawn by a "
@@ -164,7 +165,7 @@ TEXTS: Mapping[str, str] = {
         "spark-submit. On AWS itself: no billed run is known to this day."
     ),
     "services.ran": (
-        "All of it is a CloudFormation template. The figures of this deck come from a run on EMR."
+        "All of it is a CloudFormation template. Runs that made the data of this deck were on EMR."
     ),
     "services.notes": (
         "EMR gives the machines, S3 keeps all that lasts, IAM bounds each role. make deploy makes "
@@ -213,11 +214,12 @@ TEXTS: Mapping[str, str] = {
     "costs.title": "Costs: a cluster for {images:n} photos is planned at €{eur:f2}",
     "costs.plan": "Planned (not billed): one cluster per run",
     "costs.plan.photos": "Photos",
-    "costs.plan.hours": "CPU time",
+    "costs.plan.hours": "CPU",
     "costs.plan.cores": "Cluster",
     "costs.plan.minutes": "Time",
     "costs.plan.eur": "Price",
     "costs.core_hours": "{hours:f1} h",
+    "costs.core_seconds": "{seconds:n} s",
     "costs.core_minutes": "{minutes:f1} min",
     "costs.cores": "{cores:n} cores",
     "costs.cores.spot": "{cores:n} cores, {spot:n} on Spot",
@@ -287,7 +289,7 @@ TEXTS: Mapping[str, str] = {
         "counts only what was new."
     ),
     # Ingest
-    "ingest.title": "Ingest: {files:n} files, {rejected:n} rejected, none lost",
+    "ingest.title": "Ingest: no file lost, {rejected:n} of {files:n} set aside",
     "ingest.title.none": "Ingest: {files:n} files, none rejected, none lost",
     "ingest.found": "files found",
     "ingest.examined": "Examined",
@@ -311,9 +313,9 @@ TEXTS: Mapping[str, str] = {
     ),
     "reason.empty": "empty file",
     "reason.not_an_image": "not an image",
-    "reason.unsupported_format": "format not supported",
-    "reason.truncated": "truncated image",
-    "reason.corrupt": "corrupt image",
+    "reason.unsupported_format": "not supported",
+    "reason.truncated": "truncated",
+    "reason.corrupt": "corrupt",
     "reason.too_large": "too large",
     "reason.unreadable": "unreadable (decoder)",
     # Broadcast
@@ -436,10 +438,11 @@ TEXTS: Mapping[str, str] = {
     "demonstration.4.command": "touch photos/Kiwi/empty.jpg",
     "demonstration.4.seen": "A row in rejected_images: “empty file”, and the run goes on.",
     "demonstration.notes": (
-        "30 seconds for each step. 1: make ui, show the graph, open raw_images (thumbnails) and "
-        "pca_model (curve). 2: Materialize all: versions are reused. 3: add a photo, run again: "
-        "one inference. 4: add an empty file, show rejected_images. If network or screen fails: "
-        "make demo on the embedded sample, and the pictures of the README."
+        "30 seconds for each step; the source is a folder, photos/ (FRUITS_SOURCE). 1: make ui, "
+        "show the graph, open raw_images (thumbnails) and pca_model (curve). 2: Materialize all: "
+        "versions are reused. 3: add a photo, run again: one inference. 4: add an empty file, "
+        "show rejected_images. If network or screen fails: make demo on the embedded sample, and "
+        "the pictures of the README."
     ),
     # Throughput
     "throughput.title": "Throughput: {times:f1} times the intern's notebook",

@@ -86,7 +86,10 @@ TEXTS: Mapping[str, str] = {
     "data.chart.alt": "Barres : nombre de photos de {shown:n} classes sur {all:n}, par jeu.",
     "data.no_split": "sans jeu",
     "data.others": (
-        "Et {classes:n} autres classes : {images:n} photos, de {least:n} à {most:n} par classe."
+        "Autres classes : {classes:n}, avec {images:n} photos, de {least:n} à {most:n} par classe."
+    ),
+    "data.others.even": (
+        "Autres classes : {classes:n}, avec {images:n} photos, {most:n} par classe."
     ),
     "data.sheet": "Échantillon de photos",
     "data.notes.drawn": (
@@ -169,8 +172,8 @@ TEXTS: Mapping[str, str] = {
         "vraiment spark-submit. Sur AWS lui-même : aucune exécution facturée connue à ce jour."
     ),
     "services.ran": (
-        "Le tout est décrit par un modèle CloudFormation. Les chiffres de ce diaporama viennent "
-        "d'une exécution sur EMR."
+        "Le tout est décrit par un modèle CloudFormation. Des exécutions qui ont fait les données "
+        "de ce diaporama ont eu lieu sur EMR."
     ),
     "services.notes": (
         "EMR fournit les machines, S3 garde tout ce qui dure, IAM limite chaque rôle. make deploy "
@@ -223,11 +226,12 @@ TEXTS: Mapping[str, str] = {
     "costs.title": "Coûts : un cluster pour {images:n} photos est prévu à {eur:f2} €",
     "costs.plan": "Prévu (pas facturé) : un cluster par exécution",
     "costs.plan.photos": "Photos",
-    "costs.plan.hours": "Temps CPU",
+    "costs.plan.hours": "CPU",
     "costs.plan.cores": "Cluster",
     "costs.plan.minutes": "Durée",
     "costs.plan.eur": "Prix",
     "costs.core_hours": "{hours:f1} h",
+    "costs.core_seconds": "{seconds:n} s",
     "costs.core_minutes": "{minutes:f1} min",
     "costs.cores": "{cores:n} cœurs",
     "costs.cores.spot": "{cores:n} cœurs, {spot:n} Spot",
@@ -299,7 +303,7 @@ TEXTS: Mapping[str, str] = {
         "incrément ne compte que ce qui était nouveau."
     ),
     # Ingest
-    "ingest.title": "Ingestion : {files:n} fichiers, {rejected:n} rejetés, aucun perdu",
+    "ingest.title": "Ingestion : aucun fichier perdu, {rejected:n} sur {files:n} à l'écart",
     "ingest.title.none": "Ingestion : {files:n} fichiers, aucun rejeté, aucun perdu",
     "ingest.found": "fichiers trouvés",
     "ingest.examined": "Examen",
@@ -323,9 +327,9 @@ TEXTS: Mapping[str, str] = {
     ),
     "reason.empty": "fichier vide",
     "reason.not_an_image": "pas une image",
-    "reason.unsupported_format": "format non pris en charge",
-    "reason.truncated": "image tronquée",
-    "reason.corrupt": "image corrompue",
+    "reason.unsupported_format": "format non géré",
+    "reason.truncated": "tronquée",
+    "reason.corrupt": "corrompue",
     "reason.too_large": "trop grande",
     "reason.unreadable": "illisible (décodeur)",
     # Broadcast
@@ -427,8 +431,8 @@ TEXTS: Mapping[str, str] = {
         "séparer les jeux par fruit, par verger ou par jour."
     ),
     "recognition.care.none": (
-        "Un score n'aurait de sens que si les jeux sont séparés par fruit, verger ou jour : "
-        "sinon un même fruit serait des deux côtés."
+        "Un score n'aurait de sens que si les jeux sont séparés par fruit, verger ou jour : sinon "
+        "un même fruit serait des deux côtés."
     ),
     "recognition.notes": (
         "La question est ce que coûte la réduction : on compare le plus proche voisin sur les "
@@ -457,11 +461,11 @@ TEXTS: Mapping[str, str] = {
         "Une ligne dans rejected_images : « fichier vide », et l'exécution continue."
     ),
     "demonstration.notes": (
-        "30 secondes par étape. 1 : make ui, montrer le graphe, ouvrir raw_images (vignettes) et "
-        "pca_model (courbe). 2 : Materialize all : les versions sont reprises. 3 : ajouter une "
-        "photo, relancer : une seule inférence. 4 : ajouter un fichier vide, montrer "
-        "rejected_images. En secours, si le réseau ou l'écran manque : make demo sur "
-        "l'échantillon embarqué, et les captures du README."
+        "30 secondes par étape ; la source est un dossier, photos/ (FRUITS_SOURCE). 1 : make ui, "
+        "montrer le graphe, ouvrir raw_images (vignettes) et pca_model (courbe). 2 : Materialize "
+        "all : les versions sont reprises. 3 : ajouter une photo, relancer : une seule inférence. "
+        "4 : ajouter un fichier vide, montrer rejected_images. En secours, si le réseau ou "
+        "l'écran manque : make demo sur l'échantillon embarqué, et les captures du README."
     ),
     # Throughput
     "throughput.title": "Débit : {times:f1} fois le notebook du stagiaire",
