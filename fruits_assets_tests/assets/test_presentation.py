@@ -142,11 +142,13 @@ def test_it_is_made_anew_when_something_shown_has_changed(stage: Stage):
 def test_what_a_cluster_cost_is_shown_once_its_runs_are_known(stage: Stage):
     lake = stage.pipeline.lake
     run = lake.current("features").manifest.run_id
+    before = stage.made()
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_run(dg.DagsterRun("fruits_job", run_id=run, tags={BILL: "0.4321"}))
         dataset = stage.made(instance=instance)
     assert dataset.manifest.figures["shown"]["bill_eur"] == 0.4321
     assert dataset.manifest.figures["missing"] == ["benchmark"]
+    assert dataset.version != before.version
 
 
 def test_a_benchmark_that_is_none_is_told(stage: Stage):
