@@ -45,7 +45,6 @@ class Marks:
         marker: its size in points; 0 for none.
         width: of the line through them in points; 0 for none.
         dashed: whether that line is.
-        label: beside the last point.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Marks:
     marker: int = 0
     width: float = 0
     dashed: bool = False
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,6 @@ def xy(
         _axis(axis, wanted, size=size)
     for one, drawn in zip(marks, chart.plots[0].series, strict=True):
         _mark(drawn, one)
-        if one.label:
-            _point_label(drawn, len(one.points) - 1, one.label, one.colour, size=size + 1)
 
 
 def _inert(text: str) -> str:
@@ -239,14 +235,6 @@ def _mark(drawn: Any, one: Marks) -> None:
 def _fill(form: Any, colour: str) -> None:
     form.fill.solid()
     form.fill.fore_color.rgb = rgb(colour)
-
-
-def _point_label(drawn: Any, index: int, text: str, colour: str, *, size: float) -> None:
-    from pptx.enum.chart import XL_LABEL_POSITION  # noqa: PLC0415 - only decks wait for it
-
-    label = _label(drawn.points[index], text, colour, size=size)
-    label.position = XL_LABEL_POSITION.RIGHT
-    label.text_frame.paragraphs[0].runs[0].font.bold = True
 
 
 def _label(point: Any, text: str, colour: str, *, size: float) -> Any:

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.deliverables.deck import chain, closing, environment, opening
@@ -95,7 +96,7 @@ def build(show: Show, code: Code) -> Deck:
         titles.append((shape.text_frame.text if shape else "", slide.minutes))
     buffer = io.BytesIO()
     deck.save(buffer)
-    return Deck(_steady(buffer.getvalue()), tuple(titles))
+    return Deck(_steady(buffer.getvalue(), month=show.month), tuple(titles))
 
 
 def _frame(canvas: Canvas, slide: Slide, show: Show) -> None:
@@ -130,6 +131,7 @@ def _set_up(deck: Presentation, language: Language, show: Show) -> None:
     properties.title, properties.author = language("title.title"), plain(show.author)[:255]
     properties.language, properties.subject = language.tag, language("title.subtitle")
     properties.last_modified_by, properties.revision, properties.keywords = "", 1, ""
+    properties.comments = ""
 
 
 def _lay_out(shape: Any, language: Language) -> None:
@@ -211,8 +213,8 @@ def _recolour(deck: Presentation) -> None:
 WRITTEN = re.compile(rb"(<dcterms:(created|modified)[^>]*>)[^<]*")
 
 
-def _steady(content: bytes) -> bytes:
-    """A package without the times at which it, and the workbooks in it, were written."""
+def _steady(content: bytes, *, month: date) -> bytes:
+    """A package, and the workbooks in it, as if it were written when the month began."""
     buffer = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as old,
@@ -221,8 +223,8 @@ def _steady(content: bytes) -> bytes:
         for name in old.namelist():
             member = old.read(name)
             if name.endswith(".xlsx"):
-                member = _steady(member)
+                member = _steady(member, month=month)
             elif name == "docProps/core.xml":
-                member = WRITTEN.sub(rb"\g<1>1980-01-01T00:00:00Z", member)
+                member = WRITTEN.sub(rb"\g<1>%b" % f"{month:%Y-%m}-01T00:00:00Z".encode(), member)
             new.writestr(zipfile.ZipInfo(name, EPOCH), member, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
