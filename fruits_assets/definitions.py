@@ -11,6 +11,7 @@ from fruits_assets.assets.model_weights import model_weights
 from fruits_assets.assets.notebook import notebook
 from fruits_assets.assets.pca import pca_features, pca_model
 from fruits_assets.assets.places import Source, WeightsOrigin
+from fruits_assets.assets.presentation import presentation
 from fruits_assets.assets.raw_images import ingest_images
 from fruits_assets.automation import Batch
 from fruits_assets.checks import CHECKS
@@ -23,7 +24,7 @@ from fruits_assets.spark.target import SparkTarget
 
 ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
 """The pipeline, group `fruits`."""
-DELIVERABLES: Sequence[dg.AssetsDefinition] = (notebook,)
+DELIVERABLES: Sequence[dg.AssetsDefinition] = (notebook, presentation)
 """What is made of it to be shown, group `deliverables`."""
 
 

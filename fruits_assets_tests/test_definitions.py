@@ -162,7 +162,8 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
     try:
         query = "{ assetNodes { assetKey { path } groupName configField { isRequired } } }"
         nodes = graphql(port, query)["assetNodes"]
-        assert {node["assetKey"]["path"][0] for node in nodes if node["groupName"] == "fruits"} == {
+        fruits = [node for node in nodes if node["groupName"] == "fruits"]
+        assert {node["assetKey"]["path"][0] for node in fruits} == {
             "raw_images",
             "rejected_images",
             "model_weights",

@@ -1,0 +1,150 @@
+"""`presentation`: the slides that a run is presented with."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
+from fruits_assets.core.dataset import Dataset, Output, write_file
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.deliverables.deck.benchmark import Benchmark
+from fruits_assets.deliverables.deck.facts import (
+    Facts,
+    Pipeline,
+    Place,
+    Recognition,
+    libraries,
+    price_table,
+)
+from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.resource import LakeResource, told
+
+CODE_VERSION = "1"
+BILL = "fruits/cost_eur"
+"""Tag of runs on EMR: what their clusters cost."""
+
+
+class PresentationConfig(ForceConfig):
+    """In which language, and what the throughput is compared with."""
+
+    language: Literal["fr", "en"] = Field(default="fr", description="Of slides and notes.")
+    benchmark: str = Field(
+        default="artifacts/benchmark.json",
+        description="What `make bench` measured, relative to the working directory: the comparison "
+        "with the intern's notebook. Where there is no such file, the slide says so.",
+    )
+
+
+@dg.asset(
+    group_name=DELIVERABLES,
+    kinds={"python", "microsoft"},
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+)
+def presentation(  # noqa: PLR0917 - Dagster names its inputs
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    authorship: Authorship,
+    raw_images: Dataset,
+    rejected_images: Dataset,
+    model_weights: Dataset,
+    features: Dataset,
+    pca_model: Dataset,
+    pca_features: Dataset,
+    config: PresentationConfig,
+) -> dg.MaterializeResult[Dataset]:
+    """16 slides for 20 minutes, with notes: every figure is that of the current run, or missing."""
+    pipeline = Pipeline(
+        raw_images, rejected_images, model_weights, features, pca_model, pca_features
+    )
+    with told():
+        facts = _facts(lake.open(), pipeline, config, bill_eur=_bill(context.instance, pipeline))
+        recipe = _recipe(facts, authorship, config, salt=context.run.run_id if config.force else "")
+
+    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+        return {"presentation": _write(folders["presentation"], facts, authorship, config)}
+
+    (dataset,) = lake.produce(context, recipe, ["presentation"], make)
+    return materialized(context, dataset, lambda: _metadata(dataset))
+
+
+def _facts(
+    lake: Lake, pipeline: Pipeline, config: PresentationConfig, *, bill_eur: float | None
+) -> Facts:
+    pipeline.check()
+    try:
+        recognition = lake.current("recognition")
+    except DatasetError:  # its check has not run
+        recognition = None
+    return Facts(
+        pipeline,
+        Recognition.of(recognition, (pipeline.features, pipeline.pca_features)),
+        Benchmark.read(Path(config.benchmark)),
+        bill_eur,
+    )
+
+
+def _bill(instance: dg.DagsterInstance, pipeline: Pipeline) -> float | None:
+    """What clusters cost that made these datasets; None where no run knows of any."""
+    runs = {dataset.manifest.run_id for dataset in pipeline}
+    found = [
+        run.tags[BILL]
+        for name in runs
+        if (run := instance.get_run_by_id(name)) and BILL in run.tags
+    ]
+    return round(sum(map(float, found)), 4) if found else None
+
+
+def _recipe(
+    facts: Facts, authorship: Authorship, config: PresentationConfig, *, salt: str
+) -> Recipe:
+    """Everything that the slides show."""
+    inputs = [*facts.pipeline, *(one for one in (facts.recognition, facts.benchmark) if one)]
+    params = {
+        "language": config.language,
+        **authorship.params,
+        "bill_eur": facts.bill_eur,
+        "place": vars(Place.of(facts.pipeline.raw)),
+        "libraries": libraries(),
+        "prices": hashlib.sha256(price_table().encode()).hexdigest()[:16],
+    }
+    return Recipe.of("present", CODE_VERSION, inputs, params=params, salt=salt)
+
+
+def _write(folder: str, facts: Facts, authorship: Authorship, config: PresentationConfig) -> Output:
+    from fruits_assets.deliverables.deck.presentation import MINUTES, Show, build  # noqa: PLC0415 - heavy
+
+    show = Show(facts, authorship.author, authorship.place, authorship.date)
+    deck = build(show, config.language)
+    name = authorship.file_name("3_presentation", "pptx")
+    figures = {
+        "slides": len(deck.titles),
+        "minutes": MINUTES,
+        "language": config.language,
+        "file": name,
+        "titles": [list(one) for one in deck.titles],
+        "missing": list(facts.missing),
+        "shown": facts.shown(),
+    }
+    return Output((write_file(folder, name, deck.content),), figures)
+
+
+def _metadata(dataset: Dataset) -> dict[str, Any]:
+    figures = dataset.manifest.figures
+    rows = [
+        f"| {number} | {title} | {minutes:g} |"
+        for number, (title, minutes) in enumerate(figures["titles"], start=1)
+    ]
+    return {
+        "slides": figures["slides"],
+        "minutes": figures["minutes"],
+        "language": figures["language"],
+        "file": dg.MetadataValue.path(dataset.uri_of(dataset.manifest.files[0])),
+        "missing_figures": ", ".join(figures["missing"]) or "none",
+        "titles": dg.MetadataValue.md("\n".join(["| | slide | minutes |", "|---|---|---|", *rows])),
+    }

@@ -1,0 +1,338 @@
+"""Everything that the deck shows of a run: read from the lake, measured, or planned."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
+
+import numpy as np
+from PIL import Image
+
+from fruits_assets.core.dataset import Dataset, File
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.mobilenet import MODEL
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.core.storage import storage_of
+from fruits_assets.deliverables.deck.benchmark import Benchmark
+from fruits_assets.sample.drawing import CLASSES as DRAWN
+from fruits_assets.spark.prices import Prices
+from fruits_assets.spark.sizing import Limits, Plan, Work, plan
+from fruits_assets.transforms.ingest import THUMBNAILS
+from fruits_assets.transforms.pca import MAP
+from fruits_assets.transforms.pca import MODEL as PCA_MODEL
+
+Origin = Literal["drawn", "fruits_360", "own"]
+PLAN_REGION = "eu-west-3"
+"""What clusters are planned for where the lake lies in no region."""
+PLANNED = (100_000, 1_000_000)
+"""Photos, beside those at hand."""
+FRUITS_360_NAME = re.compile(r"(r\d*_)?\d+_100\.jpg")
+"""Frames of a film of one turning fruit (Mureșan & Oltean)."""
+WHITE = 240
+"""From here on, of 255, a pixel of the border counts as white."""
+SPLITS = ("Training", "Validation", "Test", None)
+LIBRARIES = ("dagster", "pyspark", "tensorflow", "ai-edge-litert", "python-pptx")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The datasets that a deck is about, all made from one another."""
+
+    raw: Dataset
+    rejected: Dataset
+    weights: Dataset
+    features: Dataset
+    pca_model: Dataset
+    pca_features: Dataset
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter(vars(self).values())
+
+    def check(self) -> None:
+        """Raises DatasetError where one was made from another version than the one that is shown.
+
+        Only the PCA may be older than the features: it stays until they have moved.
+        """
+        for made, source in (
+            (self.features, self.raw),
+            (self.features, self.weights),
+            (self.pca_features, self.features),
+            (self.pca_features, self.pca_model),
+        ):
+            found = made.manifest.inputs.get(source.name)
+            if found != source.version:
+                raise DatasetError(
+                    f"{made.name} was made from version {found} of {source.name}, but version "
+                    f"{source.version} is current: the deck would mix figures of both. "
+                    f"Materialise {made.name} again first (make run)."
+                )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the lake lies.
+
+    Attributes:
+        in_bucket: whether it is a bucket, rather than a folder.
+        region: of the bucket.
+    """
+
+    in_bucket: bool
+    region: str | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """That of a dataset of it."""
+        region = storage_of(dataset.uri).described().get("region")
+        return cls(region is not None, region)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Files that are no usable photos: how many by reason, and the paths of a few."""
+
+    total: int
+    reasons: Mapping[str, int]
+    examples: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Nearest neighbours: of so many Test photos, the shares that were recognised."""
+
+    test: int
+    training: int
+    components: float
+    features: float
+    version: str
+    name: str = "recognition"
+
+    @classmethod
+    def of(cls, dataset: Dataset | None, made_from: Sequence[Dataset]) -> Self | None:
+        """None where nothing was compared, or not on these very datasets."""
+        if dataset is None:
+            return None
+        if dict(dataset.manifest.inputs) != {one.name: one.version for one in made_from}:
+            return None
+        found = dataset.manifest.figures
+        if not (found["test"] and found["training"]):
+            return None
+        accuracies = found["accuracy_components"], found["accuracy_features"]
+        return cls(found["test"], found["training"], *accuracies, dataset.version)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What slides are made of.
+
+    Attributes:
+        pipeline: the datasets.
+        recognition: None where it was not measured.
+        benchmark: None where it was not run.
+        bill_eur: what clusters cost that made these datasets, as far as Dagster knows.
+    """
+
+    pipeline: Pipeline
+    recognition: Recognition | None
+    benchmark: Benchmark | None
+    bill_eur: float | None
+
+    @cached_property
+    def place(self) -> Place:
+        """Of the lake."""
+        return Place.of(self.pipeline.raw)
+
+    @property
+    def images(self) -> int:
+        """Usable photos."""
+        return self.pipeline.raw.manifest.figures["images"]
+
+    @property
+    def files_found(self) -> int:
+        """In the source."""
+        return self.pipeline.raw.manifest.figures["files_found"]
+
+    @cached_property
+    def counts(self) -> dict[str | None, dict[str | None, int]]:
+        """Photos by label and split."""
+        counts: dict[str | None, dict[str | None, int]] = {}
+        for label, split, count in self.pipeline.raw.manifest.figures["classes"]:
+            counts.setdefault(label, {})[split] = count
+        return counts
+
+    @property
+    def classes(self) -> int:
+        """Labels there are."""
+        return len(self.counts.keys() - {None})
+
+    @property
+    def unlabelled(self) -> int:
+        """Photos without a label."""
+        return sum(self.counts.get(None, {}).values())
+
+    @cached_property
+    def splits(self) -> dict[str | None, int]:
+        """Photos by split, in the order of `SPLITS`."""
+        found: Counter[str | None] = Counter()
+        for splits in self.counts.values():
+            found.update(splits)
+        return {split: found[split] for split in SPLITS if split in found}
+
+    @cached_property
+    def rejected(self) -> Rejected:
+        """Files that are no usable photos."""
+        found = self.pipeline.rejected.manifest.figures
+        rows = self.pipeline.rejected.arrow(["path", "reason"]).slice(0, 3).to_pylist()
+        reasons = dict(sorted(found["reasons"].items(), key=lambda one: (-one[1], one[0])))
+        return Rejected(found["rejected"], reasons, [(one["path"], one["reason"]) for one in rows])
+
+    @cached_property
+    def _photos(self) -> Any:
+        columns = ["path", "label", "split", "sha256", "width", "height", "bytes"]
+        return self.pipeline.raw.pandas(columns)
+
+    @cached_property
+    def megabytes(self) -> float:
+        """Of all usable photos, as found."""
+        return int(self._photos["bytes"].sum()) / 1e6
+
+    @cached_property
+    def size(self) -> tuple[int, int, bool]:
+        """Median width and height in pixels, and whether all photos have that very size."""
+        width, height = self._photos["width"], self._photos["height"]
+        own = int(statistics.median_low(width)), int(statistics.median_low(height))
+        return *own, bool(((width == own[0]) & (height == own[1])).all())
+
+    @cached_property
+    def duplicates(self) -> int:
+        """Contents that are in more than one split."""
+        with_split = self._photos.dropna(subset=["split"])
+        return int((with_split.groupby("sha256")["split"].nunique() > 1).sum())
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Where the photos come from, as their labels and names tell."""
+        if self.counts.keys() == set(DRAWN):
+            return "drawn"
+        names = [PurePosixPath(path).name for path in self._photos["path"]]
+        known = sum(bool(FRUITS_360_NAME.fullmatch(name)) for name in names)
+        return "fruits_360" if known > 0.9 * len(names) else "own"
+
+    @cached_property
+    def thumbnails(self) -> list[tuple[np.ndarray, str | None]]:
+        """(h, w, 3) uint8 and label of a sample of the photos, of as many classes as may be."""
+        rows = self.pipeline.raw.table(THUMBNAILS).to_pylist()
+        seen: Counter[str | None] = Counter()
+        rounds = []
+        for row in rows:
+            rounds.append(seen[row["label"]])
+            seen[row["label"]] += 1
+        order = sorted(range(len(rows)), key=lambda index: (rounds[index], index))
+        opened = (Image.open(io.BytesIO(rows[index]["jpeg"])) for index in order)
+        pixels = [np.asarray(image.convert("RGB")) for image in opened]
+        return [(one, rows[index]["label"]) for one, index in zip(pixels, order, strict=True)]
+
+    @cached_property
+    def on_white(self) -> float:
+        """Share of the thumbnails whose border is white."""
+        white = [
+            np.mean(np.concatenate([one[0], one[-1], one[:, 0], one[:, -1]]) >= WHITE) > 0.9
+            for one, _ in self.thumbnails
+        ]
+        return sum(white) / max(1, len(white))
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """Description of the network."""
+        return self.pipeline.weights.manifest.figures
+
+    @property
+    def model_file(self) -> File:
+        """That is broadcast."""
+        return next(one for one in self.pipeline.weights.manifest.files if one.name == MODEL)
+
+    @property
+    def inference(self) -> Mapping[str, Any]:
+        """Figures of the features."""
+        return self.pipeline.features.manifest.figures
+
+    @property
+    def pca(self) -> Mapping[str, Any]:
+        """Figures of the principal components."""
+        return self.pipeline.pca_model.manifest.figures
+
+    @cached_property
+    def components(self) -> PcaModel:
+        """The PCA itself."""
+        return PcaModel.from_npz(self.pipeline.pca_model.read(PCA_MODEL))
+
+    @cached_property
+    def points(self) -> tuple[np.ndarray, list[str | None]]:
+        """(n, 2) first components of a sample of the photos, and their labels."""
+        table = self.pipeline.pca_features.table(MAP).to_pydict()
+        return np.column_stack([table["pc_1"], table["pc_2"]]), table["label"]
+
+    @cached_property
+    def plans(self) -> tuple[Plan, ...]:
+        """Clusters for the photos at hand and for many more such photos, the fewest first."""
+        region, prices, limits = self.place.region or PLAN_REGION, Prices.load(), Limits()
+        sizes = sorted({self.images, *(one for one in PLANNED if one > self.images)})
+        each = self.megabytes / self.images
+        works = [Work(images, images * each) for images in sizes]
+        # The region with the fewest machines has none of some Graviton, but all have some.
+        return tuple(plan(work, limits, prices, region, "arm64") for work in works)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the figures that there are not."""
+        there = {
+            "recognition": self.recognition,
+            "benchmark": self.benchmark,
+            "bill": self.bill_eur,
+        }
+        return tuple(name for name, value in there.items() if value is None)
+
+    def shown(self) -> dict[str, Any]:
+        """The headline figures of the deck, JSON values; None where one is missing."""
+        recognition, benchmark = self.recognition, self.benchmark
+        return {
+            "images": self.images,
+            "classes": self.classes,
+            "files_found": self.files_found,
+            "rejected": self.rejected.total,
+            "reasons": dict(self.rejected.reasons),
+            "features_per_image": self.inference["features_per_image"],
+            "inferences": self.inference["inferences"],
+            "images_per_second": self.inference["images_per_second"],
+            "model_bytes": self.model_file.bytes,
+            "components": self.pca["components"],
+            "explained_variance": self.pca["explained_variance"],
+            "accuracy_components": recognition and recognition.components,
+            "accuracy_features": recognition and recognition.features,
+            "benchmark_photos": benchmark and benchmark.size,
+            "times_the_notebook": benchmark and round(benchmark.times, 3),
+            "planned_eur": {str(one.work.images): round(one.expected_eur, 4) for one in self.plans},
+            "bill_eur": self.bill_eur,
+        }
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what the pipeline stands on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def price_table() -> str:
+    """All that plans are computed from, to tell when it changes."""
+    from fruits_assets.spark import prices, sizing  # noqa: PLC0415 - their tables
+
+    texts = [json.loads(path.read_text()) for path in (prices.TABLE, sizing.RATES)]
+    return json.dumps(texts, sort_keys=True)
