@@ -174,9 +174,8 @@ def put_back(bench: Bench) -> Outcome:
     journal, chance = Journal(source), bench.random("put-back")
     jpegs = jpegs_of(source)
     few = max(1, int(FEW * len(jpegs)))
-    away, ones, others = (
-        chance.sample(jpegs, 3 * few)[start : start + few] for start in (0, few, 2 * few)
-    )
+    chosen = chance.sample(jpegs, 3 * few)  # each once: swapped twice, all are as they were
+    away, ones, others = (chosen[start : start + few] for start in (0, few, 2 * few))
     away = [(file, file.with_name(f"renamed-{file.name}")) for file in away]
 
     def disturb(job: Job) -> int:
