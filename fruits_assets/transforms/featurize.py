@@ -75,8 +75,8 @@ UNREADABLE_SCHEMA = pa.schema(
 )
 """Photos that killed their decoder, or took longer than they may: they have no features."""
 
-_extractors: dict[str, FeatureExtractor] = {}
-"""One model per worker process, by fingerprint: Spark reuses the processes between tasks."""
+_extractors: dict[ModelDescription, FeatureExtractor] = {}
+"""One model per worker process: Spark reuses the processes between tasks."""
 
 
 @transform(code_version="2", outputs=["features"], grows_with="images")
@@ -354,11 +354,10 @@ class _Eyes:
 
     def extractor(self) -> FeatureExtractor:
         """The model of this process."""
-        fingerprint = self.description.fingerprint
-        if fingerprint not in _extractors:
+        if self.description not in _extractors:
             _extractors.clear()
-            _extractors[fingerprint] = FeatureExtractor(self.flatbuffer.value)
-        return _extractors[fingerprint]
+            _extractors[self.description] = FeatureExtractor(self.flatbuffer.value)
+        return _extractors[self.description]
 
     def pixels(self) -> Callable[..., np.ndarray]:
         """Decodes a photo, in a process of its own that may die of it."""

@@ -202,3 +202,11 @@ def _run_on(master: str, pipeline: Pipeline) -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_workers_tell_models_apart_that_differ_in_image_size_only(pipeline: Pipeline):
+    """They have the same weights, and workers keep the last model for the next task."""
+    assert pipeline.run("raw_images", "rejected_images", "features").success
+    config = {"model_weights": {"image_size": 128}}
+    assert pipeline.run("model_weights", "features", config=config).success
+    assert pipeline.lake.current("features").manifest.figures["inferences"] == 90
