@@ -24,6 +24,8 @@ HOW = (
     "SIGKILL at random moments, in an empty lake and in one that holds yesterday's photos, then "
     "the same command again"
 )
+SURE = 0.7
+"""Share of the seconds of one run that another one takes at least."""
 AFTERWARDS_SECONDS = 0.5
 """In which a run fails, if it does."""
 EARLIER = 0.75
@@ -98,16 +100,33 @@ def many(bench: Bench) -> Outcome:
     start = bench.start(bench.site("reference-many", source=large.today))
     chance = bench.random("many")
     startup = start.alive[JVM][0]
+    gaps = _gaps(chance, bench.interruptions, SURE * (start.seconds - startup))
     with Trial(bench.site("many", source=large.today), start) as trial:
-        for gap in _gaps(chance, bench.interruptions, start.seconds - startup):
-            victim = chance.choice(VICTIMS)
-            trial.run(partial(strike, victim=victim, seconds=startup + gap, chance=chance))
+        while gaps:
+            if trial.run(partial(_strikes, gaps=gaps, startup=startup, chance=chance)).well:
+                break
         trial.until_done()
         trial.notes.append(f"an uninterrupted run takes {start.seconds:.0f} s")
         return Outcome(title, "SIGKILL of a random one of these four", [trial.record()])
 
 
+def _strikes(job: Job, *, gaps: list[float], startup: float, chance: random.Random) -> int:
+    """Kills after each gap, until the run dies of it; gaps that are done with are removed."""
+    done, last = 0, startup
+    while gaps:
+        victim = chance.choice(VICTIMS)
+        if not strike(job, victim=victim, seconds=last + gaps[0], chance=chance):
+            return done
+        del gaps[0]
+        done, last = done + 1, job.elapsed
+        if not job.passed(last + AFTERWARDS_SECONDS):
+            return done
+    return done
+
+
 def _gaps(chance: random.Random, count: int, seconds: float) -> list[float]:
-    """So many random moments of the work, as the time since the one before."""
-    moments = sorted(chance.uniform(0, seconds) for _ in range(count))
-    return [later - earlier for earlier, later in itertools.pairwise([0.0, *moments])]
+    """So many random stretches of the work, which do not use it up together."""
+    gaps: list[float] = []
+    for left in range(count, 0, -1):
+        gaps.append(chance.uniform(0, 2 * (seconds - sum(gaps)) / (left + 1)))
+    return gaps
