@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 BLOCK_BYTES = 64 * 2**20
@@ -15,18 +13,16 @@ def nearest(
     count: int,
     *,
     among: np.ndarray | None = None,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows nearest to each row (Euclidean distance), itself excepted.
 
-    Candidates come from squares and products of float64, and their distances from differences, so
-    that small ones are more than rounding.
+    Candidates come from squares and products of float64, about the mean of all rows, and their
+    distances from differences: small ones are more than rounding.
 
     Args:
         rows: (n, d) floats.
         count: how many neighbours, k.
         among: (n,) bool, the rows that may be neighbours; all without.
-        progress: told how many rows are done, block after block.
 
     Returns:
         (n, k) int64 indices of rows, nearest first, and (n, k) float64 distances; of equally
@@ -38,13 +34,14 @@ def nearest(
     kept = min(count, len(candidates))
     if not kept:
         return indices, distances
-    known = rows[candidates].astype(np.float64)
+    centred = rows - rows.mean(axis=0, dtype=np.float64)
+    known = centred[candidates]
     squares = np.einsum("md,md->m", known, known)
     own = np.full(len(rows), -1)
     own[candidates] = np.arange(len(candidates))
     block = max(1, BLOCK_BYTES // (8 * max(len(candidates), kept * rows.shape[1])))
     for start in range(0, len(rows), block):
-        asked = rows[start : start + block].astype(np.float64)
+        asked = centred[start : start + block]
         # Without the square of the row asked for, which changes no order.
         order = squares - 2 * asked @ known.T
         itself = own[start : start + block]
@@ -57,5 +54,4 @@ def nearest(
         exact, found = (np.take_along_axis(one, ranks, axis=1) for one in (exact, found))
         indices[start : start + block, :kept] = np.where(np.isinf(exact), -1, candidates[found])
         distances[start : start + block, :kept] = exact
-        progress(start + len(asked))
     return indices, distances

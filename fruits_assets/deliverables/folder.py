@@ -138,8 +138,8 @@ def _page(made: Made, names: Names, presented: Presented, files: dict[str, File]
         place=presented.place,
         cards=[
             card("notebook", (names.notebook_html, "read_it"), (names.notebook, "run_it")),
-            card("images", (names.images, "open_it")),
-            card("presentation", (names.presentation, "open_it")),
+            card("images", (names.images, "open_table")),
+            card("presentation", (names.presentation, "open_slides")),
         ],
         facts=facts(made, language),
         sampled=texts["sampled"].format(**counts) if shown["photos"] < shown["of"] else "",

@@ -34,10 +34,11 @@ DATA = "gallery.js"
 CONSTANT = "GALLERY"
 """What `DATA` defines: a script needs no server to be read, as a JSON file would."""
 TILE = 64
-"""Side of a thumbnail, pixels: whole blocks of JPEG, so that neighbours do not blur each other."""
+"""Side of a thumbnail, pixels: whole blocks of JPEG."""
 COLUMNS, ROWS = 16, 20
 """Thumbnails in a sheet, at most: the photos of a part of the images."""
-QUALITY = 78
+JPEG = {"quality": 75, "subsampling": 0, "optimize": True}
+"""Colours at full resolution: else those of neighbours run into each other at the edges."""
 NEIGHBOURS = 8
 MAX_PHOTOS = 14_000
 MOST_PHOTOS = 50_000
@@ -194,7 +195,7 @@ class _Sheets:
                 if not self._draw(photo, sheet, (column * TILE, row * TILE)):
                     blank.append(photo["path"])
             buffer = io.BytesIO()
-            sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+            sheet.save(buffer, "JPEG", **JPEG)
             name = f"sheet-{self.first + len(files):03d}.jpg"
             files.append(vars(write_file(self.folder, name, buffer.getvalue())))
             counts.append(len(some))
@@ -258,12 +259,9 @@ def _components(projected: Dataset, photos: pd.DataFrame) -> np.ndarray:
 
 def _likeness(rows: np.ndarray, photos: pd.DataFrame, log: Log) -> dict[str, Any]:
     """First two components, and nearest neighbours on all of them: of all photos, of Training."""
-
-    def told(done: int) -> None:
-        log(f"gallery: neighbours of {done} of {len(rows)} photos")
-
+    log(f"gallery: neighbours of {len(rows)} photos on {rows.shape[1]} components")
     training = (photos["split"] == TRAINING).to_numpy()
-    neighbours, distances = nearest(rows, NEIGHBOURS, progress=told)
+    neighbours, distances = nearest(rows, NEIGHBOURS)
     teacher, away = nearest(rows, 1, among=training)
     return {
         "x": _packed(rows[:, 0], "<f4"),

@@ -186,6 +186,7 @@ class PhotoMap {
     if (!this.drawn.length) this.paintPoints();
     this.paintLinks();
     for (const photo of this.drawn) this.paintThumbnail(photo);
+    this.paintNames();
     this.paintRings();
   }
 
@@ -201,19 +202,31 @@ class PhotoMap {
     pen.moveTo(0, zeroY);
     pen.lineTo(width, zeroY);
     pen.stroke();
-    pen.fillStyle = colours.muted;
+  }
+
+  paintNames() {
+    const { pen, width, height, colours } = this;
     pen.font = "12px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
-    pen.textBaseline = "alphabetic";
-    pen.fillText(`${this.axes[0]} →`, 12, height - 12, width - 150);
+    pen.fillStyle = colours.muted;
+    pen.strokeStyle = colours.tile;
+    pen.lineWidth = 4;
+    pen.lineJoin = "round";
+    const write = (text, room) => {
+      pen.strokeText(text, 0, 0, room);
+      pen.fillText(text, 0, 0, room);
+    };
     pen.save();
-    pen.translate(20, height - 34);
+    pen.translate(12, height - 12);
+    write(`${this.axes[0]} →`, width - 150);
+    pen.translate(8, -22);
     pen.rotate(-Math.PI / 2);
-    pen.fillText(`${this.axes[1]} →`, 0, 0, height - 60);
+    write(`${this.axes[1]} →`, height - 60);
     pen.restore();
   }
 
   get radius() {
-    return this.photos.count > 4000 ? 2.6 : this.photos.count > 600 ? 3.4 : 5;
+    const least = this.photos.count > 4000 ? 2.6 : this.photos.count > 600 ? 3.4 : 5;
+    return Math.max(least, Math.min(6, least * (this.scale / this.whole) ** 0.3));
   }
 
   /** What a filter leaves out stays as a trace. */
@@ -245,16 +258,17 @@ class PhotoMap {
     pen.globalAlpha = 1;
   }
 
+  /** The photos in sight, one for each place, if there is room for their thumbnails; else none. */
   roomForThumbnails() {
     const most = (CROWDED * this.width * this.height) / SIDE ** 2;
-    const seen = [];
+    const seen = new Map();
     for (let i = 0; i < this.photos.count; i += 1) {
-      if (this.shown[i] && this.isSeen(i, SIDE / 2)) {
-        seen.push(i);
-        if (seen.length > most) return [];
-      }
+      if (!this.shown[i] || !this.isSeen(i, SIDE / 2)) continue;
+      const place = `${Math.round(this.left[i] / 4)} ${Math.round(this.top[i] / 4)}`;
+      if (!seen.has(place)) seen.set(place, i);
+      if (seen.size > most) return [];
     }
-    return seen;
+    return [...seen.values()];
   }
 
   paintThumbnail(photo, side = SIDE) {
@@ -306,7 +320,10 @@ class PhotoMap {
 
   paintRings() {
     if (this.selected >= 0) {
-      for (const { photo } of this.photos.neighbours(this.selected)) this.ring(photo, 1.5, "ink");
+      for (const { photo } of this.photos.neighbours(this.selected).reverse()) {
+        if (this.drawn.length) this.paintThumbnail(photo);
+        this.ring(photo, 1.5, "ink");
+      }
       this.paintThumbnail(this.selected, SIDE + 10);
       this.ring(this.selected, 3, "accent", SIDE + 10);
     }

@@ -17,7 +17,9 @@
   const ROWS = 25; // of the list at a time
   const photos = new Photos(GALLERY, texts);
   const whole = new Intl.NumberFormat(language);
-  const exact = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+  const exact = new Intl.NumberFormat(language, {
+    minimumSignificantDigits: 3, maximumSignificantDigits: 3,
+  });
   const share = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const state = { text: "", group: -1, selected: -1, first: 0, matching: photos.count };
@@ -140,9 +142,10 @@
 
   /* Search and legend: one of both at a time says which photos are shown. */
 
+  const labels = photos.labels.map((label) => plain(visible(label)).trim());
+
   function filtered() {
     const wanted = plain(state.text.trim());
-    const labels = photos.labels.map(plain);
     const same = labels.some((label) => label === wanted);
     const matches = labels.map((label) => (same ? label === wanted : label.includes(wanted)));
     state.matching = 0;
