@@ -37,7 +37,7 @@ class DeliverablesConfig(ForceConfig):
     owners=OWNERS,
     code_version=CODE_VERSION,
 )
-def deliverables(
+def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     authorship: Authorship,

@@ -37,7 +37,7 @@ class GalleryConfig(ForceConfig):
     owners=OWNERS,
     code_version=draw_gallery.code_version,
 )
-def gallery(
+def gallery(  # noqa: PLR0917 - Dagster passes inputs by name
     context: dg.AssetExecutionContext,
     spark: SparkTarget,
     raw_images: Dataset,

@@ -61,7 +61,7 @@ FRENCH = {
     "unlabelled": "sans étiquette",
     "no_split": "sans partition",
     "map": "Carte des photos",
-    "map_help": "Molette ou + et − pour zoomer, glisser ou Maj + flèches pour déplacer. Flèches "
+    "map_help": "Molette ou + et - pour zoomer, glisser ou Maj + flèches pour déplacer. Flèches "
     "pour passer à la photo voisine, Entrée pour la choisir, 0 pour tout voir, Échap pour "
     "désélectionner.",
     "controls": "Souris et clavier",
@@ -157,7 +157,7 @@ ENGLISH = {
     "unlabelled": "unlabelled",
     "no_split": "no split",
     "map": "Map of the photos",
-    "map_help": "Wheel, or + and −, to zoom; drag, or Shift + arrows, to pan. Arrows go to the "
+    "map_help": "Wheel, or + and -, to zoom; drag, or Shift + arrows, to pan. Arrows go to the "
     "next photo, Enter chooses it, 0 shows all, Escape unselects.",
     "controls": "Mouse and keyboard",
     "zoom_in": "Zoom in",

@@ -158,11 +158,11 @@ def _sheets(
 ) -> Iterator[_Sheets]:
     """Tasks of a sheet or a few each, so that every part of the images is read by one of them."""
     number, group, rows = 0, [], 0
-    parts = photos.groupby("pictures")["row"]
-    for position, (part, positions) in enumerate(parts, 1):
-        group.append((source.parts[part].name, positions.to_numpy()))
+    parts, starts = np.unique(photos["pictures"].to_numpy(), return_index=True)
+    for part, positions in zip(parts, np.split(photos["row"].to_numpy(), starts[1:]), strict=True):
+        group.append((source.parts[part].name, positions))
         rows += len(positions)
-        if rows >= COLUMNS * ROWS or position == parts.ngroups:
+        if rows >= COLUMNS * ROWS or part == parts[-1]:
             yield _Sheets(source, folder, max_seconds, number, tuple(group))
             number += -(-rows // (COLUMNS * ROWS))
             group, rows = [], 0

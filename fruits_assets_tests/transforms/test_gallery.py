@@ -1,7 +1,6 @@
 """The gallery shows the photos, where they are, and what they are most like."""
 
 import base64
-import io
 import json
 import os
 import subprocess
@@ -181,9 +180,9 @@ def test_a_sample_has_all_classes_and_splits_in_proportion():
     sizes = {("a", "Training"): 600, ("a", "Test"): 300, ("b", "Training"): 96, (None, None): 4}
     keys = [key for key, size in sizes.items() for _ in range(size)]
     digits = np.random.default_rng(0).permutation(len(keys))
-    photos = pd.DataFrame(keys, columns=["label", "split"]).assign(
-        sha256=[f"{digit:064x}" for digit in digits]
-    )
+    labels, splits = zip(*keys, strict=True)
+    hashes = [f"{digit:064x}" for digit in digits]
+    photos = pd.DataFrame({"label": labels, "split": splits, "sha256": hashes})
     counts = Counter(sampled(photos, 100)[["label", "split"]].itertuples(index=False, name=None))
     for key, size in sizes.items():
         assert abs(counts[key] - size / 10) <= 1

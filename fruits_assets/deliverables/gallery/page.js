@@ -87,7 +87,7 @@
     );
     for (const group of groups) {
       if (group.series === null) group.colour = map.colours.rest;
-      else group.colour = dark.matches ? lightened(group.series, "#1d2127") : group.series;
+      else group.colour = dark.matches ? lightened(group.series, map.colours.tile) : group.series;
     }
     drawLegend();
     map.repaint();
