@@ -387,7 +387,7 @@ def test_it_may_not_run_or_ask_for_anything_else(sent: str, opened: Opener, tmp_
     folder = Path(shutil.copytree(Path(sent.removeprefix("file://")).parent, tmp_path / "it"))
     index = folder / "index.html"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
+        server.settimeout(0)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x.png"
         harm = f'<script>document.title = "run"</script><img src="{address}" alt="">'
         index.write_text(index.read_text().replace("<header>", f"{harm}<header>"))

@@ -62,6 +62,7 @@ class PhotoMap {
     this.drawn = []; // photos that are drawn as thumbnails
     this.sheets = new Map();
     this.cursor = -1;
+    this.pointed = -1;
     this.selected = -1;
     this.pointers = new Map();
     this.bounds = this.extent();
@@ -225,7 +226,8 @@ class PhotoMap {
   }
 
   get radius() {
-    const least = this.photos.count > 4000 ? 2.6 : this.photos.count > 600 ? 3.4 : 5;
+    const wide = this.photos.count > 4000 ? 2.6 : this.photos.count > 600 ? 3.4 : 5;
+    const least = wide * Math.min(1, Math.sqrt(this.width / 600));
     return Math.max(least, Math.min(6, least * (this.scale / this.whole) ** 0.3));
   }
 
@@ -327,7 +329,9 @@ class PhotoMap {
       this.paintThumbnail(this.selected, SIDE + 10);
       this.ring(this.selected, 3, "accent", SIDE + 10);
     }
-    if (this.cursor >= 0 && this.cursor !== this.selected) this.ring(this.cursor, 3, "ink");
+    for (const photo of [this.pointed, this.cursor]) {
+      if (photo >= 0 && photo !== this.selected) this.ring(photo, 3, "ink");
+    }
   }
 
   ring(photo, line, colour, side = this.drawn.length ? SIDE : 0) {
@@ -425,8 +429,8 @@ class PhotoMap {
     frame.addEventListener("pointermove", (event) => this.dragged(event));
     frame.addEventListener("pointerup", (event) => this.released(event));
     frame.addEventListener("pointercancel", (event) => this.pointers.delete(event.pointerId));
-    frame.addEventListener("pointerleave", () => this.told.hovered(-1));
-    frame.addEventListener("blur", () => this.told.hovered(-1));
+    frame.addEventListener("pointerleave", () => this.point(-1));
+    frame.addEventListener("blur", () => this.point(-1));
   }
 
   pressed(event) {
@@ -449,12 +453,19 @@ class PhotoMap {
 
   /** As far out as it goes, the wheel scrolls the page: nobody is caught in the map. */
   wheeled(event) {
-    const { x, y } = this.point(event);
+    const { x, y } = this.where(event);
     const lines = event.deltaMode === 1 ? 16 : 1;
     if (this.zoom(Math.exp(-0.0016 * lines * event.deltaY), x, y)) event.preventDefault();
   }
 
-  point(event) {
+  /** Shows which photo the pointer is on, -1 for none. */
+  point(photo) {
+    if (photo !== this.pointed) this.repaint();
+    this.pointed = photo;
+    this.told.hovered(photo, this.left[photo], this.top[photo]);
+  }
+
+  where(event) {
     const box = this.canvas.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
@@ -462,22 +473,21 @@ class PhotoMap {
   grasped(event) {
     if (event.button) return;
     this.frame.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, this.point(event));
-    this.still = this.pointers.size === 1 ? this.point(event) : null;
+    this.pointers.set(event.pointerId, this.where(event));
+    this.still = this.pointers.size === 1 ? this.where(event) : null;
   }
 
   dragged(event) {
-    const now = this.point(event);
+    const now = this.where(event);
     const before = this.pointers.get(event.pointerId);
     if (!before) {
-      const photo = this.at(now.x, now.y);
-      this.told.hovered(photo, this.left[photo], this.top[photo]);
+      this.point(this.at(now.x, now.y));
       return;
     }
     if (this.still && Math.hypot(now.x - this.still.x, now.y - this.still.y) < 4) return;
     this.still = null;
     this.frame.classList.add("dragging");
-    this.told.hovered(-1);
+    this.point(-1);
     const others = [...this.pointers].filter(([id]) => id !== event.pointerId);
     this.pointers.set(event.pointerId, now);
     const share = 1 / this.pointers.size;
