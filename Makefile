@@ -20,6 +20,7 @@ help: ## List the commands.
 .PHONY: demo
 demo: install ## Run the whole pipeline on the embedded sample.
 	@FRUITS_SOURCE= FRUITS_WEIGHTS= $(MAKE) --no-print-directory run
+	@FRUITS_SOURCE= FRUITS_WEIGHTS= $(MAKE) --no-print-directory deliverables CONFIG=
 	@printf '\n%s\n' 'Go on with:'
 	@printf '  %-34s %s\n' 'make ui' 'see it all in the Dagster UI' \
 		'FRUITS_SOURCE=~/photos make run' 'run on your own photos' \
@@ -30,6 +31,13 @@ run: install ## Run the whole pipeline on FRUITS_SOURCE.
 	@$(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
 		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
 	@$(BIN)/python -m fruits_assets.lake
+
+.PHONY: deliverables
+deliverables: install ## Make notebook, presentation, gallery and index of what the lake holds.
+	@$(BIN)/dagster job execute -m fruits_assets.definitions -j deliverables_job $(if $(CONFIG),-c $(CONFIG)) \
+		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
+	@printf '\n%s\n' 'Open in a browser:'
+	@$(BIN)/python -m fruits_assets.lake index
 
 .PHONY: ui
 ui: install ## Open the Dagster UI on http://localhost:3000.

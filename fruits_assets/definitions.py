@@ -6,7 +6,9 @@ import dagster as dg
 
 from fruits_assets import automation
 from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.deliverables import deliverables
 from fruits_assets.assets.features import features
+from fruits_assets.assets.gallery import gallery
 from fruits_assets.assets.model_weights import model_weights
 from fruits_assets.assets.notebook import notebook
 from fruits_assets.assets.pca import pca_features, pca_model
@@ -24,7 +26,7 @@ from fruits_assets.spark.target import SparkTarget
 
 ASSETS = (ingest_images, model_weights, features, pca_model, pca_features)
 """The pipeline, group `fruits`."""
-DELIVERABLES: Sequence[dg.AssetsDefinition] = (notebook, presentation)
+DELIVERABLES: Sequence[dg.AssetsDefinition] = (notebook, presentation, gallery, deliverables)
 """What is made of it to be shown, group `deliverables`."""
 
 

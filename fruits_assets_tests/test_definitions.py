@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from fruits_assets.definitions import ASSETS, compose
+from fruits_assets.definitions import ASSETS, DELIVERABLES, compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests.conftest import REPOSITORY
@@ -170,6 +170,7 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
             "features",
             "pca_model",
             "pca_features",
+            *(key.to_user_string() for asset in DELIVERABLES for key in asset.keys),
         }
         assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
     finally:

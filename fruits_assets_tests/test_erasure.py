@@ -16,6 +16,7 @@ from fruits_assets.core.source import photos_at
 from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
+from fruits_assets_tests.stand_ins import hand_over
 
 REBUILT = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 
@@ -108,6 +109,25 @@ def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
     told = json.loads(record.read_bytes())
     assert (told["images_erased"], told["source_files_erased"]) == (1, 1)
     assert told["asked_for"] == {"paths": 1, "sha256": 0, "labels": 0}
+
+
+def test_no_thumbnail_of_an_erased_image_is_left(own: Pipeline):
+    assert own.run().success
+    assert hand_over(own).success
+    path = "Training/Banana/1.jpg"
+    sheets = [name for name in files_of(own.lake) if name.endswith(".jpg")]
+    assert len(sheets) >= 2, "one in the gallery, its copy in the deliverables"
+    assert traces(files_of(own.lake), texts=[f'"{path}"'], blobs=[])
+
+    assert erase(own, paths=[path]).success
+
+    assert set(own.lake.assets()) == {*REBUILT, "model_weights"}
+    assert not [name for name in files_of(own.lake) if name.endswith((".jpg", ".js", ".html"))]
+    assert traces(files_of(own.lake), texts=[path], blobs=[]) == []
+    assert own.run().success
+    assert hand_over(own).success
+    assert own.lake.current("gallery").manifest.figures["photos"] == 89
+    assert traces(files_of(own.lake), texts=[path], blobs=[]) == []
 
 
 def test_the_next_run_finds_what_an_erasure_left(own: Pipeline):

@@ -36,8 +36,8 @@ def raw_metadata(raw: Dataset) -> dict[str, Any]:
         "files_read": found["files_read"],
         "files_per_second": round(found["files_read"] / max(raw.manifest.seconds, 1e-3), 1),
         "formats": found["formats"],
-        "images_per_class": _picture(figures.class_bar_chart(counts)),
-        "contact_sheet": _picture(figures.contact_sheet(photos)),
+        "images_per_class": picture(figures.class_bar_chart(counts)),
+        "contact_sheet": picture(figures.contact_sheet(photos)),
     }
 
 
@@ -56,7 +56,7 @@ def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
         "files_found": found["files_found"],
         "rejected_share": found["rejected"] / found["files_found"],
         "reasons": found["reasons"],
-        "rejected_files": _picture(sheet),
+        "rejected_files": picture(sheet),
     }
 
 
@@ -67,7 +67,7 @@ def pca_model_metadata(dataset: Dataset) -> dict[str, Any]:
     target = found["n_components"] if found["n_components"] < 1 else None
     plot = figures.scree_plot(model.spectrum, chosen=found["components"], target=target)
     shown = ("fitted_on", "images", "features", "components", "explained_variance")
-    return {**{name: found[name] for name in shown}, "scree_plot": _picture(plot)}
+    return {**{name: found[name] for name in shown}, "scree_plot": picture(plot)}
 
 
 def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any]:
@@ -83,18 +83,18 @@ def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any
     return {
         "images": found["images"],
         "components": found["components"],
-        "map_of_the_photos": _picture(plot),
+        "map_of_the_photos": picture(plot),
     }
 
 
-def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """The UI shows a picture at its own size, in a dialog not much wider than `SHOWN_WIDTH`."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.thumbnail((SHOWN_WIDTH, picture.height))
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((SHOWN_WIDTH, image.height))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     if buffer.tell() > figures.LIMIT:
         buffer = io.BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     return dg.MetadataValue.md(f"![](data:image/png;base64,{data})")

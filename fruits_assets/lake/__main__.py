@@ -1,4 +1,7 @@
-"""`python -m fruits_assets.lake`: what the lake holds now; `... repair`: whether it is whole."""
+"""`python -m fruits_assets.lake`: what the lake holds now.
+
+`... repair`: whether it is whole; `... index`: where the page of the deliverables lies.
+"""
 
 import argparse
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.core.storage import join
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 
@@ -30,18 +34,23 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{of['accuracy_components']:.1%} of {of['test']} Test photos recognised "
         f"({of['accuracy_features']:.1%} with all features)"
     ),
+    "gallery": lambda of: f"{of['photos']} of {of['of']} photos, {of['sheets']} sheets of them",
+    "deliverables": lambda of: f"{len(of['bytes_of'])} files under their names, and a page",
 }
 """Asset -> the sentence that its figures make."""
 
 
-ORDER = ("rejected_images", "raw_images", "model_weights", "features", "pca_model", "pca_features")
+ORDER = (
+    *("rejected_images", "raw_images", "model_weights", "features", "pca_model", "pca_features"),
+    *("notebook", "presentation", "gallery", "deliverables"),
+)
 """In which assets are made from each other."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Prints a line for every published asset, or for every damaged file; returns the exit code."""
+    """Prints what the command is asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fruits_assets.lake", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=["show", "repair"], default="show")
+    parser.add_argument("command", nargs="?", choices=[*COMMANDS], default="show")
     try:
         return COMMANDS[parser.parse_args(arguments).command](_lake(Settings()))
     except FruitsError as error:
@@ -88,7 +97,13 @@ def _line(lake: Lake, asset: str) -> str:
     return f"{asset:<20} {manifest.version:<17} {megabytes:>7.1f} {seconds:>8}  {headline}"
 
 
-COMMANDS: Mapping[str, Callable[[Lake], int]] = {"show": _show, "repair": _repair}
+def _index(lake: Lake) -> int:
+    dataset = lake.current("deliverables")
+    print(join(dataset.uri, dataset.manifest.figures["index"]))  # noqa: T201
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[Lake], int]] = {"show": _show, "repair": _repair, "index": _index}
 
 
 if __name__ == "__main__":

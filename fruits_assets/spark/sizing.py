@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 RATES = Path(__file__).with_name("rates.json")
 STAGES = ("ingest", "featurize", "fit_pca", "apply_pca", "measures")
 """In the order in which a run goes through them."""
-STAGE_OF = {"measure_drift": "fit_pca", "inspect_features": "measures", "recognize": "measures"}
+STAGE_OF = {
+    "measure_drift": "fit_pca",
+    "inspect_features": "measures",
+    "recognize": "measures",
+    "draw_gallery": "measures",
+}
 """Transforms that are part of a stage of another name -> the stage."""
 SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge")
 MIN_TYPES = 10

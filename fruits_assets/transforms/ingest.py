@@ -515,7 +515,7 @@ def _thumbnails(photos: pa.Table, count: int, decoder: Decoder) -> list[dict[str
     chosen = evenly(photos.num_rows, count)
     thumbnails = []
     for row in photos.take(pa.array(chosen, pa.int64())).to_pylist():
-        size = _fitted((row["width"], row["height"]), THUMBNAIL_SIZE)
+        size = fitted((row["width"], row["height"]), THUMBNAIL_SIZE)
         try:
             square = decoder.pixels(
                 row["content"], orientation=row["orientation"], size=THUMBNAIL_SIZE
@@ -529,7 +529,7 @@ def _thumbnails(photos: pa.Table, count: int, decoder: Decoder) -> list[dict[str
     return thumbnails
 
 
-def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Width and height in the same proportion, the larger of them being `side` pixels."""
     width, height = (max(1, round(length * side / max(size))) for length in size)
     return width, height

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -292,7 +292,9 @@ def apply_pca(
     files = (*parts, write_parquet(pca_features, MAP, table))
     if csv:
         uris = [uri_of(pca_features, part) for part in parts]
-        files = (*files, _write_csv(pca_features, uris, len(fitted.value.components)))
+        rows = (batch for uri in uris for batch in read_table(uri).to_batches())
+        count = len(fitted.value.components)
+        files = (*files, write_csv(pca_features, CSV, rows, components=count))
     figures = {"images": total, "components": len(fitted.value.components)}
     return {"pca_features": Output(files, figures, schema_of(PCA_FEATURES_SCHEMA))}
 
@@ -348,17 +350,35 @@ def _map_points(table: pa.Table, step: int) -> list[list[Any]]:
     ]
 
 
-def _write_csv(folder: str, parts: Sequence[str], components: int) -> File:
-    """Streams the parts at some URIs into one CSV file."""
+def write_csv(
+    folder: str,
+    name: str,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    components: int,
+    text: Callable[[pa.Array], pa.Array] = lambda column: column,
+) -> File:
+    """Streams rows of `PCA_FEATURES_SCHEMA` into one CSV file.
+
+    Args:
+        folder: URI of the version.
+        name: of the file.
+        batches: of at least `path`, `label` and `components`.
+        components: how many a row has, k.
+        text: is applied to `path` and `label`; both are written as they are without.
+
+    Returns:
+        The file: path, label, pc_1 ... pc_k, with a header.
+    """
     schema = pa.schema(
         [("path", pa.string()), ("label", pa.string())]
         + [(f"pc_{i + 1}", pa.float32()) for i in range(components)]
     )
-    uri = join(folder, CSV)
+    uri = join(folder, name)
     with storage_of(uri).create(uri) as sink, pacsv.CSVWriter(sink, schema) as writer:
-        for part in parts:
-            for batch in read_table(part).to_batches():
-                matrix = vectors_matrix(batch, "components")
-                columns = [batch.column("path"), batch.column("label"), *map(pa.array, matrix.T)]
-                writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return file_of(folder, CSV)
+        for batch in batches:
+            matrix = vectors_matrix(batch, "components")
+            named = [text(batch.column("path")), text(batch.column("label"))]
+            columns = [*named, *map(pa.array, matrix.T)]
+            writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return file_of(folder, name)

@@ -86,6 +86,7 @@ def test_stages_add_up():
         ("apply_pca", "apply_pca", 2),
         ("inspect_features", "measures", 1),
         ("recognize", "measures", 1),
+        ("draw_gallery", "measures", 1),
         ("erase_images", "ingest", 5),
     ],
 )

@@ -22,6 +22,7 @@ from fruits_assets.core.source import Listing, photos_at
 from fruits_assets.lake.lake import Lake, Recipe
 from fruits_assets.transforms.erase import erase_features, erase_images
 from fruits_assets.transforms.featurize import featurize
+from fruits_assets.transforms.gallery import draw_gallery
 from fruits_assets.transforms.ingest import ingest
 from fruits_assets.transforms.measures import inspect_features, recognize
 from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift
@@ -37,6 +38,7 @@ EVERY = (
     inspect_features,
     measure_drift,
     recognize,
+    draw_gallery,
     erase_images,
     erase_features,
 )
@@ -70,6 +72,8 @@ def run(spark: SparkSession, lake: Lake, photos: str) -> dict[str, Dataset]:
     make(measure_drift, features=features, model=model, fitted=features)
     make(inspect_features, features=features)
     make(recognize, features=features, pca_features=made["apply_pca: pca_features"])
+    projected = made["apply_pca: pca_features"]
+    make(draw_gallery, {"max_photos": 10}, images=images, pca_features=projected, model=model)
     rest = Listing(listing.root, listing.files.slice(1), listing.hidden)
     make(erase_images, source=rest, images=images, rejected=rejected)
     make(erase_features, images=made["erase_images: raw_images"], old=features)

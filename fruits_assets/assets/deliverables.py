@@ -1,0 +1,118 @@
+"""`deliverables`: everything that is handed over, in one folder that can be zipped and sent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
+from fruits_assets.core.dataset import Dataset, Output
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.storage import join
+from fruits_assets.deliverables.folder import Made, Names, Presented, gather
+from fruits_assets.deliverables.page import INDEX
+from fruits_assets.deliverables.texts import Language
+from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.resource import LakeResource, told
+
+CODE_VERSION = "1"
+
+
+class DeliverablesConfig(ForceConfig):
+    """How the page presents what is delivered."""
+
+    language: Language = Field(default="fr", description="Of the page: fr or en.")
+    attribution: str = Field(
+        default="",
+        description="Whose photos they are, and under which licence: a line at the foot of the "
+        "page, left out where empty.",
+    )
+
+
+@dg.asset(
+    group_name=DELIVERABLES,
+    kinds={"html", "javascript", "csv"},
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+)
+def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    authorship: Authorship,
+    notebook: Dataset,
+    presentation: Dataset,
+    gallery: Dataset,
+    raw_images: Dataset,
+    rejected_images: Dataset,
+    pca_model: Dataset,
+    pca_features: Dataset,
+    config: DeliverablesConfig,
+) -> dg.MaterializeResult[Dataset]:
+    """Notebook, data and presentation under their names, the gallery, and a page to open them."""
+    with told():
+        recognition = _recognition(lake.open(), pca_features)
+    made = Made(
+        notebook=notebook,
+        presentation=presentation,
+        gallery=gallery,
+        raw_images=raw_images,
+        rejected_images=rejected_images,
+        pca_model=pca_model,
+        pca_features=pca_features,
+        recognition=recognition,
+    )
+    recipe = Recipe.of(
+        "gather",
+        CODE_VERSION,
+        made.datasets,
+        params={**authorship.params, **config.model_dump(exclude={"force"})},
+        salt=context.run.run_id if config.force else "",
+    )
+    names, presented = _names(authorship), _presented(authorship, config)
+
+    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+        output = gather(folders["deliverables"], made, names=names, presented=presented)
+        return {"deliverables": output}
+
+    (dataset,) = lake.produce(context, recipe, ["deliverables"], make)
+    return materialized(context, dataset, lambda: _metadata(dataset, names))
+
+
+def _recognition(lake: Lake, projected: Dataset) -> Dataset | None:
+    """How many photos are recognised on these very components, where that has been measured."""
+    try:
+        found = lake.current("recognition")
+    except DatasetError:
+        return None
+    return found if found.manifest.inputs.get(projected.name) == projected.version else None
+
+
+def _names(authorship: Authorship) -> Names:
+    return Names(
+        notebook=authorship.file_name("1_notebook", "ipynb"),
+        notebook_html=authorship.file_name("1_notebook", "html"),
+        images=authorship.file_name("2_images", "csv"),
+        presentation=authorship.file_name("3_presentation", "pptx"),
+    )
+
+
+def _presented(authorship: Authorship, config: DeliverablesConfig) -> Presented:
+    return Presented(
+        author=authorship.author,
+        day=authorship.date,
+        place=authorship.place,
+        language=config.language,
+        attribution=config.attribution,
+    )
+
+
+def _metadata(dataset: Dataset, names: Names) -> dict[str, Any]:
+    """Where to begin, and what there is."""
+    sizes = dataset.manifest.figures["bytes_of"]
+    rows = [f"| {name} | {sizes[kind]:,} |" for kind, name in vars(names).items()]
+    return {
+        "open": dg.MetadataValue.path(join(dataset.uri, INDEX)),
+        "deliverables": dg.MetadataValue.md("\n".join(["| file | bytes |", "|---|---:|", *rows])),
+    }

@@ -1,0 +1,68 @@
+"""`gallery`: the photos to look at, where they lie on the first two components."""
+
+import io
+from typing import Any
+
+import dagster as dg
+from PIL import Image
+from pydantic import Field
+
+from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.previews import picture
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.decoder import SECONDS
+from fruits_assets.spark.target import SparkTarget
+from fruits_assets.transforms.gallery import MAX_PHOTOS, MOST_PHOTOS, draw_gallery
+
+
+class GalleryConfig(ForceConfig):
+    """How many photos are shown."""
+
+    max_photos: int = Field(
+        default=MAX_PHOTOS,
+        ge=1,
+        le=MOST_PHOTOS,
+        description="Of more photos, a sample is shown, in proportion to classes and splits.",
+    )
+    max_seconds: float = Field(
+        default=SECONDS,
+        gt=0,
+        description="Photos that take longer to decode have a blank thumbnail.",
+    )
+
+
+@dg.asset(
+    group_name=DELIVERABLES,
+    kinds={"pyspark", "javascript"},
+    owners=OWNERS,
+    code_version=draw_gallery.code_version,
+)
+def gallery(  # noqa: PLR0917 - Dagster passes inputs by name
+    context: dg.AssetExecutionContext,
+    spark: SparkTarget,
+    raw_images: Dataset,
+    pca_features: Dataset,
+    pca_model: Dataset,
+    config: GalleryConfig,
+) -> dg.MaterializeResult[Dataset]:
+    """Thumbnails of the photos, their place on the first two components, and which are alike."""
+    dataset = spark.run(
+        context,
+        draw_gallery,
+        params=config.model_dump(exclude={"force"}),
+        force=config.force,
+        images=raw_images,
+        pca_features=pca_features,
+        model=pca_model,
+    )
+    return materialized(context, dataset, lambda: _metadata(dataset))
+
+
+def _metadata(dataset: Dataset) -> dict[str, Any]:
+    """Counts, and the first sheet of thumbnails."""
+    figures = dataset.manifest.figures
+    sheet = next(file.name for file in dataset.manifest.files if file.name.endswith(".jpg"))
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(dataset.read(sheet))).save(buffer, "PNG")
+    shown = ("photos", "of", "classes", "sheets", "without_thumbnail")
+    return {**{name: figures[name] for name in shown}, "thumbnails": picture(buffer.getvalue())}

@@ -1,0 +1,289 @@
+"""Photos to look at: thumbnails, where they lie on two components, and which are most alike."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from fruits_assets.core.dataset import Dataset, File, Output, vectors_matrix, write_file
+from fruits_assets.core.decoder import SECONDS, shared
+from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.neighbours import nearest
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.core.source import TRAINING
+from fruits_assets.transforms.featurize import BATCH_ROWS
+from fruits_assets.transforms.ingest import fitted
+from fruits_assets.transforms.pca import MODEL
+from fruits_assets.transforms.transform import Done, Log, for_each, transform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATA = "gallery.js"
+CONSTANT = "GALLERY"
+"""What `DATA` defines: a script needs no server to be read, as a JSON file would."""
+TILE = 64
+"""Side of a thumbnail, pixels: whole blocks of JPEG."""
+COLUMNS, ROWS = 16, 20
+"""Thumbnails in a sheet, at most: the photos of a part of the images."""
+JPEG = {"quality": 75, "subsampling": 0, "optimize": True}
+"""Colours at full resolution: else those of neighbours run into each other at the edges."""
+NEIGHBOURS = 8
+MAX_PHOTOS = 14_000
+MOST_PHOTOS = 50_000
+"""Photos have 16 bits for a number, and every one is compared with every other."""
+NONE = 2**16 - 1
+"""No label, no split, no neighbour."""
+
+
+@transform(code_version="1", outputs=["gallery"])
+def draw_gallery(
+    spark: SparkSession,
+    *,
+    images: str,
+    pca_features: str,
+    model: str,
+    gallery: str,
+    max_photos: int,
+    max_seconds: float = SECONDS,
+    log: Log,
+) -> dict[str, Output]:
+    """Draws sheets of thumbnails on the workers, and writes what a page says of the photos.
+
+    A photo whose decoder dies of it keeps its place, with a blank thumbnail.
+
+    Args:
+        spark: where to run.
+        images: URI of a version of `raw_images`.
+        pca_features: URI of a version of `pca_features`.
+        model: URI of the version of `pca_model` that it was made with.
+        gallery: URI of the version to write.
+        max_photos: of more, a sample is shown, in proportion to classes and splits.
+        max_seconds: that the decoding of one photo may take.
+        log: told the progress.
+
+    Raises:
+        DatasetError: no photo has components.
+    """
+    source, projected = Dataset.open(images), Dataset.open(pca_features)
+    fitted_model = PcaModel.from_npz(Dataset.open(model).read(MODEL))
+    photos = _known(source, projected)
+    total = len(photos)
+    photos = sampled(photos, min(max_photos, MOST_PHOTOS))
+    sheets = list(_sheets(photos, source, gallery, max_seconds))
+    doing, run = "gallery: thumbnails", methodcaller("run")
+    done = for_each(spark, sheets, run, doing=doing, total=len(photos), log=log)
+    blank = [path for one in done for path in one["blank"]]
+    files = [File(**file) for one in done for file in one["files"]]
+    data = {
+        "of": total,
+        "tile": TILE,
+        "columns": COLUMNS,
+        "sheets": [file.name for file in files],
+        **_identities(photos),
+        **_tiles(done),
+        **_likeness(_components(projected, photos), photos, log),
+        **_spectrum(fitted_model, Dataset.open(model)),
+    }
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    script = f"const {CONSTANT} = {text};\n".encode()
+    figures = {
+        "photos": len(photos),
+        "of": total,
+        "classes": len(data["labels"]),
+        "sheets": len(files),
+        "neighbours": NEIGHBOURS,
+        "without_thumbnail": len(blank),
+    }
+    return {"gallery": Output((write_file(gallery, DATA, script), *files), figures)}
+
+
+def _known(source: Dataset, projected: Dataset) -> pd.DataFrame:
+    """What is known of the photos that have components and that lie in the images still.
+
+    Returns:
+        `path`, `split`, `label`, `sha256`; `vectors` and `pictures`, the numbers of the parts that
+        hold them; and `row`, in that part of the images. In the order of the images.
+    """
+    vectors = _in_parts(projected, ["path", "split", "label", "sha256"], "vectors")
+    pictures = _in_parts(source, ["path", "sha256"], "pictures")
+    pictures["row"] = pictures.groupby("pictures").cumcount()
+    photos = pictures.merge(vectors, on=["path", "sha256"])
+    if not len(photos):
+        raise DatasetError(
+            f"no photo of raw_images, version {source.version}, has components in pca_features, "
+            f"version {projected.version}. Materialise features and pca_features again."
+        )
+    return photos
+
+
+def _in_parts(dataset: Dataset, columns: list[str], part: str) -> pd.DataFrame:
+    numbers = {file.name: number for number, file in enumerate(dataset.parts)}
+    frame = dataset.arrow_with_parts(columns).to_pandas()
+    return frame.drop(columns="part").assign(**{part: frame["part"].map(numbers).astype(int)})
+
+
+def sampled(photos: pd.DataFrame, count: int) -> pd.DataFrame:
+    """At most so many photos, of every class and split in proportion, and one of each at least.
+
+    Which they are depends on their content only: most of them stay as the photos grow in number.
+
+    Args:
+        photos: columns `label`, `split` and `sha256`.
+        count: how many, at most.
+
+    Returns:
+        Some of the rows, in their order.
+    """
+    drawn = photos.sort_values("sha256", kind="stable")
+    groups = drawn.groupby(["label", "split"], dropna=False)["sha256"]
+    share = groups.cumcount() / groups.transform("size")
+    chosen = share.sort_values(kind="stable").index[:count]
+    return photos.loc[chosen].sort_index().reset_index(drop=True)
+
+
+def _sheets(
+    photos: pd.DataFrame, source: Dataset, folder: str, max_seconds: float
+) -> Iterator[_Sheets]:
+    """Tasks of a sheet or a few each, so that every part of the images is read by one of them."""
+    number, group, rows = 0, [], 0
+    parts, starts = np.unique(photos["pictures"].to_numpy(), return_index=True)
+    for part, positions in zip(parts, np.split(photos["row"].to_numpy(), starts[1:]), strict=True):
+        group.append((source.parts[part].name, positions))
+        rows += len(positions)
+        if rows >= COLUMNS * ROWS or part == parts[-1]:
+            yield _Sheets(source, folder, max_seconds, number, tuple(group))
+            number += -(-rows // (COLUMNS * ROWS))
+            group, rows = [], 0
+
+
+@dataclass(frozen=True)
+class _Sheets:
+    """Sheets of the photos of some parts of the images.
+
+    Attributes:
+        images: they lie in.
+        folder: URI of the version to write to.
+        max_seconds: that the decoding of one photo may take.
+        first: number of the first sheet.
+        parts: name of each, and the positions of its photos that are shown.
+    """
+
+    images: Dataset
+    folder: str
+    max_seconds: float
+    first: int
+    parts: tuple[tuple[str, np.ndarray], ...]
+
+    def run(self) -> Done:
+        photos, blank, files, counts = self._photos(), [], [], []
+        while some := list(islice(photos, COLUMNS * ROWS)):
+            sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(some) // COLUMNS) * TILE), "white")
+            for place, photo in enumerate(some):
+                row, column = divmod(place, COLUMNS)
+                if not self._draw(photo, sheet, (column * TILE, row * TILE)):
+                    blank.append(photo["path"])
+            buffer = io.BytesIO()
+            sheet.save(buffer, "JPEG", **JPEG)
+            name = f"sheet-{self.first + len(files):03d}.jpg"
+            files.append(vars(write_file(self.folder, name, buffer.getvalue())))
+            counts.append(len(some))
+        return Done(sum(counts), {"files": files, "photos": counts, "blank": blank})
+
+    def _photos(self) -> Iterator[dict[str, Any]]:
+        columns = ["path", "content", "orientation", "width", "height"]
+        for part, positions in self.parts:
+            row = 0
+            for batch in self.images.batches(part, columns, rows=BATCH_ROWS):
+                here = positions[(positions >= row) & (positions < row + batch.num_rows)] - row
+                row += batch.num_rows
+                if len(here):
+                    yield from batch.take(pa.array(here)).to_pylist()
+
+    def _draw(self, photo: Mapping[str, Any], sheet: Image.Image, at: tuple[int, int]) -> bool:
+        """Puts a thumbnail into the middle of its tile; False if the photo does not let itself."""
+        content, orientation = photo["content"], photo["orientation"]
+        try:
+            square = shared(seconds=self.max_seconds).pixels(
+                content, orientation=orientation, size=TILE, reduced=True
+            )
+        except RejectedImage:
+            return False
+        width, height = fitted((photo["width"], photo["height"]), TILE)
+        thumbnail = Image.fromarray(square).resize((width, height))
+        sheet.paste(thumbnail, (at[0] + (TILE - width) // 2, at[1] + (TILE - height) // 2))
+        return True
+
+
+def _identities(photos: pd.DataFrame) -> dict[str, Any]:
+    """Paths as they are, labels and splits by their number in a list."""
+    found: dict[str, Any] = {"paths": photos["path"].to_list()}
+    for one, several in (("label", "labels"), ("split", "splits")):
+        names = sorted(photos[one].dropna().unique())
+        numbers = {name: number for number, name in enumerate(names)}
+        found[several] = names
+        found[one] = _packed([numbers.get(name, NONE) for name in photos[one]], "<u2")
+    return found
+
+
+def _tiles(done: list[dict[str, Any]]) -> dict[str, str]:
+    """In which sheet each photo is, and where in it."""
+    counts = [count for one in done for count in one["photos"]]
+    return {
+        "sheet": _packed(np.repeat(np.arange(len(counts)), counts), "<u2"),
+        "place": _packed(np.concatenate([np.arange(count) for count in counts]), "<u2"),
+    }
+
+
+def _components(projected: Dataset, photos: pd.DataFrame) -> np.ndarray:
+    """(n, k) float32: the components of the photos, in their order."""
+    place = {path: number for number, path in enumerate(photos["path"])}
+    rows = np.zeros((len(photos), projected.manifest.figures["components"]), np.float32)
+    for part in photos["vectors"].unique():
+        for batch in projected.batches(projected.parts[part].name, ["path", "components"]):
+            places = np.array([place.get(path, -1) for path in batch.column("path").to_pylist()])
+            rows[places[places >= 0]] = vectors_matrix(batch, "components")[places >= 0]
+    return rows
+
+
+def _likeness(rows: np.ndarray, photos: pd.DataFrame, log: Log) -> dict[str, Any]:
+    """First two components, and nearest neighbours on all of them: of all photos, of Training."""
+    log(f"gallery: neighbours of {len(rows)} photos on {rows.shape[1]} components")
+    training = (photos["split"] == TRAINING).to_numpy()
+    neighbours, distances = nearest(rows, NEIGHBOURS)
+    teacher, away = nearest(rows, 1, among=training)
+    return {
+        "x": _packed(rows[:, 0], "<f4"),
+        "y": _packed(rows[:, 1] if rows.shape[1] > 1 else np.zeros(len(rows)), "<f4"),
+        "neighbours": _packed(np.where(neighbours < 0, NONE, neighbours), "<u2"),
+        "distances": _packed(distances, "<f4"),
+        "training": _packed(np.where(teacher < 0, NONE, teacher), "<u2"),
+        "trainingDistance": _packed(away, "<f4"),
+    }
+
+
+def _spectrum(model: PcaModel, dataset: Dataset) -> dict[str, Any]:
+    """Shares of the variance of all components, how many were kept, and what was asked for."""
+    asked = dataset.manifest.figures["n_components"]
+    return {
+        "spectrum": [round(float(share), 8) for share in model.spectrum],
+        "components": len(model.components),
+        "target": asked if asked < 1 else None,
+    }
+
+
+def _packed(values: Any, kind: str) -> str:
+    """Numbers as base64 of a little-endian array."""
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()

@@ -1,0 +1,346 @@
+"""One folder holds all that is handed over: complete, named, verifiable, and made once."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from datetime import date
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.deliverables import DeliverablesConfig
+from fruits_assets.assets.gallery import GalleryConfig
+from fruits_assets.core.dataset import Dataset
+from fruits_assets.core.storage import storage_of
+from fruits_assets.deliverables.folder import (
+    CHECKSUMS,
+    Made,
+    Names,
+    Presented,
+    facts,
+    gather,
+    harmless,
+)
+from fruits_assets.deliverables.page import Card, Link, Page
+from fruits_assets.deliverables.texts import MONTHS, TEXTS, month, number, percent, size
+from fruits_assets.lake.__main__ import main
+from fruits_assets_tests.conftest import Pipeline, failure
+from fruits_assets_tests.places import Place
+from fruits_assets_tests.stand_ins import hand_over
+
+NOTEBOOK = "Nom_Prenom_1_notebook_112026.ipynb"
+NOTEBOOK_HTML = "Nom_Prenom_1_notebook_112026.html"
+IMAGES = "Nom_Prenom_2_images_112026.csv"
+PRESENTATION = "Nom_Prenom_3_presentation_112026.pptx"
+NAMED = (NOTEBOOK, NOTEBOOK_HTML, IMAGES, PRESENTATION)
+ACCURACY = f"<dt>{TEXTS['fr']['accuracy']}</dt>"
+PAGE = ("index.html", "page.css", "page.js", "map.js", "photos.js")
+
+
+@pytest.fixture(scope="module")
+def handed_over(
+    finished, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Pipeline, dg.ExecuteInProcessResult]:
+    base = shutil.copytree(finished[0].lake.base, tmp_path_factory.mktemp("handed") / "lake")
+    pipeline = Pipeline(type(finished[0].lake).at(str(base)), finished[0].source)
+    return pipeline, hand_over(pipeline)
+
+
+@pytest.fixture
+def own(handed_over, tmp_path: Path) -> Pipeline:
+    """The same lake, to be changed."""
+    base = shutil.copytree(handed_over[0].lake.base, tmp_path / "lake")
+    return Pipeline(type(handed_over[0].lake).at(str(base)), handed_over[0].source)
+
+
+@pytest.fixture
+def dataset(handed_over) -> Dataset:
+    assert handed_over[1].success
+    return handed_over[0].lake.current("deliverables")
+
+
+def html(dataset: Dataset) -> str:
+    return dataset.read("index.html").decode()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self.found += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+def test_everything_is_in_one_flat_folder(dataset: Dataset, handed_over):
+    gallery = [file.name for file in handed_over[0].lake.current("gallery").manifest.files]
+    names = {file.name for file in dataset.manifest.files}
+    assert names == {*NAMED, *PAGE, *gallery, CHECKSUMS}
+    there = {path.name for path in Path(dataset.uri).iterdir() if path.is_file()}
+    assert there == names | {"manifest.json"}
+
+
+def test_what_is_copied_is_what_was_made(dataset: Dataset, handed_over):
+    lake = handed_over[0].lake
+    for asset in ("notebook", "presentation", "gallery"):
+        source = lake.current(asset)
+        for file in source.manifest.files:
+            assert dataset.read(file.name) == source.read(file.name)
+
+
+def test_the_checksums_are_verified_by_the_usual_command(dataset: Dataset, tmp_path: Path):
+    folder = Path(shutil.copytree(dataset.uri, tmp_path / "sent"))
+    verify = ["sha256sum", "-c", CHECKSUMS]
+    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == len(dataset.manifest.files) - 1
+    (folder / PRESENTATION).write_bytes(b"another")
+    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert f"{PRESENTATION}: FAILED" in done.stdout
+
+
+def test_every_link_of_the_page_leads_to_a_file_of_the_folder(dataset: Dataset):
+    links = _Links()
+    links.feed(html(dataset))
+    assert {*NAMED, CHECKSUMS, "gallery.js", *PAGE[1:]} <= {*links.found}
+    for link in links.found:
+        assert Path(dataset.uri, unquote(link)).is_file(), link
+
+
+def test_the_page_says_sizes_and_checksums(dataset: Dataset):
+    page = html(dataset)
+    for file in dataset.manifest.files:
+        if file.name in NAMED:
+            assert file.sha256 in page
+            assert size(file.bytes, "fr") in page
+
+
+def test_the_page_says_the_figures_of_the_run(dataset: Dataset, handed_over):
+    lake = handed_over[0].lake
+    page = html(dataset)
+    model = lake.current("pca_model").manifest.figures
+    assert "Prénom Nom" in page
+    assert "novembre 2026" in page
+    values = re.findall('class="value">([^<]*)<', page)
+    assert values[:3] == ["90", "15", "0"]
+    assert values[3] == str(model["components"])
+    assert values[4] == percent(model["explained_variance"], "fr")
+    recognition = lake.current("recognition").manifest.figures
+    assert values[5] == percent(recognition["accuracy_components"], "fr")
+    assert values[6] == "locale"
+    for asset in ("notebook", "gallery", "raw_images", "pca_model", "recognition"):
+        assert lake.current(asset).version in page
+
+
+def test_the_table_has_all_photos_and_components(dataset: Dataset, handed_over):
+    projected = handed_over[0].lake.current("pca_features")
+    rows = list(csv.reader(io.StringIO(dataset.read(IMAGES).decode(), newline="")))
+    table = projected.arrow(["path", "label", "components"]).to_pydict()
+    assert rows[0][:3] == ["path", "label", "pc_1"]
+    assert [row[0] for row in rows[1:]] == table["path"]
+    assert [row[1] for row in rows[1:]] == table["label"]
+    numbers = np.array([row[2:] for row in rows[1:]], np.float32)
+    np.testing.assert_allclose(numbers, np.array(table["components"], np.float32), rtol=1e-6)
+
+
+def test_what_a_spreadsheet_would_calculate_is_text():
+    cells = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a=1", "", None, "Apple-Red"]
+    quoted = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1"]
+    assert harmless(pa.array(cells)).to_pylist() == [*quoted, *cells[6:]]
+
+
+def test_a_label_that_is_a_formula_is_text_in_the_table(own: Pipeline, tmp_path: Path):
+    source = Path(shutil.copytree(own.source, tmp_path / "photos"))
+    (source / "Training" / "Banana").rename(source / "Training" / "=HYPERLINK(1)")
+    renamed = Pipeline(own.lake, source)
+    assert renamed.run().success
+    assert hand_over(renamed).success
+    content = renamed.lake.current("deliverables").read(IMAGES).decode()
+    assert '"\'=HYPERLINK(1)"' in content
+    assert '"=HYPERLINK(1)"' not in content
+
+
+def test_nothing_is_done_twice(own: Pipeline):
+    before = own.lake.current("deliverables")
+    assert hand_over(own).success
+    assert own.lake.current("deliverables") == before
+    assert hand_over(own, "deliverables", config={"deliverables": {"force": True}}).success
+    after = own.lake.current("deliverables")
+    assert after.version != before.version
+    stay = {file.name: file.sha256 for file in before.manifest.files if file.name in NAMED}
+    assert stay.items() <= {file.name: file.sha256 for file in after.manifest.files}.items()
+
+
+def test_another_author_gives_other_names(own: Pipeline):
+    jeanne = Authorship(
+        last_name="d'Arc", first_name="Zoé <b>", month="2027-01", place="<i>Orléans</i>"
+    )
+    assert hand_over(own, authorship=jeanne).success
+    dataset = own.lake.current("deliverables")
+    names = {file.name for file in dataset.manifest.files}
+    assert {"d-Arc_Zoe-b_1_notebook_012027.html", "d-Arc_Zoe-b_2_images_012027.csv"} < names
+    page = html(dataset)
+    assert "Zoé &lt;b&gt; d&#39;Arc" in page
+    assert "&lt;i&gt;Orléans&lt;/i&gt;" in page
+    assert "janvier 2027" in page
+
+
+def test_a_notebook_of_another_author_is_told(own: Pipeline):
+    other = Authorship(last_name="Autre", month="2026-11")
+    told = failure(hand_over(own, "deliverables", authorship=other))
+    assert "has no file Autre_Prenom_1_notebook_112026" in told
+    assert "Materialise notebook again, then deliverables" in told
+
+
+def test_a_damaged_notebook_is_told(own: Pipeline):
+    notebook = own.lake.current("notebook")
+    file = Path(notebook.uri, NOTEBOOK)
+    file.write_bytes(b"x" * file.stat().st_size)
+    told = failure(hand_over(own, "deliverables", config={"deliverables": {"language": "en"}}))
+    assert f"{NOTEBOOK} is not what was written" in told
+
+
+def test_the_page_is_there_in_english(own: Pipeline):
+    config = {"language": "en", "attribution": "Photos: J. Doe & Sons, <CC BY>"}
+    assert hand_over(own, "deliverables", config={"deliverables": config}).success
+    page = html(own.lake.current("deliverables"))
+    assert '<html lang="en">' in page
+    assert "November 2026" in page
+    assert "Photos: J. Doe &amp; Sons, &lt;CC BY&gt;" in page
+    assert "Les livrables" not in page
+
+
+def test_what_is_not_known_is_not_said(own: Pipeline):
+    shutil.rmtree(Path(own.lake.base, "recognition"))
+    assert hand_over(own, "deliverables").success
+    assert ACCURACY not in html(own.lake.current("deliverables"))
+
+
+def test_the_accuracy_of_other_components_is_not_said(own: Pipeline):
+    assert own.run("pca_model", "pca_features", config={"pca_model": {"n_components": 3}}).success
+    assert hand_over(own).success
+    assert ACCURACY in html(own.lake.current("deliverables")), "measured again"
+    recognition = own.lake.current("recognition")
+    without_checks = Pipeline(own.lake, own.source, checks=())
+    config = {"pca_model": {"n_components": 2}}
+    assert without_checks.run("pca_model", "pca_features", config=config).success
+    assert hand_over(own).success
+    assert own.lake.current("recognition") == recognition
+    assert ACCURACY not in html(own.lake.current("deliverables"))
+
+
+def test_a_sample_is_said_to_be_one(own: Pipeline):
+    assert hand_over(own, config={"gallery": {"max_photos": 30}}).success
+    assert "30 photos sur 90 sont montrées" in html(own.lake.current("deliverables"))
+
+
+def test_the_ui_shows_where_to_begin(handed_over, dataset: Dataset):
+    _, result = handed_over
+    (of_deliverables,) = result.asset_materializations_for_node("deliverables")
+    assert of_deliverables.metadata["open"].value == f"{dataset.uri}/index.html"
+    assert PRESENTATION in of_deliverables.metadata["deliverables"].value
+    (of_gallery,) = result.asset_materializations_for_node("gallery")
+    assert of_gallery.metadata["photos"].value == 90
+    assert of_gallery.metadata["thumbnails"].value.startswith("![](data:image/png;base64,")
+
+
+def test_the_command_says_where_the_page_is(
+    handed_over, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("FRUITS_LAKE", handed_over[0].lake.base)
+    assert main(["index"]) == 0
+    assert capsys.readouterr().out == f"{dataset.uri}/index.html\n"
+    assert main([]) == 0
+    lines = capsys.readouterr().out
+    assert "90 of 90 photos" in lines
+    assert "4 files under their names, and a page" in lines
+
+
+def test_it_lies_in_a_bucket_as_in_a_folder(handed_over, dataset: Dataset, place: Place):
+    lake = handed_over[0].lake
+    names = Names(
+        notebook=NOTEBOOK, notebook_html=NOTEBOOK_HTML, images=IMAGES, presentation=PRESENTATION
+    )
+    made = made_of(handed_over[0])
+    presented = Presented("Prénom Nom", date(2026, 11, 1), "", "fr", "")
+    output = gather(place.uri("deliverables/v"), made, names=names, presented=presented)
+    there = {file.name: place.get(f"deliverables/v/{file.name}") for file in output.files}
+    assert there == {file.name: dataset.read(file.name) for file in dataset.manifest.files}
+    assert lake.current("deliverables") == dataset
+
+
+def made_of(pipeline: Pipeline) -> Made:
+    names = [name for name in Made.__annotations__ if name in pipeline.lake.assets()]
+    return Made(**{name: pipeline.lake.current(name) for name in names})
+
+
+def test_the_region_of_a_bucket_is_said(handed_over, monkeypatch: pytest.MonkeyPatch):
+    made = made_of(handed_over[0])
+    described = {"region": "eu-west-3", "encryption": "SSE-KMS"}
+    monkeypatch.setattr(type(storage_of(made.gallery.uri)), "described", lambda _: described)
+    last = list(facts(made, "fr"))[-1]
+    assert (last.value, last.note) == ("eu-west-3", "Union européenne")
+
+
+def test_languages_have_the_same_texts_and_placeholders():
+    french, english = TEXTS["fr"], TEXTS["en"]
+    assert list(french) == list(english)
+    for key, text in french.items():
+        assert text
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", english[key])), key
+        assert not hasattr(french, key), f"{key} is a method of the table in a template"
+    assert {len(months) for months in MONTHS.values()} == {12}
+
+
+def test_no_text_is_unused_and_none_is_missing():
+    folder = Path(__file__).parents[2] / "fruits_assets" / "deliverables"
+    sources = [*(folder / "gallery").iterdir(), folder / "folder.py"]
+    code = "\n".join(source.read_text() for source in sources)
+    used = set(re.findall(r'texts\.(\w+)|texts\["(\w+)"\]', code))
+    used = {name for pair in used for name in pair if name}
+    cards = re.findall(r'card\("(\w+)"', code)
+    used |= {*cards, *(f"{card}_text" for card in cards)}
+    used |= {text for _, text in re.findall(r'\((names\.\w+), "(\w+)"\)', code)}
+    assert used == set(TEXTS["fr"])
+
+
+def test_numbers_are_written_as_the_language_does():
+    assert number(1234567, "fr") == "1\u202f234\u202f567"
+    assert number(1234.5, "en", digits=1) == "1,234.5"
+    assert percent(0.9561, "fr") == "95,6\u202f%"
+    assert percent(1, "en") == "100.0%"
+    sizes = [0, 999, 1000, 44_428_718, 3 * 10**12]
+    expected = ["0 octets", "999 octets", "1,0 ko", "44,4 Mo", "3\u202f000,0 Go"]
+    assert [size(one, "fr").replace("\u00a0", " ") for one in sizes] == expected
+    assert month(date(2026, 8, 1), "fr") == "août 2026"
+
+
+def test_what_cannot_be_seen_is_made_visible():
+    turned = "\N{RIGHT-TO-LEFT OVERRIDE}gpj.\0exe"
+    page = Page(
+        language="fr",
+        author=turned,
+        month="mai 2026",
+        place=turned,
+        cards=[Card("images", [Link("a b?<c>.csv", 1, "0" * 64, "x")])],
+        facts=[],
+        attribution=turned,
+    )
+    content = page.files()["index.html"].decode()
+    assert content.count("\ufffdgpj.\ufffdexe") == 3
+    assert 'href="a%20b%3F%3Cc%3E.csv"' in content
+    assert "<c>" not in content
+
+
+def test_every_config_field_is_described():
+    for config in (DeliverablesConfig, GalleryConfig):
+        for name, field in config.model_fields.items():
+            assert field.description, f"{config.__name__}.{name}"

@@ -1,0 +1,338 @@
+"""The gallery shows the photos, where they are, and what they are most like."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+from sklearn.neighbors import NearestNeighbors
+
+from fruits_assets.core.dataset import Dataset, Output
+from fruits_assets.core.images import pixels
+from fruits_assets.core.pca import PcaModel
+from fruits_assets.lake.lake import Lake
+from fruits_assets.transforms.gallery import (
+    CONSTANT,
+    DATA,
+    NEIGHBOURS,
+    NONE,
+    TILE,
+    draw_gallery,
+    sampled,
+)
+from fruits_assets.transforms.pca import MODEL
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
+from fruits_assets_tests.stand_ins import hand_over
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A gallery as a page reads it.
+
+    Attributes:
+        folder: it lies in.
+        output: what the transform reports.
+    """
+
+    folder: Path
+    output: Output
+
+    @property
+    def script(self) -> str:
+        return (self.folder / DATA).read_text()
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return json.loads(self.script.removeprefix(f"const {CONSTANT} = ").removesuffix(";\n"))
+
+    def numbers(self, name: str, kind: str) -> np.ndarray:
+        return np.frombuffer(base64.b64decode(self.data[name]), kind)
+
+    def tile(self, photo: int) -> np.ndarray:
+        """(TILE, TILE, 3): the thumbnail of a photo."""
+        data = self.data
+        sheet = Image.open(self.folder / data["sheets"][self.numbers("sheet", "<u2")[photo]])
+        row, column = divmod(int(self.numbers("place", "<u2")[photo]), data["columns"])
+        corner = (column * TILE, row * TILE)
+        return np.asarray(sheet.crop((*corner, corner[0] + TILE, corner[1] + TILE)))
+
+
+def draw(session: SparkSession, lake: Lake, folder: Path, *, max_photos: int = 1000) -> Gallery:
+    names = {"images": "raw_images", "pca_features": "pca_features", "model": "pca_model"}
+    uris = {name: lake.current(asset).uri for name, asset in names.items()}
+    outputs = draw_gallery.function(
+        session, **uris, gallery=str(folder), max_photos=max_photos, log=lambda _: None
+    )
+    return Gallery(folder, outputs["gallery"])
+
+
+@pytest.fixture(scope="module")
+def drawn(
+    finished, session: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Lake, Gallery]:
+    lake = finished[0].lake
+    return lake, draw(session, lake, tmp_path_factory.mktemp("gallery"))
+
+
+def _rows(dataset: Dataset, paths: list[str], column: str) -> np.ndarray:
+    table = dataset.arrow(["path", column]).to_pydict()
+    found = dict(zip(table["path"], table[column], strict=True))
+    return np.array([found[path] for path in paths])
+
+
+def test_every_photo_is_in_it_as_it_is(drawn: tuple[Lake, Gallery]):
+    lake, gallery = drawn
+    data = gallery.data
+    for name, several in (("label", "labels"), ("split", "splits")):
+        expected = _rows(lake.current("pca_features"), data["paths"], name)
+        found = np.array(data[several])[gallery.numbers(name, "<u2")]
+        assert found.tolist() == expected.tolist()
+    assert len(set(data["paths"])) == data["of"] == 90
+    assert gallery.output.figures == {
+        "photos": 90,
+        "of": 90,
+        "classes": 15,
+        "sheets": len(data["sheets"]),
+        "neighbours": NEIGHBOURS,
+        "without_thumbnail": 0,
+    }
+    assert {file.name for file in gallery.output.files} == {DATA, *data["sheets"]}
+    assert {file.name for file in gallery.folder.iterdir()} == {DATA, *data["sheets"]}
+
+
+def test_places_are_the_first_two_components(drawn: tuple[Lake, Gallery]):
+    lake, gallery = drawn
+    rows = _rows(lake.current("pca_features"), gallery.data["paths"], "components")
+    np.testing.assert_array_equal(gallery.numbers("x", "<f4"), rows[:, 0].astype("<f4"))
+    np.testing.assert_array_equal(gallery.numbers("y", "<f4"), rows[:, 1].astype("<f4"))
+
+
+def test_neighbours_are_those_of_scikit_learn_on_all_components(drawn: tuple[Lake, Gallery]):
+    lake, gallery = drawn
+    paths = gallery.data["paths"]
+    rows = _rows(lake.current("pca_features"), paths, "components").astype(np.float32)
+    away, found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(rows).kneighbors()
+    neighbours = gallery.numbers("neighbours", "<u2").reshape(90, NEIGHBOURS)
+    np.testing.assert_array_equal(neighbours, found)
+    distances = gallery.numbers("distances", "<f4").reshape(90, NEIGHBOURS)
+    np.testing.assert_allclose(distances, away, rtol=1e-5)
+
+    training = np.array([path.startswith("Training/") for path in paths])
+    every = np.linalg.norm(rows[:, np.newaxis] - rows, axis=2)
+    np.fill_diagonal(every, np.inf)
+    every[:, ~training] = np.inf
+    np.testing.assert_array_equal(gallery.numbers("training", "<u2"), every.argmin(axis=1))
+    np.testing.assert_allclose(
+        gallery.numbers("trainingDistance", "<f4"), every.min(axis=1), rtol=1e-5
+    )
+
+
+def test_every_tile_shows_its_photo(drawn: tuple[Lake, Gallery]):
+    lake, gallery = drawn
+    paths = gallery.data["paths"]
+    contents = lake.current("raw_images").arrow(["path", "content"]).to_pydict()
+    content = dict(zip(contents["path"], contents["content"], strict=True))
+    tiles = np.stack([gallery.tile(photo) for photo in range(90)]).astype(int)
+    for photo, path in enumerate(paths):
+        expected = pixels(content[path], orientation=1, size=TILE).astype(int)
+        differences = np.abs(tiles - expected).mean(axis=(1, 2, 3))
+        assert differences[photo] < 5
+        assert differences.argmin() == photo
+
+
+def test_sheets_are_plain_jpegs(drawn: tuple[Lake, Gallery]):
+    _, gallery = drawn
+    for name in gallery.data["sheets"]:
+        with Image.open(gallery.folder / name) as sheet:
+            assert (sheet.format, sheet.mode) == ("JPEG", "RGB")
+            assert not {"exif", "icc_profile", "xmp", "comment"} & sheet.info.keys()
+
+
+def test_the_variance_is_that_of_the_model(drawn: tuple[Lake, Gallery]):
+    lake, gallery = drawn
+    data, model = gallery.data, PcaModel.from_npz(lake.current("pca_model").read(MODEL))
+    np.testing.assert_allclose(data["spectrum"], model.spectrum, atol=1e-8)
+    assert (data["components"], data["target"]) == (len(model.components), 0.95)
+
+
+def test_of_many_photos_a_sample_is_shown(finished, session: SparkSession, tmp_path: Path):
+    gallery = draw(session, finished[0].lake, tmp_path, max_photos=45)
+    data = gallery.data
+    assert (len(data["paths"]), data["of"]) == (45, 90)
+    assert Counter(gallery.numbers("label", "<u2").tolist()) == dict.fromkeys(range(15), 3)
+    counts = Counter(path.partition("/")[0] for path in data["paths"])
+    assert counts == {"Training": 30, "Test": 15}
+    assert gallery.numbers("neighbours", "<u2").max() < 45
+
+
+def test_a_sample_has_all_classes_and_splits_in_proportion():
+    sizes = {("a", "Training"): 600, ("a", "Test"): 300, ("b", "Training"): 96, (None, None): 4}
+    keys = [key for key, size in sizes.items() for _ in range(size)]
+    digits = np.random.default_rng(0).permutation(len(keys))
+    labels, splits = zip(*keys, strict=True)
+    hashes = [f"{digit:064x}" for digit in digits]
+    photos = pd.DataFrame({"label": labels, "split": splits, "sha256": hashes})
+    counts = Counter(sampled(photos, 100)[["label", "split"]].itertuples(index=False, name=None))
+    for key, size in sizes.items():
+        assert abs(counts[key] - size / 10) <= 1
+        assert counts[key] >= 1
+    assert sum(counts.values()) == 100
+    assert sampled(photos, 2000).equals(photos)
+    fewer = set(sampled(photos, 50)["sha256"])
+    assert fewer < set(sampled(photos, 100)["sha256"])
+
+
+def test_photos_that_are_not_square_keep_their_proportions(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    for label, size, colour in (("wide", (200, 50), "navy"), ("tall", (50, 200), "maroon")):
+        (source / label).mkdir(parents=True)
+        Image.new("RGB", size, colour).save(source / label / "1.png")
+    own = Pipeline(pipeline.lake, source)
+    assert own.run().success
+    assert hand_over(own, "gallery").success
+    dataset = own.lake.current("gallery")
+    gallery = Gallery(Path(dataset.uri), Output(dataset.manifest.files))
+    for photo, path in enumerate(gallery.data["paths"]):
+        dark = gallery.tile(photo).mean(axis=2) < 128
+        high, wide = dark.any(axis=1).sum(), dark.any(axis=0).sum()
+        assert (wide, high) == ((64, 16) if path.startswith("wide") else (16, 64))
+        middle = TILE // 2
+        assert dark[middle, middle]
+
+
+LABELS = [
+    "</script><script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"),
+    "<img src=x onerror=alert(1)>",
+    "\"double\" 'single' `back` \\",
+    "two\nlines\r\ttabs",
+    "\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe",
+    "\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}",
+    "=1+1",
+    "\N{RED APPLE} {{ 7 * 7 }} ${7} {n}",
+]
+
+
+def test_labels_and_paths_of_any_kind_come_through(
+    pipeline: Pipeline, session: SparkSession, tmp_path: Path
+):
+    source = tmp_path / "photos"
+    for i, label in enumerate(LABELS):
+        (source / label).mkdir(parents=True)
+        Image.new("RGB", (40, 30), f"#{i * 30:02x}8040").save(source / label / f"{i}<b>.png")
+    own = Pipeline(pipeline.lake, source)
+    assert own.run().success
+    gallery = draw(session, own.lake, tmp_path / "gallery")
+    assert gallery.data["labels"] == sorted(LABELS)
+    expected = sorted(f"{label}/{i}<b>.png" for i, label in enumerate(LABELS))
+    assert sorted(gallery.data["paths"]) == expected
+    assert "<" not in gallery.script
+    assert gallery.script.isascii()
+    assert len(gallery.script.splitlines()) == 1
+
+
+def test_photos_without_label_or_split_and_a_single_component(
+    pipeline: Pipeline, session: SparkSession, tmp_path: Path
+):
+    source = tmp_path / "photos"
+    source.mkdir()
+    for colour in ("red", "green"):
+        Image.new("RGB", (40, 30), colour).save(source / f"{colour}.png")
+    own = Pipeline(pipeline.lake, source)
+    assert own.run().success
+    gallery = draw(session, own.lake, tmp_path / "gallery")
+    for name in ("label", "split", "training"):
+        assert gallery.numbers(name, "<u2").tolist() == [NONE, NONE]
+    neighbours = gallery.numbers("neighbours", "<u2").reshape(2, NEIGHBOURS)
+    assert neighbours[:, 0].tolist() == [1, 0]
+    assert (neighbours[:, 1:] == NONE).all()
+    assert gallery.numbers("y", "<f4").tolist() == [0, 0]
+
+
+SITE = textwrap.dedent("""
+    # Imported by every Python process that starts with this folder on its path: a library that
+    # fails on pictures of some sizes, once they become thumbnails.
+    import os, signal, sys, time
+
+    if "fruits_assets.core.decoder" in sys.orig_argv:
+        from PIL import Image
+
+        resize = Image.Image.resize
+
+        def resized(self, size, *args, **kwargs):
+            if self.size == (97, 63):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.size == (98, 63):
+                time.sleep(1000)
+            if self.size == (99, 63):
+                raise OSError("broken")
+            return resize(self, size, *args, **kwargs)
+
+        Image.Image.resize = resized
+""")
+
+
+def test_poisonous_photos_keep_their_place(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    source.mkdir()
+    for width in (97, 98, 99, 100):
+        Image.new("RGB", (width, 63), (width, 2 * width - 100, 0)).save(source / f"{width}.png")
+    own = Pipeline(pipeline.lake, source)
+    assert own.run().success
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from fruits_assets.lake.lake import Lake
+        from fruits_assets_tests.conftest import Pipeline
+        from fruits_assets_tests.stand_ins import hand_over
+        pipeline = Pipeline(Lake.at({own.lake.base!r}), Path({str(source)!r}))
+        assert hand_over(pipeline, "gallery", config={{"gallery": {{"max_seconds": 2.0}}}}).success
+    """)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{REPOSITORY}"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    dataset = own.lake.current("gallery")
+    figures = dataset.manifest.figures
+    assert (figures["photos"], figures["without_thumbnail"]) == (4, 3)
+    gallery = Gallery(Path(dataset.uri), Output(dataset.manifest.files))
+    blank = {
+        path for photo, path in enumerate(gallery.data["paths"]) if gallery.tile(photo).min() > 250
+    }
+    assert blank == {"97.png", "98.png", "99.png"}
+
+
+def test_a_gallery_is_drawn_once(pipeline: Pipeline):
+    assert pipeline.run().success
+    assert hand_over(pipeline, "gallery").success
+    before = pipeline.lake.current("gallery")
+    assert hand_over(pipeline, "gallery").success
+    assert pipeline.lake.current("gallery") == before
+    assert hand_over(pipeline, "gallery", config={"gallery": {"max_photos": 3}}).success
+    after = pipeline.lake.current("gallery")
+    assert after.version != before.version
+    assert after.manifest.figures["photos"] == 3
+
+
+def test_photos_that_have_no_components_yet_are_told(pipeline: Pipeline, tmp_path: Path):
+    assert pipeline.run().success
+    source = tmp_path / "photos"
+    (source / "Apple").mkdir(parents=True)
+    Image.new("RGB", (40, 30), "red").save(source / "Apple" / "1.png")
+    own = Pipeline(pipeline.lake, source)
+    assert own.run("raw_images", "rejected_images").success
+    told = failure(hand_over(own, "gallery"))
+    assert "no photo of raw_images" in told
+    assert "Materialise features and pca_features again" in told
