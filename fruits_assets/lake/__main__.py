@@ -34,6 +34,11 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{of['accuracy_components']:.1%} of {of['test']} Test photos recognised "
         f"({of['accuracy_features']:.1%} with all features)"
     ),
+    "notebook": lambda of: (
+        f"{of['cells']} cells, {of['live']['photos']} photos computed again: "
+        f"{of['live']['features_difference']:.0e} from the lake"
+    ),
+    "presentation": lambda of: f"{of['slides']} slides for {of['minutes']} minutes",
     "gallery": lambda of: f"{of['photos']} of {of['of']} photos, {of['sheets']} sheets of them",
     "deliverables": lambda of: f"{len(of['bytes_of'])} files under their names, and a page",
 }
@@ -73,8 +78,8 @@ def _repair(lake: Lake) -> int:
     found = {one.asset for one in damaged}
     named = [*(asset for asset in ORDER if asset in found), *sorted(found - {*ORDER})]
     print(  # noqa: T201
-        f"\nMaterialise again, in this order: {', '.join(named)} (or all: make run). "
-        "What is whole is not computed again."
+        f"\nMaterialise again, in this order: {', '.join(named)} (or all: make run, "
+        "and make deliverables where they are named). What is whole is not computed again."
     )
     return 1
 

@@ -73,6 +73,7 @@ class Made:
     folder: Path
 
     def dataset(self, name: str, files: Sequence[File], **fields: Any) -> Dataset:
+        given: dict[str, Any] = {"inputs": {}, **fields}
         manifest = Manifest(
             asset=name,
             version=f"{name:0<16}"[:16],
@@ -83,7 +84,7 @@ class Made:
             created_at="2026-11-01T00:00:00+00:00",
             seconds=12.5,
             files=tuple(files),
-            **({"inputs": {}} | fields),
+            **given,
         )
         uri = str(self.folder / name)
         write_file(uri, "manifest.json", manifest.to_json())
