@@ -215,10 +215,8 @@ def test_measurements_take_the_options_that_they_are_given() -> None:
         known = dict(zip(modules, pool.map(_help, modules), strict=True))
     for module, *arguments in programs:
         for option in [it for it in arguments if it.startswith("--")]:
-            assert re.search(rf"^  (-\w \w+, )?{option}\b", known[module], re.MULTILINE), (
-                module,
-                option,
-            )
+            found = re.search(rf"^  {option}\b", known[module], re.MULTILINE)
+            assert found, f"python -m {module} has no {option}"
 
 
 @pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.name)
