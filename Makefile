@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the commands.
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: demo
 demo: install ## Run the whole pipeline on the embedded sample.
@@ -85,6 +85,11 @@ bench-full: install ## The same at the sizes that targets are set for; SOURCE=fo
 bench-s3: install ## Ingest of many small objects from a slow S3 (artifacts/s3/benchmark.*); SOURCE=.
 	@$(BIN)/python -m benchmarks --objects 5000 --output artifacts/s3 \
 		$(if $(SOURCE),--source $(SOURCE)) $(ARGS)
+
+.PHONY: bench-latency
+bench-latency: install ## One photo at a time, as a backend asks (artifacts/latency/*); LAKE=, SOURCE=.
+	@$(BIN)/python -m benchmarks.latency $(if $(LAKE),--lake $(LAKE)) \
+		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 # checkov pins versions that conflict with the project's: it runs in an environment of its own.
 .PHONY: check-stack

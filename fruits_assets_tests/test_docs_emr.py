@@ -1,6 +1,6 @@
 """docs/emr.md, followed to the letter: its commands, in its order, on an emulated account.
 
-What only AWS itself can answer is marked `<!-- needs AWS -->` on the page, and passed over.
+What only AWS itself can answer stands below *Needs AWS.* on the page, and is passed over.
 """
 
 import ast
@@ -20,15 +20,12 @@ from pathlib import Path
 import pytest
 
 from fruits_assets.lake.lake import Lake
-from fruits_assets_tests import aws_sync, node, s3
+from fruits_assets_tests import aws_sync, node, pages, s3
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import Cluster, Emr, eventually
+from fruits_assets_tests.pages import Block
 
 PAGE = REPOSITORY / "docs" / "emr.md"
-FENCE = re.compile(
-    r"^(?P<aws><!-- needs AWS -->\n)?```(?P<language>bash|python)\n(?P<text>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
 LINKED = ("Makefile", "pyproject.toml", "requirements.lock", "workspace.yaml")
 """What `make` finds in the repository; `.env`, the lake and Dagster's home are the reader's own."""
 CACHES = (".cache", ".config", ".pyenv")
@@ -54,15 +51,6 @@ NOT_EMULATED = {
 
 
 @dataclass(frozen=True)
-class Block:
-    """A fenced block of the page."""
-
-    language: str
-    text: str
-    needs_aws: bool
-
-
-@dataclass(frozen=True)
 class Followed:
     """What came of following the page.
 
@@ -84,10 +72,9 @@ class Followed:
 
 
 def blocks() -> list[Block]:
-    return [
-        Block(it["language"], it["text"], bool(it["aws"]))
-        for it in FENCE.finditer(PAGE.read_text())
-    ]
+    """What is typed, in order."""
+    found = [block for block in pages.blocks(PAGE) if block.language in {"bash", "python"}]
+    return [block for block in found if block.marker is None]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +86,7 @@ def followed(
     home = tmp_path_factory.mktemp("reader")
     environment = _environment(emr_service, home, photos)
     told = {}
-    for block in [block for block in blocks() if not block.needs_aws]:
+    for block in blocks():
         told[block.text] = _follow(block, home / "fruits", environment, emr_service)
     settings = _settings(home / "fruits")
     clusters = eventually(lambda: _ended(emr_service))
@@ -220,14 +207,11 @@ def _ended(emr: Emr) -> list[Cluster]:
 
 
 def test_the_page_has_commands_and_marks_what_needs_aws() -> None:
-    found = blocks()
-    assert len([block for block in found if not block.needs_aws]) >= 9
-    assert len(found) == PAGE.read_text().count("\n```bash\n") + PAGE.read_text().count(
-        "\n```python\n"
-    )
-    for block in found:
+    assert len(blocks()) >= 9
+    assert len(pages.blocks(PAGE)) > len(blocks())
+    for block in blocks():
         ids = re.findall(r"\bj-[A-Z0-9]+|\.\.\.", block.text)
-        assert not ids or block.needs_aws, f"{ids} cannot be typed as it stands"
+        assert not ids, f"{ids} cannot be typed as it stands"
 
 
 def test_the_stand_in_of_the_command_line_copies_both_ways(
