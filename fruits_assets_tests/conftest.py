@@ -26,6 +26,7 @@ from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.spark.local import LocalSpark
 from fruits_assets_tests import s3
+from fruits_assets_tests.browser import browser_fixture, opened_fixture  # noqa: F401
 from fruits_assets_tests.emr import emr_service_fixture, fresh_emr_fixture  # noqa: F401
 from fruits_assets_tests.places import Bucket, Folder, Place
 

@@ -1,14 +1,9 @@
 """The definitions, and the commands that people type."""
 
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +11,12 @@ import dagster as dg
 import pytest
 import yaml
 
-from fruits_assets.definitions import ASSETS, compose
+from fruits_assets.definitions import ASSETS, DELIVERABLES, compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import STACK
-
-BIN = Path(sys.executable).parent
+from fruits_assets_tests.ui import BIN, environment_of, graphql, served
 
 
 @pytest.mark.parametrize(
@@ -92,16 +86,7 @@ def test_every_config_field_is_described():
 @pytest.fixture
 def environment(photos: Path, tmp_path: Path) -> dict[str, str]:
     """Of a person who set up a source and a lake."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FRUITS_")}
-    (tmp_path / "home").mkdir()
-    shutil.copy(REPOSITORY / "dagster-home.yaml", tmp_path / "home" / "dagster.yaml")
-    return {
-        **own,
-        "FRUITS_SOURCE": str(photos),
-        "FRUITS_WEIGHTS": "sample",
-        "FRUITS_LAKE": str(tmp_path / "lake"),
-        "DAGSTER_HOME": str(tmp_path / "home"),
-    }
+    return environment_of(photos, tmp_path)
 
 
 def dagster(*arguments: str, environment: dict[str, str], command: str = "dagster") -> str:
@@ -149,50 +134,19 @@ def test_dg_finds_the_definitions_sound(environment: dict[str, str]):
 
 
 def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [str(BIN / "dagster-webserver"), "-w", "workspace.yaml", "-p", str(port)],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    with served("dagster-webserver", environment=environment, log=tmp_path / "log") as port:
         query = "{ assetNodes { assetKey { path } groupName configField { isRequired } } }"
         nodes = graphql(port, query)["assetNodes"]
-        fruits = [node for node in nodes if node["groupName"] == "fruits"]
-        assert {node["assetKey"]["path"][0] for node in fruits} == {
+        assert {node["assetKey"]["path"][0] for node in nodes} == {
             "raw_images",
             "rejected_images",
             "model_weights",
             "features",
             "pca_model",
             "pca_features",
+            *(key.to_user_string() for asset in DELIVERABLES for key in asset.keys),
         }
         assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
-
-
-def graphql(port: int, query: str, variables: dict | None = None, *, patience: float = 60) -> dict:
-    """Asks the web server, as soon as it is up."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql",
-        json.dumps({"query": query, "variables": variables or {}}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return json.load(answer)["data"]
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def test_a_killed_run_leaves_the_lake_whole_and_the_next_one_finishes(
