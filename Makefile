@@ -20,6 +20,7 @@ help: ## List the commands.
 .PHONY: demo
 demo: install ## Run the whole pipeline on the embedded sample.
 	@FRUITS_SOURCE= FRUITS_WEIGHTS= $(MAKE) --no-print-directory run
+	@$(BIN)/python -m fruits_assets.lake
 	@printf '\n%s\n' 'Go on with:'
 	@printf '  %-34s %s\n' 'make ui' 'see it all in the Dagster UI' \
 		'FRUITS_SOURCE=~/photos make run' 'run on your own photos' \

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from fruits_assets.checks import CHECKS
 from fruits_assets.definitions import ASSETS, DELIVERABLES, compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
@@ -47,16 +48,29 @@ def test_definitions_load_for_emr(monkeypatch: pytest.MonkeyPatch):
     assert definitions.resolve_job_def("sweep_clusters")
 
 
-def test_every_asset_is_described():
-    for asset in ASSETS:
+@pytest.mark.parametrize("assets", [ASSETS, DELIVERABLES])
+def test_every_asset_is_described(assets):
+    for asset in assets:
         for spec in asset.specs:
             assert spec.description
             assert len(spec.description) > 40
             assert spec.kinds
             assert spec.owners
-            assert spec.group_name == "fruits"
+            assert spec.group_name == ("fruits" if assets is ASSETS else "deliverables")
             assert spec.code_version
-            assert spec.freshness_policy
+            assert spec.freshness_policy or assets is DELIVERABLES
+
+
+def test_what_else_is_served_is_described():
+    repository = compose(Settings()).get_repository_def()
+    served = [
+        *(one for it in (*CHECKS, *DELIVERABLES) for one in it.check_specs),
+        *repository.sensor_defs,
+        *repository.schedule_defs,
+        *(job for job in repository.get_all_jobs() if not job.name.startswith("__")),
+    ]
+    for one in served:
+        assert one.description, one.name
 
 
 def test_every_config_field_is_described():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
@@ -58,8 +59,9 @@ def _screenshots(request: pytest.FixtureRequest) -> Iterator[None]:
     """Are left for people, who are told where."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     yield
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\nscreenshots: {SCREENSHOTS}")  # noqa: T201 - for whoever runs the tests
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    if isinstance(reporter, pytest.TerminalReporter):
+        reporter.write_line(f"\nscreenshots: {SCREENSHOTS}")
 
 
 @contextlib.contextmanager
@@ -127,9 +129,9 @@ def test_the_graph_turns_green(materialized: str, browser: Browser):
 def _around(page: Page) -> Any:
     """The part of the page that the groups cover, with a margin."""
     boxes = [it.bounding_box() for it in page.locator("foreignObject.group").all()]
-    left, top = (min(it[name] for it in boxes if it) - 12 for name in ("x", "y"))
+    left, top = (min(it[name] for it in boxes if it) - 8 for name in ("x", "y"))
     right, bottom = (
-        max(it[start] + it[length] for it in boxes if it) + 12
+        max(it[start] + it[length] for it in boxes if it) + 8
         for start, length in (("x", "width"), ("y", "height"))
     )
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
@@ -148,7 +150,7 @@ def test_a_launchpad_has_defaults_without_errors_and_descriptions(
         page.get_by_text("max_rejected").first.click()
         description = IngestConfig.model_fields["max_rejected"].description or ""
         page.get_by_text(description).first.wait_for()
-        page.screenshot(path=SCREENSHOTS / f"launchpad{place.replace('/', '_')}.png")
+        page.screenshot(path=SCREENSHOTS / f"launchpad_{place.rpartition('/')[2]}.png")
 
 
 @pytest.mark.parametrize("asset", sorted(GROUPS))
@@ -202,4 +204,4 @@ def test_pictures_are_rendered(
 def _is_dark(dialog: Locator) -> bool:
     """Whether its title stands on a dark ground."""
     with Image.open(io.BytesIO(dialog.screenshot())) as shown:
-        return shown.convert("L").getpixel((shown.width - 30, 12)) < 128
+        return float(np.asarray(shown.convert("L"))[12, -30]) < 128

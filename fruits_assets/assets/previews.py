@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.pca import PcaModel
@@ -16,6 +16,8 @@ from fruits_assets.transforms.pca import MAP, MODEL
 
 MAX_REJECTED_SHOWN = 30
 SHOWN_WIDTH = 1000
+RADIUS = 14
+"""Of the corners, in pixels: a picture is a card on the ground of either theme."""
 
 
 def raw_metadata(raw: Dataset) -> dict[str, Any]:
@@ -36,8 +38,8 @@ def raw_metadata(raw: Dataset) -> dict[str, Any]:
         "files_read": found["files_read"],
         "files_per_second": round(found["files_read"] / max(raw.manifest.seconds, 1e-3), 1),
         "formats": found["formats"],
-        "images_per_class": _picture(figures.class_bar_chart(counts)),
-        "contact_sheet": _picture(figures.contact_sheet(photos)),
+        "images_per_class": picture(figures.class_bar_chart(counts)),
+        "contact_sheet": picture(figures.contact_sheet(photos)),
     }
 
 
@@ -56,7 +58,7 @@ def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
         "files_found": found["files_found"],
         "rejected_share": found["rejected"] / found["files_found"],
         "reasons": found["reasons"],
-        "rejected_files": _picture(sheet),
+        "rejected_files": picture(sheet),
     }
 
 
@@ -67,7 +69,7 @@ def pca_model_metadata(dataset: Dataset) -> dict[str, Any]:
     target = found["n_components"] if found["n_components"] < 1 else None
     plot = figures.scree_plot(model.spectrum, chosen=found["components"], target=target)
     shown = ("fitted_on", "images", "features", "components", "explained_variance")
-    return {**{name: found[name] for name in shown}, "scree_plot": _picture(plot)}
+    return {**{name: found[name] for name in shown}, "scree_plot": picture(plot)}
 
 
 def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any]:
@@ -83,18 +85,27 @@ def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any
     return {
         "images": found["images"],
         "components": found["components"],
-        "map_of_the_photos": _picture(plot),
+        "map_of_the_photos": picture(plot),
     }
 
 
-def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """The UI shows a picture at its own size, in a dialog not much wider than `SHOWN_WIDTH`."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.thumbnail((SHOWN_WIDTH, picture.height))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((SHOWN_WIDTH, image.height))
+    image.putalpha(_card(image.size))
+    buffer, kind = io.BytesIO(), "png"
+    image.save(buffer, "PNG", optimize=True)
     if buffer.tell() > figures.LIMIT:
-        buffer = io.BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        buffer, kind = io.BytesIO(), "webp"
+        image.save(buffer, "WEBP", quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return dg.MetadataValue.md(f"![](data:image/png;base64,{data})")
+    return dg.MetadataValue.md(f"![](data:image/{kind};base64,{data})")
+
+
+def _card(size: tuple[int, int]) -> Image.Image:
+    """Opaque, with round corners: drawn larger, so that they are smooth."""
+    mask = Image.new("L", (4 * size[0], 4 * size[1]))
+    corner = (mask.width - 1, mask.height - 1)
+    ImageDraw.Draw(mask).rounded_rectangle(((0, 0), corner), 4 * RADIUS, fill=255)
+    return mask.resize(size, Image.Resampling.BOX)
