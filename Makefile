@@ -48,7 +48,7 @@ repair: install ## Read the whole lake, remove what is damaged, name what to mak
 	@$(BIN)/python -m fruits_assets.lake repair
 
 .PHONY: test
-test: install ## Run the tests.
+test: install browser ## Run the tests.
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: fuzz
@@ -137,6 +137,12 @@ java:
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|2[0-9])' || { \
 		$(call apt,openjdk-17-jre-headless) || { \
 			echo 'Spark needs Java 17: install it with "sudo apt-get install openjdk-17-jre-headless".' >&2; exit 1; }; }
+
+# Without one, the tests that need a browser are skipped.
+.PHONY: browser
+browser:
+	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null \
+		|| $(call apt,chromium) || echo 'There is no Chromium: the tests in a browser are skipped.' >&2
 
 # uv itself is installed from the lock, with its hash, by the pip of a new environment.
 .venv/installed: requirements.lock pyproject.toml

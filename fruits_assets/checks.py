@@ -45,7 +45,12 @@ def every_file_accounted_for(raw_images: Dataset, rejected_images: Dataset) -> d
         passed=not (lost or invented or repeated),
         description=f"{len(listed)} files found: {len(accepted)} accepted, {len(rejected)} "
         f"rejected, {len(lost)} lost, {len(invented)} not from the source, {repeated} twice.",
-        metadata={"lost": lost[:SHOWN], "not_from_the_source": invented[:SHOWN]},
+        metadata={
+            "files_found": len(listed),
+            "accepted": len(accepted),
+            "rejected": len(rejected),
+            **_shown(lost=lost, not_from_the_source=invented),
+        },
     )
 
 
@@ -61,7 +66,7 @@ def no_image_in_both_splits(raw_images: Dataset) -> dg.AssetCheckResult:
         passed=not pairs,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{len(pairs)} image(s) are in more than one split, by content.",
-        metadata={"pairs": pairs[:SHOWN]},
+        metadata={"contents": len(splits), "in_more_than_one": len(pairs), **_shown(pairs=pairs)},
     )
 
 
@@ -77,7 +82,11 @@ def labels_present(raw_images: Dataset) -> dg.AssetCheckResult:
         "folder named after their class, inside the source or inside a split's folder."
         if unlabelled
         else f"all {len(rows)} photos have a label.",
-        metadata={"unlabelled": unlabelled[:SHOWN]},
+        metadata={
+            "photos": len(rows),
+            "without_label": len(unlabelled),
+            **_shown(unlabelled=unlabelled),
+        },
     )
 
 
@@ -125,7 +134,7 @@ def features_complete(
     return dg.AssetCheckResult(
         passed=not told,
         description="; ".join(told) or f"{found['rows']} photos have {width} finite features.",
-        metadata={"rows": found["rows"], "missing": missing[:SHOWN], "unreadable": unreadable},
+        metadata={"rows": found["rows"], **_shown(missing=missing, unreadable=unreadable)},
     )
 
 
@@ -173,7 +182,9 @@ class RecognitionConfig(dg.Config):
     )
 
 
-@dg.asset_check(asset="pca_features", additional_ins={"features": dg.AssetIn()})
+# Blocking, so that the deliverables of the same run wait for it: they show what it has measured. As
+# a warning, it stops none of them.
+@dg.asset_check(asset="pca_features", additional_ins={"features": dg.AssetIn()}, blocking=True)
 def recognition(
     context: dg.AssetCheckExecutionContext,
     spark: SparkTarget,
@@ -217,6 +228,11 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = (
     variance_target_reached,
     recognition,
 )
+
+
+def _shown(**offending: Sequence[Any]) -> dict[str, Any]:
+    """The first offending items of each kind that there is."""
+    return {kind: items[:SHOWN] for kind, items in offending.items() if items}
 
 
 def _pca(pca_model: Dataset) -> PcaModel:

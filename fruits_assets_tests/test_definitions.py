@@ -1,14 +1,9 @@
 """The definitions, and the commands that people type."""
 
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +11,13 @@ import dagster as dg
 import pytest
 import yaml
 
+from fruits_assets.checks import CHECKS
 from fruits_assets.definitions import ASSETS, DELIVERABLES, compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import STACK
-
-BIN = Path(sys.executable).parent
+from fruits_assets_tests.ui import BIN, environment_of, graphql, served
 
 
 @pytest.mark.parametrize(
@@ -53,16 +48,29 @@ def test_definitions_load_for_emr(monkeypatch: pytest.MonkeyPatch):
     assert definitions.resolve_job_def("sweep_clusters")
 
 
-def test_every_asset_is_described():
-    for asset in ASSETS:
+@pytest.mark.parametrize("assets", [ASSETS, DELIVERABLES])
+def test_every_asset_is_described(assets):
+    for asset in assets:
         for spec in asset.specs:
             assert spec.description
             assert len(spec.description) > 40
             assert spec.kinds
             assert spec.owners
-            assert spec.group_name == "fruits"
+            assert spec.group_name == ("fruits" if assets is ASSETS else "deliverables")
             assert spec.code_version
-            assert spec.freshness_policy
+            assert spec.freshness_policy or assets is DELIVERABLES
+
+
+def test_what_else_is_served_is_described():
+    repository = compose(Settings()).get_repository_def()
+    served = [
+        *(one for it in (*CHECKS, *DELIVERABLES) for one in it.check_specs),
+        *repository.sensor_defs,
+        *repository.schedule_defs,
+        *(job for job in repository.get_all_jobs() if not job.name.startswith("__")),
+    ]
+    for one in served:
+        assert one.description, one.name
 
 
 def test_every_config_field_is_described():
@@ -92,16 +100,7 @@ def test_every_config_field_is_described():
 @pytest.fixture
 def environment(photos: Path, tmp_path: Path) -> dict[str, str]:
     """Of a person who set up a source and a lake."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FRUITS_")}
-    (tmp_path / "home").mkdir()
-    shutil.copy(REPOSITORY / "dagster-home.yaml", tmp_path / "home" / "dagster.yaml")
-    return {
-        **own,
-        "FRUITS_SOURCE": str(photos),
-        "FRUITS_WEIGHTS": "sample",
-        "FRUITS_LAKE": str(tmp_path / "lake"),
-        "DAGSTER_HOME": str(tmp_path / "home"),
-    }
+    return environment_of(photos, tmp_path)
 
 
 def dagster(*arguments: str, environment: dict[str, str], command: str = "dagster") -> str:
@@ -149,17 +148,7 @@ def test_dg_finds_the_definitions_sound(environment: dict[str, str]):
 
 
 def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [str(BIN / "dagster-webserver"), "-w", "workspace.yaml", "-p", str(port)],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    with served("dagster-webserver", environment=environment, log=tmp_path / "log") as port:
         query = "{ assetNodes { assetKey { path } configField { isRequired } } }"
         nodes = graphql(port, query)["assetNodes"]
         assert {node["assetKey"]["path"][0] for node in nodes} == {
@@ -172,27 +161,6 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
             *(key.to_user_string() for asset in DELIVERABLES for key in asset.keys),
         }
         assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
-
-
-def graphql(port: int, query: str, variables: dict | None = None, *, patience: float = 60) -> dict:
-    """Asks the web server, as soon as it is up."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql",
-        json.dumps({"query": query, "variables": variables or {}}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return json.load(answer)["data"]
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def test_a_killed_run_leaves_the_lake_whole_and_the_next_one_finishes(

@@ -47,7 +47,10 @@ def features(
     model_weights: Dataset,
     config: FeaturesConfig,
 ) -> dg.MaterializeResult[Dataset]:
-    """1280 MobileNetV2 features for every image, computed once for every distinct content."""
+    """1280 MobileNetV2 features of every image.
+
+    Computed once for every distinct content.
+    """
     dataset = spark.run(
         context,
         featurize,

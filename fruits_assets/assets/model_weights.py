@@ -48,9 +48,10 @@ def model_weights(
     weights: WeightsOrigin,
     config: WeightsConfig,
 ) -> dg.MaterializeResult[Dataset]:
-    """MobileNetV2 without its top, converted once to a float32 LiteRT model.
+    """MobileNetV2 without its top, as LiteRT.
 
-    Graph and weights are one file that Spark broadcasts: workers need no TensorFlow.
+    Converted once, in float32: graph and weights are one file that Spark broadcasts, and workers
+    need no TensorFlow.
     """
     with told():
         weights.connect(weights.place)

@@ -58,9 +58,10 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     pca_features: Dataset,
     config: NotebookConfig,
 ) -> dg.MaterializeResult:
-    """A PySpark notebook in French: the whole chain on a sample, explained, and what the run gave.
+    """The chain as a PySpark notebook.
 
-    It is published executed, as `.ipynb` and as a page of HTML that loads nothing.
+    In French: all of it on a sample, explained, and what the run gave. It is published executed, as
+    `.ipynb` and as a page of HTML that loads nothing.
     """
     inputs = [raw_images, rejected_images, model_weights, features, pca_model, pca_features]
     names = {kind: authorship.file_name("1_notebook", kind) for kind in ("ipynb", "html")}

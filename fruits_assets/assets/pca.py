@@ -74,7 +74,10 @@ class PcaFeaturesConfig(ForceConfig):
 def pca_model(
     context: dg.AssetExecutionContext, spark: SparkTarget, features: Dataset, config: PcaConfig
 ) -> dg.MaterializeResult[Dataset]:
-    """Mean and principal components of the features, fitted in one distributed pass."""
+    """Mean and components of the features.
+
+    Fitted in one distributed pass.
+    """
     params = config.model_dump(exclude={"force", "refit"})
     dataset = None
     if not config.force and config.refit != "always":
@@ -149,7 +152,10 @@ def pca_features(
     pca_model: Dataset,
     config: PcaFeaturesConfig,
 ) -> dg.MaterializeResult[Dataset]:
-    """Every image as its principal components: the compact features that the product uses."""
+    """Every image as its components.
+
+    The compact features that the product uses, and what its photos are recognised by.
+    """
     dataset = spark.run(
         context,
         apply_pca,

@@ -58,7 +58,10 @@ def presentation(  # noqa: PLR0917 - Dagster names its inputs
     pca_features: Dataset,
     config: PresentationConfig,
 ) -> dg.MaterializeResult[Dataset]:
-    """16 slides for 20 minutes, with notes: every figure is that of the current run, or missing."""
+    """16 slides for 20 minutes, with notes.
+
+    Every figure is that of the current run, or is said to be missing.
+    """
     pipeline = Pipeline(
         raw_images, rejected_images, model_weights, features, pca_model, pca_features
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.pca import PcaModel
@@ -16,6 +16,8 @@ from fruits_assets.transforms.pca import MAP, MODEL
 
 MAX_REJECTED_SHOWN = 30
 SHOWN_WIDTH = 1000
+RADIUS = 14
+"""Of the corners, in pixels: a picture is a card on the ground of either theme."""
 
 
 def raw_metadata(raw: Dataset) -> dict[str, Any]:
@@ -91,10 +93,19 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """The UI shows a picture at its own size, in a dialog not much wider than `SHOWN_WIDTH`."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.thumbnail((SHOWN_WIDTH, image.height))
-    buffer = io.BytesIO()
+    image.putalpha(_card(image.size))
+    buffer, kind = io.BytesIO(), "png"
     image.save(buffer, "PNG", optimize=True)
     if buffer.tell() > figures.LIMIT:
-        buffer = io.BytesIO()
-        image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        buffer, kind = io.BytesIO(), "webp"
+        image.save(buffer, "WEBP", quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return dg.MetadataValue.md(f"![](data:image/png;base64,{data})")
+    return dg.MetadataValue.md(f"![](data:image/{kind};base64,{data})")
+
+
+def _card(size: tuple[int, int]) -> Image.Image:
+    """Opaque, with round corners: drawn larger, so that they are smooth."""
+    mask = Image.new("L", (4 * size[0], 4 * size[1]))
+    corner = (mask.width - 1, mask.height - 1)
+    ImageDraw.Draw(mask).rounded_rectangle(((0, 0), corner), 4 * RADIUS, fill=255)
+    return mask.resize(size, Image.Resampling.BOX)

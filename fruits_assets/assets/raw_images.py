@@ -44,7 +44,8 @@ class IngestConfig(ForceConfig):
     outs={
         "rejected_images": dg.AssetOut(
             dagster_type=Dataset,
-            description="Every file of the source that is not a usable photo, and why.",
+            description="Files that are no usable photo, and why.\n\n"
+            "With `raw_images`, every file of the source is accounted for.",
             kinds={"pyspark", "parquet"},
             owners=OWNERS,
             code_version=ingest.code_version,
@@ -52,8 +53,8 @@ class IngestConfig(ForceConfig):
         ),
         "raw_images": dg.AssetOut(
             dagster_type=Dataset,
-            description="Every photo of the source, examined, its metadata (EXIF, GPS, XMP, "
-            "comments) removed without touching a pixel.",
+            description="Every usable photo of the source.\n\n"
+            "Examined, its metadata (EXIF, GPS, XMP, comments) removed without touching a pixel.",
             kinds={"pyspark", "parquet"},
             owners=OWNERS,
             code_version=ingest.code_version,

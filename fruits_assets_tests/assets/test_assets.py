@@ -1,5 +1,7 @@
 """The assets as Dagster materialises them, on drawn photos."""
 
+import base64
+import io
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -85,7 +88,13 @@ def test_metadata_shows_pictures(finished, node, asset, pictures):
         if one.asset_key == dg.AssetKey(asset)
     ]
     for name in pictures:
-        assert metadata[name].value.startswith("![](data:image/png;base64,iVBOR")
+        head, data = metadata[name].value.removesuffix(")").split(";base64,")
+        assert head.startswith("![](data:image/")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            assert picture.width == 1000
+            transparency = np.asarray(picture.convert("RGBA"))[..., 3]
+        assert transparency[0, 0] == 0, "its corners are round"
+        assert transparency[20:-20].min() == 255
         assert len(metadata[name].value) < 400_000
 
 

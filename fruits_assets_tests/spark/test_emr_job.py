@@ -17,7 +17,7 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets_tests import s3
 from fruits_assets_tests.emr import Call, Cluster, eventually
 from fruits_assets_tests.spark.conftest import CONFIG, User
-from fruits_assets_tests.test_definitions import graphql
+from fruits_assets_tests.ui import graphql
 
 TRANSFORMS = ("ingest", "featurize", "inspect_features", "fit_pca", "apply_pca", "recognize")
 MADE_ON_THE_CLUSTER = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
