@@ -30,8 +30,6 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"(fitted on {of['fitted_on']})"
     ),
     "pca_features": lambda of: f"{of['images']} photos, {of['components']} components each",
-    "notebook": lambda of: f"{of['cells']} cells, executed",
-    "presentation": lambda of: f"{of['slides']} slides for {of['minutes']:g} minutes",
     "recognition": lambda of: (
         f"{of['accuracy_components']:.1%} of {of['test']} Test photos recognised "
         f"({of['accuracy_features']:.1%} with all features)"
