@@ -17,14 +17,19 @@ from fruits_assets_tests.conftest import Pipeline
 
 
 def _made(
-    context: dg.AssetExecutionContext, lake: LakeResource, authorship: Authorship, *names: str
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    authorship: Authorship,
+    *names: str,
+    figures: Mapping[str, Any],
 ) -> dg.MaterializeResult[Dataset]:
     (asset,) = context.selected_asset_keys
     name = asset.to_user_string()
 
     def make(folders: Mapping[str, str]) -> dict[str, Output]:
         contents = {file: f"<title>{name}</title>{file}".encode() for file in names}
-        return {name: Output(tuple(write_file(folders[name], *one) for one in contents.items()))}
+        files = tuple(write_file(folders[name], *one) for one in contents.items())
+        return {name: Output(files, dict(figures))}
 
     recipe = Recipe.of("stand_in", "1", [], params={"of": name, **authorship.params})
     (dataset,) = lake.produce(context, recipe, [name], make)
@@ -37,7 +42,8 @@ def notebook(
 ) -> dg.MaterializeResult[Dataset]:
     """Of the size of a line."""
     names = [authorship.file_name("1_notebook", extension) for extension in ("ipynb", "html")]
-    return _made(context, lake, authorship, *names)
+    figures = {"cells": 1, "live": {"photos": 0, "features_difference": 0.0}}
+    return _made(context, lake, authorship, *names, figures=figures)
 
 
 @dg.asset
@@ -45,7 +51,8 @@ def presentation(
     context: dg.AssetExecutionContext, lake: LakeResource, authorship: Authorship
 ) -> dg.MaterializeResult[Dataset]:
     """Of the size of a line."""
-    return _made(context, lake, authorship, authorship.file_name("3_presentation", "pptx"))
+    name = authorship.file_name("3_presentation", "pptx")
+    return _made(context, lake, authorship, name, figures={"slides": 1, "minutes": 1})
 
 
 def hand_over(
