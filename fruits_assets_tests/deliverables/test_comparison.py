@@ -22,7 +22,9 @@ def dataset(folder: Path, *parts: dict[str, list[float]]) -> Dataset:
         table = table.append_column("features", vectors)
         name = f"part-{i:016d}-000000-{len(part):06d}.parquet"
         files.append(write_parquet(lake.folder("features", recipe.version), name, table))
-    lake.publish(lake.draft("features", recipe, Output(tuple(files)), run="test", seconds=0))
+    schema = {"sha256": "string", "features": "list<element: float>"}
+    output = Output(tuple(files), schema=schema)
+    lake.publish(lake.draft("features", recipe, output, run="test", seconds=0))
     return lake.current("features")
 
 

@@ -23,7 +23,16 @@ from pptx.opc.oxml import serialize_part_xml
 from pptx.util import Pt
 
 from fruits_assets.core import pca
-from fruits_assets.core.dataset import Dataset, File, Manifest, write_file, write_parquet
+from fruits_assets.core.dataset import (
+    Dataset,
+    File,
+    Manifest,
+    is_part,
+    read_table,
+    schema_of,
+    write_file,
+    write_parquet,
+)
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.pca import Moments
 from fruits_assets.deliverables.deck import measure, texts_en, texts_fr
@@ -73,7 +82,10 @@ class Made:
     folder: Path
 
     def dataset(self, name: str, files: Sequence[File], **fields: Any) -> Dataset:
-        given: dict[str, Any] = {"inputs": {}, **fields}
+        uri = str(self.folder / name)
+        parts = [file.name for file in files if is_part(file.name)]
+        schema = schema_of(read_table(f"{uri}/{parts[0]}").schema) if parts else {}
+        given: dict[str, Any] = {"inputs": {}, "schema": schema, **fields}
         manifest = Manifest(
             asset=name,
             version=f"{name:0<16}"[:16],
@@ -86,7 +98,6 @@ class Made:
             files=tuple(files),
             **given,
         )
-        uri = str(self.folder / name)
         write_file(uri, "manifest.json", manifest.to_json())
         return Dataset.open(uri)
 
