@@ -22,7 +22,7 @@ from fruits_assets.definitions import ASSETS, DELIVERABLES
 from fruits_assets_tests.ui import REPOSITORY, environment_of, graphql, served
 
 SCREENSHOTS = REPOSITORY / "artifacts" / "ui"
-WAIT, RUN = 60_000, 300_000
+WAIT, RUN = 60_000, 540_000
 """Milliseconds that the page and the run may take, on a busy machine."""
 LOCATION = "/locations/__repository__@fruits_assets.definitions"
 GROUPS = {
@@ -52,16 +52,6 @@ def address(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with served("dagster", "dev", environment=environment, log=folder / "log") as port:
         graphql(port, "{ version }")
         yield f"http://localhost:{port}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _screenshots(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Are left for people, who are told where."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    yield
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if isinstance(reporter, pytest.TerminalReporter):
-        reporter.write_line(f"\nscreenshots: {SCREENSHOTS}")
 
 
 @contextlib.contextmanager
@@ -111,19 +101,25 @@ def test_the_graph_shows_every_asset_in_its_group(address: str, browser: Browser
         assert graph(page) == GROUPS
 
 
-def test_the_graph_turns_green(materialized: str, browser: Browser):
-    retina = {"viewport": {"width": 1560, "height": 900}, "device_scale_factor": 2}
+def test_the_graph_turns_green(
+    materialized: str, browser: Browser, capsys: pytest.CaptureFixture[str]
+):
+    every = len(GROUPS) - 1
+    retina = {"viewport": {"width": 1640, "height": 1300}, "device_scale_factor": 2}
     with visit(browser, f"{materialized}/asset-groups", **retina) as page:
         assert graph(page) == GROUPS
-        page.wait_for_load_state("networkidle")
+        page.locator("foreignObject [style*='accent-green']").nth(every).wait_for()
         Image.open(io.BytesIO(page.screenshot(clip=_around(page)))).quantize(64).save(
             SCREENSHOTS / "asset_graph.png", optimize=True
         )
-    larger = {"viewport": {"width": 3200, "height": 2200}}
+    larger = {"viewport": {"width": 3600, "height": 2600}}
     with visit(browser, f"{materialized}/asset-groups", **larger) as page:
         assert graph(page) == GROUPS
-        page.wait_for_load_state("networkidle")
+        materialized_ones = page.locator("foreignObject").get_by_text("Materialized", exact=True)
+        materialized_ones.nth(every).wait_for()
         page.screenshot(path=SCREENSHOTS / "asset_graph_large.png", clip=_around(page))
+    with capsys.disabled():
+        print(f"\nscreenshots: {SCREENSHOTS}")  # noqa: T201 - for whoever runs the tests
 
 
 def _around(page: Page) -> Any:
@@ -134,6 +130,13 @@ def _around(page: Page) -> Any:
         max(it[start] + it[length] for it in boxes if it) + 8
         for start, length in (("x", "width"), ("y", "height"))
     )
+    seen, toolbar = page.viewport_size, page.get_by_role("button", name="Materialize all")
+    above = toolbar.bounding_box()
+    assert seen
+    assert above
+    assert above["y"] + above["height"] < top, "the graph is cut off above"
+    assert bottom < seen["height"], "the graph is cut off below"
+    assert right < seen["width"], "the graph is cut off on the right"
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
