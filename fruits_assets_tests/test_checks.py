@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -12,12 +13,21 @@ import pyarrow as pa
 import pytest
 
 from fruits_assets.checks import CHECKS
-from fruits_assets.core.dataset import Dataset, vectors_array, write_file, write_parquet
+from fruits_assets.core.dataset import (
+    Dataset,
+    schema_of,
+    vectors_array,
+    write_file,
+    write_parquet,
+)
 from fruits_assets.core.mobilenet import PROBE
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline
+
+BROKEN = "bad0000000000000"
+"""A version."""
 
 
 @pytest.fixture
@@ -50,32 +60,31 @@ def republish(
     dataset = pipeline.lake.current(asset)
     columns = [name for name in dataset.manifest.schema if name != "content"]
     table = change(dataset.arrow(columns))
-    uri = pipeline.lake.folder(asset, "broken0000000000")
+    uri = pipeline.lake.folder(asset, BROKEN)
     others = tuple(file for file in dataset.manifest.files if not file.name.startswith("part-"))
     for file in others:
         write_file(uri, file.name, dataset.read(file.name))
     parts = (write_parquet(uri, "part-0.parquet", table),)
-    _publish(pipeline.lake, dataset, uri, parts + others, figures)
+    changed = {
+        "figures": {**dataset.manifest.figures, **figures},
+        "schema": schema_of(table.schema),
+    }
+    _publish(pipeline.lake, dataset, uri, parts + others, **changed)
 
 
 def republish_file(pipeline: Pipeline, asset: str, name: str, content: bytes) -> None:
     """Publishes a version of an asset with one file replaced."""
     dataset = pipeline.lake.current(asset)
-    uri = pipeline.lake.folder(asset, "broken0000000000")
+    uri = pipeline.lake.folder(asset, BROKEN)
     files = tuple(
         write_file(uri, file.name, content if file.name == name else dataset.read(file.name))
         for file in dataset.manifest.files
     )
-    _publish(pipeline.lake, dataset, uri, files, {})
+    _publish(pipeline.lake, dataset, uri, files)
 
 
-def _publish(lake: Lake, dataset: Dataset, uri: str, files, figures) -> None:
-    manifest = replace(
-        dataset.manifest,
-        version="broken0000000000",
-        files=files,
-        figures={**dataset.manifest.figures, **figures},
-    )
+def _publish(lake: Lake, dataset: Dataset, uri: str, files, **changed: Any) -> None:
+    manifest = replace(dataset.manifest, version=BROKEN, files=files, **changed)
     lake.publish(Dataset(uri, manifest))
 
 
