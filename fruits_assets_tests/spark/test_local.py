@@ -45,4 +45,4 @@ def test_a_jvm_that_ended_is_told(tmp_path: Path):
     )
     (told,) = [line for line in done.stdout.splitlines() if line.startswith("FAILED:")] or [done]
     assert "Spark's JVM ended while it ran end_the_jvm" in str(told)
-    assert "run again" in str(told)
+    assert "Run again" in str(told)
