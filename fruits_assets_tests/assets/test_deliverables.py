@@ -249,7 +249,7 @@ def test_the_ui_shows_where_to_begin(handed_over, dataset: Dataset):
     assert PRESENTATION in of_deliverables.metadata["deliverables"].value
     (of_gallery,) = result.asset_materializations_for_node("gallery")
     assert of_gallery.metadata["photos"].value == 90
-    assert of_gallery.metadata["thumbnails"].value.startswith("![](data:image/png;base64,")
+    assert of_gallery.metadata["thumbnails"].value.startswith("![](data:image/")
 
 
 def test_the_command_says_where_the_page_is(
