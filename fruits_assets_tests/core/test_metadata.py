@@ -203,7 +203,7 @@ def test_the_colour_profile_is_kept(kind: str) -> None:
         assert image.info["icc_profile"] == _PROFILE
 
 
-@pytest.mark.parametrize("kind", set(_FILES) - {"gif", "bmp", "heif"})
+@pytest.mark.parametrize("kind", sorted(_FILES.keys() - {"gif", "bmp", "heif"}))
 def test_the_orientation_is_read_before_it_goes(kind: str) -> None:
     photo = _examined(_FILES[kind]())
     assert (photo.orientation, photo.width, photo.height) == (6, 32, 48)
