@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+VERSITYGW := .cache/bin/versitygw-v1.8.0
 # What the JVM, TensorFlow, Dagster and Ivy (of Spark's S3 packages) say at every start.
 NOISE := 'PreviewWarning|^  self._expected_writers|^(WARNING: (Using incubator|All log messages)|[IW]0000|INFO: Created TensorFlow Lite|Using Spark.s default|Setting default log level|To adjust logging level|[0-9/]+ [0-9:]+ WARN )|SupersessionWarning|^  return callback|^(SLF4J|Ivy Default|The jars for|:: (loading|resolving|resolution|retrieving)|[[:blank:]]+(confs|found|:: (modules|evicted)|org\.|software\.|-----|[|]|[0-9]+ artifacts))|added as a dependency'
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
@@ -47,9 +48,20 @@ ui: install ## Open the Dagster UI on http://localhost:3000.
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.
 	@$(BIN)/python -m fruits_assets.lake repair
 
+# Tests run in parallel, a file at a time; each worker has a Spark session of its own.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 .PHONY: test
-test: install browser ## Run the tests.
-	@$(BIN)/python -m pytest $(ARGS)
+test: install test-tools ## Run the fast tests (minutes).
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+.PHONY: test-all
+test-all: install test-tools ## Run every test, with real spark-submit, browser and commands.
+	@$(PYTEST) $(ARGS)
+
+.PHONY: mutants
+mutants: install test-tools ## Break promises in 300 places: which do the fast tests notice? (artifacts/mutants)
+	@$(BIN)/python -m benchmarks.mutants $(ARGS)
 
 .PHONY: fuzz
 fuzz: install ## Damaged images by the thousand (artifacts/fuzz/fuzz.json).
@@ -138,11 +150,23 @@ java:
 		$(call apt,openjdk-17-jre-headless) || { \
 			echo 'Spark needs Java 17: install it with "sudo apt-get install openjdk-17-jre-headless".' >&2; exit 1; }; }
 
-# Without one, the tests that need a browser are skipped.
+# What only tests use. Tests that need what is missing are skipped, with the reason.
+.PHONY: test-tools
+test-tools: browser $(VERSITYGW)
+
 .PHONY: browser
 browser:
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null \
 		|| $(call apt,chromium) || echo 'There is no Chromium: the tests in a browser are skipped.' >&2
+
+# An S3 server that keeps its objects as files, built once.
+$(VERSITYGW):
+	@mkdir -p $(@D) && printf '*\n' > .cache/.gitignore
+	@{ command -v go > /dev/null && echo 'Building versitygw ...' >&2 \
+		&& GOBIN='$(CURDIR)/$(@D)/build' GOFLAGS=-mod=mod \
+			go install github.com/versity/versitygw/cmd/versitygw@$(lastword $(subst -, ,$@)) \
+		&& mv $(@D)/build/versitygw $@; } \
+		|| echo 'versitygw cannot be built (is Go there?): the tests on it are skipped.' >&2
 
 # uv itself is installed from the lock, with its hash, by the pip of a new environment.
 .venv/installed: requirements.lock pyproject.toml
@@ -152,7 +176,7 @@ browser:
 	@$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/^[a-z]/p' requirements.lock | sed '1n;/^[a-z]/d' > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .venv/uv.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

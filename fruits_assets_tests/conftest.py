@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,13 +13,16 @@ from typing import Any
 import dagster as dg
 import pytest
 from botocore.retries.standard import ExponentialBackoff
+from filelock import FileLock
 from pyspark.sql import SparkSession
 
 from fruits_assets.assets.authorship import Authorship
+from fruits_assets.assets.common import DATA_VERSION_TAG
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
 from fruits_assets.core import s3 as core_s3
 from fruits_assets.core import storage
+from fruits_assets.core.errors import FruitsError
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
@@ -136,12 +140,48 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source of drawn photos: 15 classes, 4 Training and 2 Test photos each. Do not change it."""
-    folder = tmp_path_factory.mktemp("source") / "photos"
-    write_sample(folder, photos_per_class=(4, 2))
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that every user may enter, which those of `tmp_path` are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+        for path in Path(folder).glob("**/"):
+            path.chmod(0o755)
+
+
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], *, workers: bool
+) -> Path:
+    """A folder that all tests read: the first worker that needs it makes it, the others wait.
+
+    Args:
+        factory: of pytest.
+        name: of the folder.
+        make: fills it.
+        workers: whether this is one of several worker processes.
+    """
+    base = factory.getbasetemp()
+    folder = (base.parent if workers else base) / f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A source of drawn photos: 15 classes, 4 Training and 2 Test photos each. Do not change it."""
+
+    def draw(folder: Path) -> None:
+        write_sample(folder / "photos", photos_per_class=(4, 2))
+
+    workers = worker_id != "master"
+    return made_once(tmp_path_factory, "source", draw, workers=workers) / "photos"
 
 
 @pytest.fixture(scope="session")
@@ -186,19 +226,44 @@ class Pipeline:
         Args:
             *selection: asset selection strings; everything without any.
             config: op name -> its config.
-            instance: of Dagster; one of its own without.
+            instance: of Dagster. By default a new one that has shown what the lake holds: pictures
+                that another test has had drawn are not drawn again, which takes seconds.
         """
         chosen = dg.AssetSelection.all()
         if selection:
             chosen = dg.AssetSelection.from_coercible(list(selection))
-        return dg.materialize(
-            [*ASSETS, *self.checks],
-            selection=chosen,
-            resources=self.resources,
-            run_config={"ops": {name: {"config": dict(it)} for name, it in (config or {}).items()}},
-            instance=instance,
-            raise_on_error=False,
-        )
+        with contextlib.ExitStack() as stack:
+            result = dg.materialize(
+                [*ASSETS, *self.checks],
+                selection=chosen,
+                resources=self.resources,
+                run_config={"ops": {op: {"config": dict(it)} for op, it in (config or {}).items()}},
+                instance=instance or stack.enter_context(self._instance()),
+                raise_on_error=False,
+            )
+        for event in result.all_events:
+            if event.is_step_materialization:
+                shown = event.step_materialization_data.materialization
+                asset, version = shown.asset_key.to_user_string(), shown.tags[DATA_VERSION_TAG]
+                _shown.setdefault(asset, {}).setdefault(version, shown)
+        return result
+
+    @contextlib.contextmanager
+    def _instance(self) -> Iterator[dg.DagsterInstance]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            for asset, versions in _shown.items():
+                version = next(iter(versions))
+                with contextlib.suppress(
+                    FruitsError, OSError
+                ):  # the lake has none, or a damaged one
+                    version = self.lake.current(asset).version
+                if version in versions:
+                    instance.report_runless_asset_event(versions[version])
+            yield instance
+
+
+_shown: dict[str, dict[str, dg.AssetMaterialization]] = {}
+"""What Dagster has shown in this process: asset -> version -> event. A version never changes."""
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
@@ -208,11 +273,14 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 
 @pytest.fixture(scope="session")
-def _model_lake(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+def _model_lake(tmp_path_factory: pytest.TempPathFactory, photos: Path, worker_id: str) -> Path:
     """A lake with only the embedded model in it: TensorFlow converts it once per test session."""
-    base = tmp_path_factory.mktemp("model") / "lake"
-    assert Pipeline(Lake.at(str(base)), photos).run("model_weights").success
-    return base
+
+    def convert(folder: Path) -> None:
+        assert Pipeline(Lake.at(str(folder / "lake")), photos).run("model_weights").success
+
+    workers = worker_id != "master"
+    return made_once(tmp_path_factory, "model", convert, workers=workers) / "lake"
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import uv
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark import environment
 from fruits_assets.spark.account import Architecture
-from fruits_assets_tests.s3 import CACHE
 
 REPOSITORY = Path(__file__).parent.parent
+CACHE = REPOSITORY / ".cache"
 BOOTSTRAP = Path(environment.__file__).with_name("bootstrap.sh")
 ARCHITECTURES: dict[str, Architecture] = {"x86_64": "x86_64", "aarch64": "arm64"}
 UNREACHABLE = ("Failed to fetch", "error sending request", "dns error", "client error (Connect)")

@@ -122,6 +122,7 @@ def dagster(*arguments: str, environment: dict[str, str], command: str = "dagste
 JOB = ("job", "execute", "-m", "fruits_assets.definitions", "-j", "fruits_job")
 
 
+@pytest.mark.slow
 def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_path: Path):
     printed = dagster(*JOB, environment=environment)
     lake = Lake.at(environment["FRUITS_LAKE"])
@@ -141,12 +142,14 @@ def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_pat
     assert lake.current("pca_model").manifest.figures["components"] > 3
 
 
+@pytest.mark.slow
 def test_dg_finds_the_definitions_sound(environment: dict[str, str]):
     assert "All definitions loaded successfully" in dagster(
         "check", "defs", environment=environment, command="dg"
     )
 
 
+@pytest.mark.slow
 def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path):
     with served("dagster-webserver", environment=environment, log=tmp_path / "log") as port:
         query = "{ assetNodes { assetKey { path } configField { isRequired } } }"
@@ -163,6 +166,7 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
         assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_the_lake_whole_and_the_next_one_finishes(
     environment: dict[str, str],
 ):

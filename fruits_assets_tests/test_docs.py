@@ -275,6 +275,7 @@ def test_json_is_what_the_program_reads() -> None:
     assert Prices.load(json.loads(block.text)) != Prices.load()
 
 
+@pytest.mark.slow
 def test_automation_is_switched_on_as_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,7 @@ def test_the_stand_in_of_the_command_line_copies_both_ways(
     assert all((tmp_path / file).read_bytes() == (photos / file).read_bytes() for file in files)
 
 
+@pytest.mark.slow
 def test_a_cluster_ran_all_of_it_and_ended_with_the_run(followed: Followed) -> None:
     cluster, _ = followed.clusters
     assert [(step.name, step.state) for step in cluster.steps] == [
@@ -240,6 +241,7 @@ def test_a_cluster_ran_all_of_it_and_ended_with_the_run(followed: Followed) -> N
     assert cluster.tags["fruits-stack"] == "fruits"
 
 
+@pytest.mark.slow
 def test_the_results_are_in_the_lake(followed: Followed) -> None:
     lake = Lake.at(followed.settings["FRUITS_LAKE"], region=s3.REGION)
     assert lake.current("pca_features").manifest.rows == 90
@@ -253,6 +255,7 @@ def test_the_results_are_in_the_lake(followed: Followed) -> None:
     assert encryption["SSEKMSKeyId"] == followed.settings["FRUITS_KMS_KEY"]
 
 
+@pytest.mark.slow
 def test_the_check_finds_all_that_is_emulated_in_order(followed: Followed) -> None:
     lines = re.findall(r"^(OK|FIX) +([^:]+):", followed.of("make emr-check"), re.MULTILINE)
     assert {what for found, what in lines if found == "FIX"} == NOT_EMULATED.keys()
@@ -260,6 +263,7 @@ def test_the_check_finds_all_that_is_emulated_in_order(followed: Followed) -> No
     assert in_order >= {"source", "logs", "service role", "security configuration", "subnets"}
 
 
+@pytest.mark.slow
 def test_the_price_is_told_before_and_after(followed: Followed) -> None:
     assert re.search(r"100000 images.* costs [\d.]+ EUR", followed.of("sentence()"))
     printed = followed.of("make run")
@@ -267,6 +271,7 @@ def test_the_price_is_told_before_and_after(followed: Followed) -> None:
     assert re.search(r"ended the run's cluster: .*fruits/cost_eur 0\.\d*[1-9]", printed)
 
 
+@pytest.mark.slow
 def test_logs_of_steps_can_be_read(followed: Followed) -> None:
     cluster, _ = followed.clusters
     logs = followed.home / "fruits" / "logs" / cluster.id / "steps"
@@ -274,6 +279,7 @@ def test_logs_of_steps_can_be_read(followed: Followed) -> None:
     assert len(followed.of("gunzip").splitlines()) > 20
 
 
+@pytest.mark.slow
 def test_a_cluster_that_stays_is_used_listed_and_ended(followed: Followed) -> None:
     _, cluster = followed.clusters
     told = followed.of("spark launch")
@@ -284,10 +290,12 @@ def test_a_cluster_that_stays_is_used_listed_and_ended(followed: Followed) -> No
     assert followed.settings["FRUITS_EMR_CLUSTER"] == ""
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_sweep(followed: Followed) -> None:
     assert "ended 0 clusters older than 12 hours" in followed.of("sweep_clusters")
 
 
+@pytest.mark.slow
 def test_the_end_of_the_stack_leaves_the_data(followed: Followed) -> None:
     told = followed.of("make destroy")
     assert "The stack fruits is deleted." in told

@@ -488,6 +488,7 @@ if len(sys.argv) > 2:
 """
 
 
+@pytest.mark.slow
 def test_a_spark_application_has_what_was_shipped_and_no_more(fresh_emr: Emr) -> None:
     bucket = fresh_emr.s3.bucket()
     files = {
@@ -568,6 +569,7 @@ print("SUM", spark.sparkContext.parallelize(range(2), 2).map(slow).sum())
 """
 
 
+@pytest.mark.slow
 def test_an_application_goes_on_without_an_executor_that_is_lost(
     fresh_emr: Emr, tmp_path: Path
 ) -> None:

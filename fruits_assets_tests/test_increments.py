@@ -123,6 +123,7 @@ def test_photos_cost_only_what_is_new_of_them(own: Pipeline, others: list[Path],
     assert_as_a_full_run(own, tmp_path)
 
 
+@pytest.mark.slow
 def test_any_history_ends_as_a_full_run(
     own: Pipeline, others: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

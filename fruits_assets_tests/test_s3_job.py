@@ -20,6 +20,8 @@ from fruits_assets_tests import s3
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.test_erasure import traces
 
+pytestmark = pytest.mark.slow
+
 KEY = f"arn:aws:kms:{s3.REGION}:123456789012:key/11111111-2222-3333-4444-555555555555"
 BIN = Path(sys.executable).parent
 

@@ -21,6 +21,8 @@ from fruits_assets.checks import CHECKS
 from fruits_assets.definitions import ASSETS, DELIVERABLES
 from fruits_assets_tests.ui import REPOSITORY, environment_of, graphql, served
 
+pytestmark = pytest.mark.slow
+
 SCREENSHOTS = REPOSITORY / "artifacts" / "ui"
 WAIT, RUN = 60_000, 540_000
 """Milliseconds that the page and the run may take, on a busy machine."""

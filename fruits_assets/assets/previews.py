@@ -95,7 +95,7 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
     image.thumbnail((SHOWN_WIDTH, image.height))
     image.putalpha(_card(image.size))
     buffer, kind = io.BytesIO(), "png"
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     if buffer.tell() > figures.LIMIT:
         buffer, kind = io.BytesIO(), "webp"
         image.save(buffer, "WEBP", quality=90)

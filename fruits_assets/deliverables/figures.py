@@ -578,7 +578,7 @@ def _palette_png(pixels: np.ndarray) -> bytes:
     colours[np.asarray(indexed)[0, 0]] = ImageColor.getrgb(THEME.paper)
     indexed.putpalette(colours.ravel().tolist())
     file = io.BytesIO()
-    indexed.save(file, "PNG", optimize=True)
+    indexed.save(file, "PNG")  # `optimize` takes three times as long and saves 3 %
     return file.getvalue()
 
 

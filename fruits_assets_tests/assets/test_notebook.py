@@ -20,6 +20,8 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
 from fruits_assets_tests.deliverables.test_notebook import assert_quiet
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"Nom_Prenom_1_notebook_112026.ipynb", "Nom_Prenom_1_notebook_112026.html"}
 
 

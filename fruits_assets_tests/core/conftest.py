@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -32,13 +30,3 @@ def unprivileged() -> Callable[[], Unprivileged]:
     except OSError as error:
         pytest.skip(f"root may not become another user here: {error}")
     return _as_nobody
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """An empty folder that every user may enter, which those of `tmp_path` are not."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-        for path in Path(folder).glob("**/"):
-            path.chmod(0o755)

@@ -67,6 +67,7 @@ def _alive(emr: Emr) -> list[str]:
     return [one.id for one in emr.clusters() if one.state in clusters.LIVE]
 
 
+@pytest.mark.slow
 def test_a_launched_cluster_is_used_by_runs_and_ended_by_nobody_else(user: User, run: Command):
     user.emr.plan(master="local[2]")
     printed = run("launch")

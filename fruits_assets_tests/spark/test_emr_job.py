@@ -19,6 +19,8 @@ from fruits_assets_tests.emr import Call, Cluster, eventually
 from fruits_assets_tests.spark.conftest import CONFIG, User
 from fruits_assets_tests.ui import graphql
 
+pytestmark = pytest.mark.slow
+
 TRANSFORMS = ("ingest", "featurize", "inspect_features", "fit_pca", "apply_pca", "recognize")
 MADE_ON_THE_CLUSTER = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 

@@ -101,6 +101,7 @@ def test_what_no_cluster_uses_is_not_there():
 
 
 @pytest.mark.parametrize("architecture", MACHINES)
+@pytest.mark.slow
 def test_archives_fit_their_machines(architecture: Architecture, base: Path):
     archive = node.archive(architecture, base)
     assert archive.name == environment.name(architecture)
@@ -120,6 +121,7 @@ def test_archives_fit_their_machines(architecture: Architecture, base: Path):
     assert locked.keys() - found.keys() == {"colorama"}, "what only Windows needs"
 
 
+@pytest.mark.slow
 def test_the_same_lock_gives_the_same_bytes(base: Path):
     first = node.archive("x86_64", base)
     second = environment.archive("x86_64", base / "again")
@@ -163,6 +165,7 @@ def test_what_is_not_what_was_pinned_is_refused(tmp_path: Path, monkeypatch: pyt
     assert "0000" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_node_imports_all_that_runs_on_clusters(base: Path):
     python = node.python(base)
     done = node.run(python, pyspark.__version__, "-c", IMPORTS)
@@ -172,6 +175,7 @@ def test_a_node_imports_all_that_runs_on_clusters(base: Path):
     assert {"fruits_assets.core.s3", "fruits_assets.transforms.featurize"} <= set(modules)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_ready_stays_as_it_is(base: Path):
     target = node.python(base).parent.parent
     archive = node.archive(node.architecture(), base)

@@ -16,6 +16,7 @@ from fruits_assets_tests.spark.conftest import User
 INGEST = ("raw_images", "rejected_images")
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_start_clusters_says_so(user: User):
     user.emr.plan(refuse=("AccessDeniedException", "not authorized to perform iam:PassRole"))
     result, told = user.run(*INGEST)
@@ -33,6 +34,7 @@ def test_a_run_that_may_not_start_clusters_says_so(user: User):
         ("INTERNAL_ERROR", "The Spot capacity for the requested types is not available"),
     ],
 )
+@pytest.mark.slow
 def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str):
     user.emr.plan(fail=(code, message))
     result, told = user.run(*INGEST)
@@ -43,6 +45,7 @@ def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str
     assert cluster.code == code
 
 
+@pytest.mark.slow
 def test_a_bootstrap_that_fails_is_told(user: User):
     code = f"s3://{user.bucket}/other code"
     broken = replace(user, changed={"FRUITS_EMR_CODE": code})
@@ -58,6 +61,7 @@ def test_a_bootstrap_that_fails_is_told(user: User):
     assert cluster.steps[0].state == "CANCELLED"
 
 
+@pytest.mark.slow
 def test_a_step_that_never_reaches_python_is_told_with_the_end_of_its_stderr(user: User):
     user.emr.plan(master="local[2]", extra_env={"JAVA_TOOL_OPTIONS": "-XX:NoSuchOption"})
     result, told = user.run(*INGEST)
@@ -70,6 +74,7 @@ def test_a_step_that_never_reaches_python_is_told_with_the_end_of_its_stderr(use
     assert cluster.code == "USER_REQUEST"
 
 
+@pytest.mark.slow
 def test_a_cluster_that_dies_under_a_step_is_told(user: User):
     def kill(cluster: Cluster) -> None:
         user.emr.kill_cluster(cluster.id, "INSTANCE_FAILURE", "the primary node was lost")
@@ -81,6 +86,7 @@ def test_a_cluster_that_dies_under_a_step_is_told(user: User):
     assert len(user.all_ended()) == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
     user.emr.plan(master="local[2]", hang_steps=True)
     patient = replace(user, changed={"FRUITS_EMR_STEP_MINUTES": "0.02"})
@@ -93,6 +99,7 @@ def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
     assert "CancelSteps" in [call.action for call in user.emr.history()]
 
 
+@pytest.mark.slow
 def test_messages_that_are_lost_are_a_failure(user: User):
     user.emr.plan(master="local[2]", lose_messages=f"s3://{user.bucket}/pipes/messages")
     result, told = user.run(*INGEST)
@@ -102,6 +109,7 @@ def test_messages_that_are_lost_are_a_failure(user: User):
     assert len(user.all_ended()) == 1
 
 
+@pytest.mark.slow
 def test_credentials_that_expire_are_told_and_the_cluster_ends_by_itself(user: User):
     result, told = user.run(*INGEST, meanwhile=lambda _: user.emr.expire_credentials())
     user.emr.restore_credentials()
@@ -112,6 +120,7 @@ def test_credentials_that_expire_are_told_and_the_cluster_ends_by_itself(user: U
     assert "auto-termination" in (cluster.message or "")
 
 
+@pytest.mark.slow
 def test_a_lost_spot_machine_costs_time_and_nothing_else(user: User):
     user.emr.plan(time_scale=60)  # executors of their own
     lost = []

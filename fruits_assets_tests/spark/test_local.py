@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fruits_assets_tests.conftest import REPOSITORY
 
 PROGRAM = """
@@ -34,6 +36,7 @@ os._exit(0)  # py4j waits for a JVM that is gone
 """
 
 
+@pytest.mark.slow
 def test_a_jvm_that_ended_is_told(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks import cluster
@@ -112,6 +113,7 @@ SITE = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_workers_need_neither_network_nor_tensorflow(pipeline: Pipeline, tmp_path: Path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
@@ -151,6 +153,7 @@ def test_reduced_decoding_is_a_choice_that_changes_features(pipeline: Pipeline, 
     assert 1e-4 < relative_error(found[1], found[0]) < 0.3
 
 
+@pytest.mark.slow
 def test_separate_executors_give_the_same_rows(finished, pipeline: Pipeline, tmp_path: Path):
     with cluster.standalone(2, tmp_path) as running:
         _run_on(running.master, pipeline)

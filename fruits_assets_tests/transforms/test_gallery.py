@@ -282,6 +282,7 @@ SITE = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_poisonous_photos_keep_their_place(pipeline: Pipeline, tmp_path: Path):
     source = tmp_path / "photos"
     source.mkdir()

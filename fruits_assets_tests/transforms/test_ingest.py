@@ -76,9 +76,9 @@ def test_rows_say_what_was_found(pipeline: Pipeline, tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(kept), np.asarray(Image.open(photo)))
 
 
-def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Path):
+def test_files_that_cannot_be_read_are_rejected(open_folder: Path):
     """As another user than root, who may read everything."""
-    source = tmp_path / "photos" / "Apple"
+    source = open_folder / "photos" / "Apple"
     source.mkdir(parents=True)
     for name in ("readable.jpg", "forbidden.jpg"):
         Image.new("RGB", (30, 30), "red").save(source / name)
@@ -107,8 +107,6 @@ def test_files_that_cannot_be_read_are_rejected(pipeline: Pipeline, tmp_path: Pa
         except SourceError as error:
             print(error)
     """)
-    for folder in (source, source.parent, *source.parents[1:4]):
-        folder.chmod(0o755)
     printed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
     ).stdout

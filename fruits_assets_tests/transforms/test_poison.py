@@ -11,6 +11,8 @@ from PIL import Image
 
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
 
+pytestmark = pytest.mark.slow
+
 SITE = textwrap.dedent("""
     # Imported by every Python process that starts with this folder on its path: a library that
     # fails on pictures of some sizes, once they are decoded (97, 98, 99), or once they are resized.

@@ -23,6 +23,8 @@ from fruits_assets_tests import node
 from fruits_assets_tests.conftest import Pipeline
 from fruits_assets_tests.transforms import every_transform
 
+pytestmark = pytest.mark.slow
+
 VECTORS = {"features", "components"}
 
 
