@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.checks import CHECKS
-from fruits_assets.core.source import photos_at
+from fruits_assets.core.source import FolderPhotos, photos_at
 from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
@@ -288,3 +288,21 @@ def test_an_erasure_waits_for_other_runs(own: Pipeline, tmp_path: Path):
         run = instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
         told = failure(erase(own, instance, paths=["a.jpg"]))
         assert f"another run is at work ({run.run_id})" in told
+
+
+def test_an_erasure_says_when_a_run_began_meanwhile(
+    own: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Such a run may have read what was erased, and would publish it again."""
+    (tmp_path / "dagster").mkdir()
+    erase_files = FolderPhotos.erase
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+
+        def erase_while_a_run_begins(self: FolderPhotos, paths: list[str]) -> int:
+            instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
+            return erase_files(self, paths)
+
+        monkeypatch.setattr(FolderPhotos, "erase", erase_while_a_run_begins)
+        told = failure(erase(own, instance, paths=["Training/Banana/1.jpg"]))
+    assert "another run is at work" in told
+    assert not Path(own.lake.base, "erasures").exists(), "nothing says that all is erased"

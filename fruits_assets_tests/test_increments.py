@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
+from fruits_assets.assets.pca import MAX_CHANGED, MAX_MEAN_SHIFT
 from fruits_assets.checks import CHECKS
 from fruits_assets.core import increment
 from fruits_assets.core.dataset import MANIFEST, Dataset
@@ -217,6 +218,19 @@ def _training(features: Dataset) -> np.ndarray:
     table = features.arrow(["split", "features"])
     rows = table.filter(pa.array([split == "Training" for split in table["split"].to_pylist()]))
     return np.stack(rows["features"].to_numpy()).astype(np.float64)
+
+
+def test_a_few_photos_unlike_all_others_ask_for_another_pca(own: Pipeline):
+    before = own.lake.current("pca_model").version
+    chance = np.random.default_rng(0)
+    for i in range(3):
+        noise = Image.fromarray(chance.integers(0, 256, (100, 100, 3), np.uint8))
+        noise.save(own.source / "Training" / "Banana" / f"noise {i}.jpg")
+    assert own.run().success
+    drift = own.lake.current("pca_drift").manifest.figures
+    assert drift["changed"] <= MAX_CHANGED, "their number alone asks for nothing"
+    assert drift["mean_shift"] > MAX_MEAN_SHIFT
+    assert own.lake.current("pca_model").version != before
 
 
 @pytest.mark.parametrize("refit", ["auto", "always", "never"])

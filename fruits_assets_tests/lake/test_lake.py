@@ -109,6 +109,18 @@ def _use(monkeypatch: pytest.MonkeyPatch, storage: LocalStorage) -> None:
 RECIPE = Recipe("featurize", "1", {"size": 96, "alpha": 0.35}, {"raw_images": "a", "weights": "b"})
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"cut")])
+def test_a_version_with_a_missing_or_shorter_file_is_not_published(
+    folder_lake: Lake, harm: Callable[[Path], Any]
+) -> None:
+    before = _publish(folder_lake, "raw", 1)
+    dataset = _draft(folder_lake, "raw", 2)
+    harm(Path(dataset.uri, "b"))
+    with pytest.raises(DatasetError, match=r"b is missing|b has 3 bytes"):
+        folder_lake.publish(dataset)
+    assert folder_lake.current("raw") == before
+
+
 def test_the_same_recipe_has_the_same_address_everywhere() -> None:
     assert RECIPE.version == "76d83ecb1f346b9c"
 

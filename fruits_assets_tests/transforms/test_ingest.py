@@ -189,3 +189,34 @@ def test_more_parts_than_thumbnails(pipeline: Pipeline, monkeypatch: pytest.Monk
     assert len(raw.parts) == 90 > ingest.MAX_THUMBNAILS
     thumbnails = pq.read_table(pa.BufferReader(raw.read(ingest.THUMBNAILS)))
     assert thumbnails.num_rows == ingest.MAX_THUMBNAILS
+
+
+MB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [
+        ([10 * MB] * 20, [6, 6, 6, 2]),
+        ([32 * MB] * 5, [2, 2, 1]),
+        ([100 * MB, MB, MB], [1, 2]),
+        ([MB, 100 * MB, MB], [1, 1, 1]),
+        ([1] * 700, [320, 320, 60]),
+        ([1], [1]),
+        ([], []),
+    ],
+)
+def test_a_part_has_at_most_320_photos_and_64_megabytes(
+    sizes: list[int], rows: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ingest, "PARTS_PER_CORE", 1)
+    chunks = ingest._chunks(sizes, 1, thumbnails=10)
+    assert [chunk.stop - chunk.start for chunk in chunks] == rows
+    assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]]
+    assert sum(chunk.thumbnails for chunk in chunks) == (10 if sizes else 0)
+
+
+def test_small_sources_are_cut_into_enough_parts_for_all_cores():
+    chunks = ingest._chunks([1] * 1000, 2, thumbnails=0)
+    assert {chunk.stop - chunk.start for chunk in chunks[:-1]} == {63}
+    assert len(ingest._chunks([1] * 100, 8, thumbnails=0)) == 4, "a part has 32 photos, if it can"
