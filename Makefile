@@ -55,8 +55,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist
 test: install test-tools ## Run the fast tests (minutes).
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
+.PHONY: test-slow
+test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
+	@$(PYTEST) -m slow $(ARGS)
+
 .PHONY: test-all
-test-all: install test-tools ## Run every test, with real spark-submit, browser and commands.
+test-all: install test-tools ## Run the fast tests and the slow ones.
 	@$(PYTEST) $(ARGS)
 
 .PHONY: mutants

@@ -16,13 +16,12 @@ from botocore.retries.standard import ExponentialBackoff
 from filelock import FileLock
 from pyspark.sql import SparkSession
 
+from fruits_assets.assets import common
 from fruits_assets.assets.authorship import Authorship
-from fruits_assets.assets.common import DATA_VERSION_TAG
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
 from fruits_assets.core import s3 as core_s3
 from fruits_assets.core import storage
-from fruits_assets.core.errors import FruitsError
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
@@ -35,6 +34,8 @@ from fruits_assets_tests.emr import emr_service_fixture, fresh_emr_fixture  # no
 from fruits_assets_tests.places import Bucket, Folder, Place
 
 REPOSITORY = Path(__file__).parent.parent
+SERVERS = ["versitygw", pytest.param("moto", marks=pytest.mark.slow)]
+"""Fast tests that any S3 server will do for are run on the faster one, all tests on both."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,7 +63,7 @@ def _versitygw(
         yield server
 
 
-@pytest.fixture(scope="module", params=["moto", "versitygw"])
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> s3.Server:
     """A real S3 server; the tests of a module run on one after the other."""
     return request.getfixturevalue(f"_{request.param}")
@@ -75,7 +76,7 @@ def bucket(server: s3.Server) -> Iterator[Bucket]:
         yield bucket
 
 
-@pytest.fixture(scope="module", params=["folder", "moto", "versitygw"])
+@pytest.fixture(scope="module", params=["folder", *SERVERS])
 def _kind(request: pytest.FixtureRequest) -> s3.Server | None:
     return None if request.param == "folder" else request.getfixturevalue(f"_{request.param}")
 
@@ -226,44 +227,28 @@ class Pipeline:
         Args:
             *selection: asset selection strings; everything without any.
             config: op name -> its config.
-            instance: of Dagster. By default a new one that has shown what the lake holds: pictures
-                that another test has had drawn are not drawn again, which takes seconds.
+            instance: of Dagster, which is shown everything. Without one, no pictures are drawn:
+                they take seconds, and most tests do not look at them.
         """
         chosen = dg.AssetSelection.all()
         if selection:
             chosen = dg.AssetSelection.from_coercible(list(selection))
-        with contextlib.ExitStack() as stack:
-            result = dg.materialize(
+        with pytest.MonkeyPatch.context() as patch:
+            if instance is None:
+                draw_no_pictures(patch)
+            return dg.materialize(
                 [*ASSETS, *self.checks],
                 selection=chosen,
                 resources=self.resources,
                 run_config={"ops": {op: {"config": dict(it)} for op, it in (config or {}).items()}},
-                instance=instance or stack.enter_context(self._instance()),
+                instance=instance,
                 raise_on_error=False,
             )
-        for event in result.all_events:
-            if event.is_step_materialization:
-                shown = event.step_materialization_data.materialization
-                asset, version = shown.asset_key.to_user_string(), shown.tags[DATA_VERSION_TAG]
-                _shown.setdefault(asset, {}).setdefault(version, shown)
-        return result
-
-    @contextlib.contextmanager
-    def _instance(self) -> Iterator[dg.DagsterInstance]:
-        with dg.DagsterInstance.ephemeral() as instance:
-            for asset, versions in _shown.items():
-                version = next(iter(versions))
-                with contextlib.suppress(
-                    FruitsError, OSError
-                ):  # the lake has none, or a damaged one
-                    version = self.lake.current(asset).version
-                if version in versions:
-                    instance.report_runless_asset_event(versions[version])
-            yield instance
 
 
-_shown: dict[str, dict[str, dg.AssetMaterialization]] = {}
-"""What Dagster has shown in this process: asset -> version -> event. A version never changes."""
+def draw_no_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Dagster has shown every version before, with no picture."""
+    patch.setattr(common, "_shown_before", lambda *_: {})
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
@@ -302,4 +287,5 @@ def finished(
     base = tmp_path_factory.mktemp("finished") / "lake"
     shutil.copytree(_model_lake, base)
     pipeline = Pipeline(Lake.at(str(base)), photos)
-    return pipeline, pipeline.run(config={"pca_features": {"csv": True}})
+    with dg.DagsterInstance.ephemeral() as instance:
+        return pipeline, pipeline.run(config={"pca_features": {"csv": True}}, instance=instance)

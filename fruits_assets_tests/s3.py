@@ -84,27 +84,30 @@ def _client(endpoint: str) -> Any:
 @contextlib.contextmanager
 def used(endpoint: str) -> Iterator[None]:
     """The pipeline finds its buckets at an endpoint, and is connected to none yet."""
-    if _used != [endpoint]:  # clients take a tenth of a second to make: tests in a row share them
-        forget()
-        _used[:] = [endpoint]
+    aws.emr_client.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for name, function in _clients_of(endpoint).items():
+            patch.setattr(s3, name, function)
         storage._connected.clear()
         yield
         storage._connected.clear()
 
 
+@lru_cache(maxsize=64)
+def _clients_of(endpoint: str) -> dict[str, Any]:
+    """What makes clients for an endpoint: it takes a tenth of a second, and tests share them."""
+    names = ("_client", "_store")
+    return {name: lru_cache(maxsize=8)(getattr(s3, name).__wrapped__) for name in names}
+
+
 def forget() -> None:
     """As in a new process: nothing is connected, no client is open."""
-    _used.clear()
+    _clients_of.cache_clear()
     s3._client.cache_clear()
     s3._store.cache_clear()
     aws.emr_client.cache_clear()
     storage._connected.clear()
-
-
-_used: list[str] = []
-"""The endpoint that the pipeline's clients are made for, if any."""
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests import s3
-from fruits_assets_tests.conftest import REPOSITORY, Pipeline
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline, draw_no_pictures
 from fruits_assets_tests.places import Bucket
 
 DOWNSTREAM = {"features", "pca_model", "pca_features"}
@@ -361,8 +361,9 @@ class TestTheSensor:
         assert asked(empty.settled()).tags["fruits/changes"] == "600 new, 0 changed, 0 gone"
 
     def test_the_run_that_it_asks_for_is_what_it_waited_for(
-        self, pipeline: Pipeline, empty: Setting
+        self, monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, empty: Setting
     ) -> None:
+        draw_no_pictures(monkeypatch)
         setting = Setting(empty.source, pipeline.lake, empty.instance, {"batch_photos": 5})
         for new in (0, 5):
             add(setting, new)
@@ -567,7 +568,10 @@ class TestConditions:
         conditions.made(**changed)
         assert conditions.requested() == expected
 
-    def test_the_job_leaves_nothing_to_follow(self, pipeline: Pipeline, empty: Setting) -> None:
+    def test_the_job_leaves_nothing_to_follow(
+        self, monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, empty: Setting
+    ) -> None:
+        draw_no_pictures(monkeypatch)
         setting = Setting(empty.source, pipeline.lake, empty.instance)
         definitions = setting.definitions
         conditions = Conditions(setting.instance, definitions)

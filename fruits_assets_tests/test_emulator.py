@@ -24,6 +24,8 @@ from fruits_assets_tests.emr import (
 )
 from fruits_assets_tests.s3 import ACCESS_KEY, REGION, SECRET_KEY, free_port
 
+pytestmark = pytest.mark.slow
+
 TAGS = {"for-use-with-amazon-emr-managed-policies": "true", "fruits-stack": "fruits"}
 MASTER = {
     "InstanceFleetType": "MASTER",
@@ -488,7 +490,6 @@ if len(sys.argv) > 2:
 """
 
 
-@pytest.mark.slow
 def test_a_spark_application_has_what_was_shipped_and_no_more(fresh_emr: Emr) -> None:
     bucket = fresh_emr.s3.bucket()
     files = {
@@ -569,7 +570,6 @@ print("SUM", spark.sparkContext.parallelize(range(2), 2).map(slow).sum())
 """
 
 
-@pytest.mark.slow
 def test_an_application_goes_on_without_an_executor_that_is_lost(
     fresh_emr: Emr, tmp_path: Path
 ) -> None:

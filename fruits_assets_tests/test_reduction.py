@@ -256,7 +256,7 @@ def test_new_weights_are_not_used_before_their_pca(ran: Pipeline, tmp_path: Path
     assert np.array_equal(alone.components(photo), before.components(photo))
 
 
-@pytest.mark.parametrize("changed", ["weights", "decoding"])
+@pytest.mark.parametrize("changed", [pytest.param("weights", marks=pytest.mark.slow), "decoding"])
 def test_features_that_a_pca_does_not_fit_are_told(
     ran: Pipeline, tmp_path: Path, changed: str
 ) -> None:

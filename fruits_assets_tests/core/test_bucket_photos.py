@@ -31,7 +31,7 @@ from fruits_assets_tests.s3 import (
 )
 
 Forward = Callable[[], Answer]
-ONE_SERVER = pytest.mark.parametrize("server", ["moto"], indirect=True)
+ONE_SERVER = pytest.mark.parametrize("server", ["versitygw"], indirect=True)
 """For what does not depend on the server."""
 
 TREE = {

@@ -16,6 +16,8 @@ from fruits_assets_tests.browser import Opener
 from fruits_assets_tests.conftest import Pipeline
 from fruits_assets_tests.stand_ins import hand_over
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>".replace("/", "\N{FRACTION SLASH}"),

@@ -13,10 +13,11 @@ from fruits_assets_tests import s3
 from fruits_assets_tests.emr import Cluster, eventually
 from fruits_assets_tests.spark.conftest import User
 
+pytestmark = pytest.mark.slow
+
 INGEST = ("raw_images", "rejected_images")
 
 
-@pytest.mark.slow
 def test_a_run_that_may_not_start_clusters_says_so(user: User):
     user.emr.plan(refuse=("AccessDeniedException", "not authorized to perform iam:PassRole"))
     result, told = user.run(*INGEST)
@@ -34,7 +35,6 @@ def test_a_run_that_may_not_start_clusters_says_so(user: User):
         ("INTERNAL_ERROR", "The Spot capacity for the requested types is not available"),
     ],
 )
-@pytest.mark.slow
 def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str):
     user.emr.plan(fail=(code, message))
     result, told = user.run(*INGEST)
@@ -45,7 +45,6 @@ def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str
     assert cluster.code == code
 
 
-@pytest.mark.slow
 def test_a_bootstrap_that_fails_is_told(user: User):
     code = f"s3://{user.bucket}/other code"
     broken = replace(user, changed={"FRUITS_EMR_CODE": code})
@@ -61,7 +60,6 @@ def test_a_bootstrap_that_fails_is_told(user: User):
     assert cluster.steps[0].state == "CANCELLED"
 
 
-@pytest.mark.slow
 def test_a_step_that_never_reaches_python_is_told_with_the_end_of_its_stderr(user: User):
     user.emr.plan(master="local[2]", extra_env={"JAVA_TOOL_OPTIONS": "-XX:NoSuchOption"})
     result, told = user.run(*INGEST)
@@ -74,7 +72,6 @@ def test_a_step_that_never_reaches_python_is_told_with_the_end_of_its_stderr(use
     assert cluster.code == "USER_REQUEST"
 
 
-@pytest.mark.slow
 def test_a_cluster_that_dies_under_a_step_is_told(user: User):
     def kill(cluster: Cluster) -> None:
         user.emr.kill_cluster(cluster.id, "INSTANCE_FAILURE", "the primary node was lost")
@@ -86,7 +83,6 @@ def test_a_cluster_that_dies_under_a_step_is_told(user: User):
     assert len(user.all_ended()) == 1
 
 
-@pytest.mark.slow
 def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
     user.emr.plan(master="local[2]", hang_steps=True)
     patient = replace(user, changed={"FRUITS_EMR_STEP_MINUTES": "0.02"})
@@ -99,7 +95,6 @@ def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
     assert "CancelSteps" in [call.action for call in user.emr.history()]
 
 
-@pytest.mark.slow
 def test_messages_that_are_lost_are_a_failure(user: User):
     user.emr.plan(master="local[2]", lose_messages=f"s3://{user.bucket}/pipes/messages")
     result, told = user.run(*INGEST)
@@ -109,7 +104,6 @@ def test_messages_that_are_lost_are_a_failure(user: User):
     assert len(user.all_ended()) == 1
 
 
-@pytest.mark.slow
 def test_credentials_that_expire_are_told_and_the_cluster_ends_by_itself(user: User):
     result, told = user.run(*INGEST, meanwhile=lambda _: user.emr.expire_credentials())
     user.emr.restore_credentials()
@@ -120,7 +114,6 @@ def test_credentials_that_expire_are_told_and_the_cluster_ends_by_itself(user: U
     assert "auto-termination" in (cluster.message or "")
 
 
-@pytest.mark.slow
 def test_a_lost_spot_machine_costs_time_and_nothing_else(user: User):
     user.emr.plan(time_scale=60)  # executors of their own
     lost = []

@@ -20,6 +20,7 @@ from fruits_assets.spark.clusters import Cluster
 CALLS, REFUSES = "CALLS_OF_THE_TARGET", "TARGET_REFUSES"
 TAGS = {"fruits/cost_eur": "0.25", "fruits/cluster": "j-1"}
 EXECUTORS = {"default": {}, "in_process": {"in_process": {}}, "multiprocess": {"multiprocess": {}}}
+PROCESSES = pytest.param("multiprocess", marks=pytest.mark.slow)
 OLD = [
     Cluster(
         f"j-{number}", f"fruits fruits {number}", "WAITING", datetime(2026, 1, number, tzinfo=UTC)
@@ -143,7 +144,7 @@ def _logged(instance: dg.DagsterInstance, run: str, level: int) -> list[str]:
 # ----------------------------------------------------------------------------------- executor
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", ["default", "in_process", PROCESSES])
 @pytest.mark.parametrize(
     ("job", "status"),
     [(succeeding, dg.DagsterRunStatus.SUCCESS), (failing, dg.DagsterRunStatus.FAILURE)],
@@ -162,6 +163,7 @@ def test_the_executor_ends_the_cluster_once_and_tags_the_run(
     assert [text for text in _logged(instance, run.run_id, logging.INFO) if "cost_eur 0.25" in text]
 
 
+@pytest.mark.slow
 def test_all_steps_are_over_before_the_cluster_is_ended(
     instance: dg.DagsterInstance, called: Called
 ):
@@ -178,6 +180,7 @@ def test_all_steps_are_over_before_the_cluster_is_ended(
     assert failure < ended
 
 
+@pytest.mark.slow
 def test_a_step_whose_process_dies_does_not_keep_the_cluster(
     instance: dg.DagsterInstance, called: Called
 ):
@@ -201,7 +204,7 @@ def test_an_interrupt_does_not_keep_the_cluster(instance: dg.DagsterInstance, ca
     assert called.calls == [["end", run.run_id]]
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", ["in_process", PROCESSES])
 @pytest.mark.parametrize("job", [succeeding, failing])
 def test_a_cluster_that_cannot_be_ended_does_not_change_what_came_of_the_run(
     instance: dg.DagsterInstance,
