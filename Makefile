@@ -48,8 +48,8 @@ ui: install ## Open the Dagster UI on http://localhost:3000.
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.
 	@$(BIN)/python -m fruits_assets.lake repair
 
-# Tests run in parallel, a file at a time; each worker has a Spark session of its own.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# Tests run in parallel; each worker has a Spark session of its own.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).

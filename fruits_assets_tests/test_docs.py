@@ -65,6 +65,7 @@ PROGRAMS = [
 ]
 
 RUN_BY = {
+    "make test": "test_workflow.py::test_it_runs_what_must_pass_before_a_change_lands",
     "make ui": "test_definitions.py::test_the_ui_serves_the_workspace",
     "make repair": "test_increments.py::test_a_damaged_part_is_found_and_only_it_is_made_again",
     f"{DAGSTER} job execute {MODULE} -j fruits_job -c run.yaml": (

@@ -18,7 +18,7 @@ from fruits_assets.checks import CHECKS
 from fruits_assets.core.source import FolderPhotos, photos_at
 from fruits_assets.erasure import gdpr_erasure
 from fruits_assets.lake.lake import Lake
-from fruits_assets_tests.conftest import Pipeline, failure
+from fruits_assets_tests.conftest import Pipeline, draw_no_pictures, failure
 from fruits_assets_tests.stand_ins import hand_over
 
 REBUILT = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
@@ -254,7 +254,10 @@ def test_no_image_that_was_not_named_is_touched(own: Pipeline, tmp_path: Path):
     assert photos_at(str(own.source)).list(recursive=True).files.num_rows == 90
 
 
-def test_dagster_forgets_what_older_runs_showed(own: Pipeline, tmp_path: Path):
+def test_dagster_forgets_what_older_runs_showed(
+    own: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draw_no_pictures(monkeypatch)
     storage = tmp_path / "dagster"
     storage.mkdir()
     with dg.DagsterInstance.local_temp(str(storage)) as instance:

@@ -353,7 +353,7 @@ def test_every_flipped_byte_of_a_manifest_is_noticed(tmp_path: Path) -> None:
 
 def test_every_flipped_byte_of_a_part_is_noticed_by_those_who_read_its_rows(tmp_path: Path) -> None:
     """Headers of pages and the footer too, which Parquet has no checksums of."""
-    dataset = _written(tmp_path, _table(3))
+    dataset = _written(tmp_path, _table(1))
     file = tmp_path / PART
     content = file.read_bytes()
     for position in range(len(content)):
@@ -366,7 +366,7 @@ def test_every_flipped_byte_of_a_part_is_noticed_by_those_who_read_its_rows(tmp_
 def test_light_columns_of_a_damaged_part_are_never_an_error_without_a_sentence(
     tmp_path: Path,
 ) -> None:
-    dataset = _written(tmp_path, _table(3))
+    dataset = _written(tmp_path, _table(1))
     file = tmp_path / PART
     content = file.read_bytes()
     told = 0
