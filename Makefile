@@ -49,19 +49,18 @@ repair: install ## Read the whole lake, remove what is damaged, name what to mak
 	@$(BIN)/python -m fruits_assets.lake repair
 
 # Tests run in parallel; each worker has a Spark session of its own.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).
-	@$(PYTEST) -m 'not slow' $(ARGS)
+	@$(PYTEST) --dist worksteal -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) --dist loadfile -m slow $(ARGS)
 
 .PHONY: test-all
-test-all: install test-tools ## Run the fast tests and the slow ones.
-	@$(PYTEST) $(ARGS)
+test-all: test test-slow ## Run both.
 
 .PHONY: mutants
 mutants: install test-tools ## Break promises in 300 places: which do the fast tests notice? (artifacts/mutants)

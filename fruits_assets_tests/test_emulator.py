@@ -629,7 +629,7 @@ def test_a_cluster_killed_by_aws(fresh_emr: Emr) -> None:
 
 def test_a_step_that_hangs(fresh_emr: Emr) -> None:
     fresh_emr.plan(hang_steps=True)
-    cluster = run(fresh_emr, Steps=[bash("exit 0")])
+    cluster = run(fresh_emr, Steps=[bash("sleep 60")])  # not over before it is stopped
     (pid,) = eventually(fresh_emr.step_processes)
     eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     (identifier,) = (it.id for it in fresh_emr.cluster(cluster).steps)

@@ -43,7 +43,7 @@ def own(_home: Path) -> Iterator[Pipeline]:
     """A finished run on a source of its own, which may be erased from."""
     now = _home / "now"
     shutil.copytree(_home / "start", now)
-    yield Pipeline(Lake.at(str(now / "lake")), now / "photos", checks=())
+    yield Pipeline(Lake.at(str(now / "lake")), now / "photos")
     shutil.rmtree(now)
 
 

@@ -54,20 +54,21 @@ def _finished(
     shutil.copytree(photos, home / "photos")
     (home / "photos" / "notes.txt").write_text("no photo")
     shutil.copytree(_model_lake, home / "lake")
-    assert Pipeline(Lake.at(str(home / "lake")), home / "photos").run().success
+    own = Pipeline(Lake.at(str(home / "lake")), home / "photos", checks=CHECKS)
+    assert own.run().success
     return home
 
 
 @pytest.fixture
 def own(_finished: Path, tmp_path: Path) -> Pipeline:
-    """A finished run on a source that may be changed; checks would only take time."""
+    """A finished run on a source that may be changed."""
     shutil.copytree(_finished, tmp_path / "own")
-    return Pipeline(Lake.at(str(tmp_path / "own" / "lake")), tmp_path / "own" / "photos", checks=())
+    return Pipeline(Lake.at(str(tmp_path / "own" / "lake")), tmp_path / "own" / "photos")
 
 
 def assert_as_a_full_run(own: Pipeline, tmp_path: Path) -> None:
     """Every table equals, row for row, what a lake without a past would hold."""
-    fresh = Pipeline(Lake.at(str(tmp_path / "fresh")), own.source, checks=())
+    fresh = Pipeline(Lake.at(str(tmp_path / "fresh")), own.source)
     shutil.copytree(Path(own.lake.base, "model_weights"), Path(fresh.lake.base, "model_weights"))
     assert fresh.run(config={"ingest": {"max_rejected": 1.0}}).success
     for asset, columns in TABLES.items():
@@ -131,7 +132,7 @@ def test_any_history_ends_as_a_full_run(
     """Whatever came and went, with few versions kept and parts merged early."""
     monkeypatch.setattr(increment, "MAX_SMALL_PARTS", 2)
     chance = random.Random(0)  # noqa: S311 - a test
-    own = Pipeline(Lake.at(own.lake.base, keep_versions=1), own.source, checks=())
+    own = Pipeline(Lake.at(own.lake.base, keep_versions=1), own.source)
     for _ in range(4):
         photos = sorted(own.source.rglob("*.jpg"))
         for photo in chance.sample(photos, 6):
@@ -159,7 +160,7 @@ def test_parts_of_pruned_versions_stay(own: Pipeline, others: list[Path], tmp_pa
     lake = Lake.at(
         str(tmp_path / "lake"), keep_versions=1
     )  # nothing else is made from its versions
-    own = Pipeline(lake, own.source, checks=())
+    own = Pipeline(lake, own.source)
     assert own.run(*ingest).success
     first = own.lake.current("raw_images")
     _add(own, others[:1])
@@ -261,7 +262,7 @@ def test_shards_are_cut_by_time_and_found_again(
 ):
     """A shard per photo, of which an interrupted run has left some."""
     monkeypatch.setattr(featurize, "SHARD_SECONDS", 0.0)
-    own = Pipeline(pipeline.lake, pipeline.source / "Test", checks=())
+    own = Pipeline(pipeline.lake, pipeline.source / "Test")
     assert own.run("raw_images", "rejected_images", "features").success
     features = own.lake.current("features")
     expected = features.arrow(TABLES["features"]).sort_by("path")

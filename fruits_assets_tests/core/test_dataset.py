@@ -369,12 +369,13 @@ def test_light_columns_of_a_damaged_part_are_never_an_error_without_a_sentence(
     dataset = _written(tmp_path, _table(1))
     file = tmp_path / PART
     content = file.read_bytes()
+    positions = range(0, len(content), 5)
     told = 0
-    for position in range(len(content)):
+    for position in positions:
         _flip(file, position)
         try:
             dataset.arrow(["path", "label"])
         except DatasetError as error:
             told += PART in str(error)
         file.write_bytes(content)
-    assert told > len(content) / 10
+    assert told > len(positions) / 10

@@ -1,4 +1,4 @@
-"""The whole job on an emulated EMR, as a person runs it: from the command line, and in the UI."""
+"""The whole job on an emulated EMR, as a person runs it: a process for each step, one cluster."""
 
 import base64
 import json
@@ -17,7 +17,6 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets_tests import s3
 from fruits_assets_tests.emr import Call, Cluster, eventually
 from fruits_assets_tests.spark.conftest import CONFIG, User
-from fruits_assets_tests.ui import graphql
 
 pytestmark = pytest.mark.slow
 
@@ -194,58 +193,6 @@ def test_a_cluster_whose_run_was_killed_ends_by_itself(user: User):
     assert "auto-termination" in (ended.message or "")
     assert [step.state for step in ended.steps] == ["COMPLETED"]
     assert user.published() == []
-
-
-LAUNCH = """
-mutation($config: RunConfigData!, $location: String!, $repository: String!) {
-  launchRun(executionParams: {
-    selector: {
-      repositoryLocationName: $location, repositoryName: $repository, jobName: "fruits_job"
-    }
-    runConfigData: $config
-  }) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-    ... on RunConfigValidationInvalid { errors { message } }
-  }
-}
-"""
-LOCATION = """
-{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }
-"""
-STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
-
-
-def test_the_ui_runs_it_in_several_processes_on_one_cluster(user: User):
-    user.emr.plan(time_scale=5, master="local[2]")
-    port = s3.free_port()
-    ops = {name: {"config": config} for name, config in CONFIG.items()}
-    config = {"execution": {"config": {"multiprocess": {"max_concurrent": 2}}}, "ops": ops}
-    with user.command("dev", "-w", "workspace.yaml", "-p", str(port)) as server:
-        try:
-            (found,) = graphql(port, LOCATION)["repositoriesOrError"]["nodes"]
-            where = {"location": found["location"]["name"], "repository": found["name"]}
-            launched = graphql(port, LAUNCH, {"config": config, **where})["launchRun"]
-            assert "run" in launched, launched
-            run = launched["run"]["runId"]
-            status = eventually(lambda: _ended(port, run), seconds=400)
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            printed, _ = server.communicate(timeout=60)
-    assert status == "SUCCESS", printed[-5000:]
-    (cluster,) = user.all_ended()
-    assert {(step.name, step.state) for step in cluster.steps} == {
-        (name, "COMPLETED") for name in TRANSFORMS
-    }
-    assert (cluster.state, cluster.message) == ("TERMINATED", "Terminated by user request")
-    lake = Lake.at(user.lake, region=s3.REGION)
-    assert lake.current("pca_features").manifest.rows == 90
-
-
-def _ended(port: int, run: str) -> str | None:
-    status = graphql(port, STATUS, {"run": run})["runOrError"]["status"]
-    return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
 
 def _with_running_step(user: User) -> Cluster | None:
