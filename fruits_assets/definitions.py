@@ -44,7 +44,9 @@ def compose(settings: Settings) -> dg.Definitions:
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": spark,
-            "source": Source(place=settings.source, region=region, kms_key=kms_key),
+            "source": Source(
+                place=settings.source, lake=settings.lake, region=region, kms_key=kms_key
+            ),
             "weights": WeightsOrigin(place=settings.weights_origin, region=region, kms_key=kms_key),
         },
     )

@@ -212,7 +212,7 @@ class Pipeline:
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": LocalSpark(lake=lake, master="local[2]"),
-            "source": Source(place=str(self.source)),
+            "source": Source(place=str(self.source), lake=self.lake.base),
             "weights": WeightsOrigin(place=self.weights),
         }
 

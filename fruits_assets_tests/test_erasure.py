@@ -309,3 +309,24 @@ def test_an_erasure_says_when_a_run_began_meanwhile(
         told = failure(erase(own, instance, paths=["Training/Banana/1.jpg"]))
     assert "another run is at work" in told
     assert not Path(own.lake.base, "erasures").exists(), "nothing says that all is erased"
+
+
+@pytest.mark.parametrize("lake", [".", "photos", "photos/deep/lake", "link/lake", "photos/.."])
+def test_a_lake_that_overlaps_its_source_is_refused_before_anything_is_written(
+    photos: Path, session: SparkSession, tmp_path: Path, lake: str
+):
+    """An erasure removes whatever its lake holds and does not need: all other photos, too."""
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "link").symlink_to("photos")
+    (tmp_path / "thesis.tex").write_text("not of this project")
+    before = sorted(tmp_path.rglob("*"))
+    nested = Pipeline(Lake.at(f"{tmp_path}/{lake}"), tmp_path / "photos")
+    for result in (
+        nested.run("raw_images", "rejected_images"),
+        erase(nested, paths=["Training/Banana/1.jpg"]),
+    ):
+        assert not result.success
+        told = [str(it.event_specific_data) for it in result.all_events if it.is_failure]
+        assert "overlap" in told[0]
+        assert "Set FRUITS_LAKE" in told[0]
+    assert sorted(tmp_path.rglob("*")) == before

@@ -218,8 +218,23 @@ def test_what_is_wrong_is_told_before_a_byte_moves(
     assert [one for one in account.gate.requests if one.key] == []
 
 
-def test_no_byte_of_an_erased_image_is_left_in_any_version(account: Account, lake: Lake):
+@pytest.fixture
+def erasable(account: Account, photos: Path) -> Iterator[str]:
+    """The path of a photo, which is put back after the test."""
     path = "Training/Banana/1.jpg"
+    yield path
+    content = (photos / path).read_bytes()
+    account.server.client.put_object(Bucket=account.source, Key=f"photos/{path}", Body=content)
+    config = yaml.safe_load((account.home / "run.yaml").read_text())
+    config["ops"]["pca_model"] = {"config": {"refit": "always"}}
+    (account.home / "refit.yaml").write_text(yaml.safe_dump(config))
+    run("fruits_job", account, config=account.home / "refit.yaml")
+
+
+def test_no_byte_of_an_erased_image_is_left_in_any_version(
+    account: Account, lake: Lake, erasable: str
+):
+    path = erasable
     (raw,) = _rows(lake, "raw_images", path)
     (vector,) = _rows(lake, "features", path)
     middle = len(raw["content"]) // 2

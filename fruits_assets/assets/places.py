@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.source import PhotoStore, photos_at
+from fruits_assets.core.storage import overlap
 from fruits_assets.lake.resource import Place
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
@@ -20,6 +22,24 @@ class Source(Place):
         description="A folder of photos, s3://bucket/prefix, or `sample`: the embedded sample, "
         f"drawn on first use into `{SAMPLE_FOLDER}` in the working directory.",
     )
+
+    lake: str = Field(
+        default="",
+        description="Base of the lake. Neither may lie in the other: an erasure would delete "
+        "photos, and a run would ingest its own results.",
+    )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Refuses a source that overlaps the lake, before any asset starts. Raises dg.Failure."""
+        place = SAMPLE_FOLDER if self.place == SAMPLE else self.place
+        if self.lake and overlap(place, self.lake):
+            raise dg.Failure(
+                f"the source {place} and the lake {self.lake} overlap: one is, or lies in, the "
+                "other. An erasure would delete photos, and a run would ingest its own results. "
+                "Nothing was written. Set FRUITS_LAKE (or FRUITS_SOURCE) to a place outside.",
+                allow_retries=False,
+            )
+        super().setup_for_execution(context)
 
     def photos(self) -> PhotoStore:
         """The photos themselves. Raises RegionError or S3Error for a bucket."""

@@ -284,8 +284,16 @@ class Manifest:
         if written != _checksum(fields):
             raise ValueError("its checksum differs")
         fields["files"] = tuple(File(**file) for file in fields["files"])
+        for file in fields["files"]:
+            if not (_is_name(file.name) and (file.version == "" or _is_name(file.version))):
+                raise ValueError(f"it names a file outside its folder: {file.name!r}")
         del fields["rows"], fields["bytes"]
         return cls(**fields)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text names something in a folder, and leads nowhere else."""
+    return "/" not in text and "\0" not in text and text not in {"", ".", ".."}
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

@@ -28,6 +28,28 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/"), *names])
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two places are the same, or one of them lies in the other.
+
+    Symbolic links are followed, and folders are compared by what they are, not by their names: a
+    file system may ignore case, or show a folder in two places. Prefixes of a bucket are folders.
+    """
+    if one.startswith(S3) != other.startswith(S3):
+        return False
+    if one.startswith(S3):
+        first, second = (place.removeprefix(S3).rstrip("/") + "/" for place in (one, other))
+        return first.startswith(second) or second.startswith(first)
+    first, second = (Path(place).expanduser().resolve() for place in (one, other))
+    return _holds(first, second) or _holds(second, first)
+
+
+def _holds(outer: Path, inner: Path) -> bool:
+    return any(
+        folder == outer or (folder.exists() and outer.exists() and folder.samefile(outer))
+        for folder in (inner, *inner.parents)
+    )
+
+
 class Storage(ABC):
     """The few things that the lake asks of the place it lies in."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fruits_assets.core.errors import ConflictError, LakeError
-from fruits_assets.core.storage import LocalStorage, connect, join, storage_of
+from fruits_assets.core.storage import LocalStorage, connect, join, overlap, storage_of
 from fruits_assets_tests.places import Bucket, Place
 from fruits_assets_tests.s3 import REGION, Server, used
 
@@ -405,3 +405,31 @@ def test_purge_of_a_whole_bucket(bucket: Bucket) -> None:
 def test_another_kind_of_place_is_refused() -> None:
     with pytest.raises(LakeError, match="ftp://host/lake is of an unknown kind"):
         storage_of("ftp://host/lake")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("s3://a", "s3://a", True),
+        ("s3://a", "s3://a/lake", True),
+        ("s3://a/n/photos", "s3://a/n", True),
+        ("s3://a/n/", "s3://a/n", True),
+        ("s3://a/photos", "s3://a/lake", False),
+        ("s3://a/photos", "s3://a/photos-old", False),
+        ("s3://a/photos", "s3://b/photos", False),
+        ("s3://a", "/a", False),
+        ("n/photos", "n", True),
+        ("n", "n/../n/lake", True),
+        ("n/link", "n/photos/lake", True),
+        ("n/photos/lake/not/there/yet", "n/link", True),
+        ("n/photos", "n/photos-old", False),
+        ("n/photos", "n/lake", False),
+    ],
+)
+def test_places_overlap_where_one_lies_in_the_other(
+    one: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, expected: bool
+) -> None:
+    (tmp_path / "n" / "photos").mkdir(parents=True)
+    (tmp_path / "n" / "link").symlink_to("photos")
+    monkeypatch.chdir(tmp_path)
+    assert overlap(one, other) == overlap(other, one) == expected

@@ -109,6 +109,24 @@ def _use(monkeypatch: pytest.MonkeyPatch, storage: LocalStorage) -> None:
 RECIPE = Recipe("featurize", "1", {"size": 96, "alpha": 0.35}, {"raw_images": "a", "weights": "b"})
 
 
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_repair_deletes_nothing_outside_the_lake(
+    folder_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """Whoever can write a manifest can name any file in it."""
+    victim = tmp_path / "victim"
+    victim.write_text("not of the lake")
+    dataset = _publish(folder_lake, "raw", 1)
+    outside = {"name": "../../../victim", "version": "../.."}[field]
+    (first, *others) = dataset.manifest.files
+    file = replace(first, **{"name": "victim", field: outside, "bytes": 15, "sha256": "0" * 64})
+    forged = replace(dataset.manifest, files=(file, *others))
+    Path(dataset.uri, MANIFEST).write_bytes(forged.to_json())
+    monkeypatch.setenv("FRUITS_LAKE", folder_lake.base)
+    assert main(["repair"]) == 1
+    assert victim.read_text() == "not of the lake"
+
+
 @pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"cut")])
 def test_a_version_with_a_missing_or_shorter_file_is_not_published(
     folder_lake: Lake, harm: Callable[[Path], Any]

@@ -52,6 +52,11 @@ class User:
     changed: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def pipes(self) -> str:
+        """Where requests and messages of the person's runs lie: in no other person's place."""
+        return f"{self.lake}-pipes"
+
+    @property
     def variables(self) -> dict[str, str]:
         """What the person's `.env` holds."""
         return {
@@ -63,7 +68,7 @@ class User:
             "FRUITS_WEIGHTS": "sample",
             "FRUITS_EMR_LOGS": f"s3://{self.logs}/emr/",
             "FRUITS_EMR_CODE": f"s3://{self.bucket}/code",
-            "FRUITS_EMR_PIPES": f"s3://{self.bucket}/pipes",
+            "FRUITS_EMR_PIPES": self.pipes,
             # The emulated machines are of this machine's kind.
             "FRUITS_EMR_ARCHITECTURE": "x86_64",
             "FRUITS_EMR_POLL_SECONDS": "0.2",

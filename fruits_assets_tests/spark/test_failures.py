@@ -96,7 +96,7 @@ def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
 
 
 def test_messages_that_are_lost_are_a_failure(user: User):
-    user.emr.plan(master="local[2]", lose_messages=f"s3://{user.bucket}/pipes/messages")
+    user.emr.plan(master="local[2]", lose_messages=f"{user.pipes}/messages")
     result, told = user.run(*INGEST)
     assert not result.success
     assert "its report never arrived" in told

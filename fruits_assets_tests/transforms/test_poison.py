@@ -57,9 +57,10 @@ def _run(own: Pipeline, site: Path) -> str:
     (site / "sitecustomize.py").write_text(SITE)
     script = textwrap.dedent(f"""
         from pathlib import Path
+        from fruits_assets.checks import CHECKS
         from fruits_assets.lake.lake import Lake
         from fruits_assets_tests.conftest import Pipeline
-        pipeline = Pipeline(Lake.at({own.lake.base!r}), Path({str(own.source)!r}))
+        pipeline = Pipeline(Lake.at({own.lake.base!r}), Path({str(own.source)!r}), checks=CHECKS)
         limits = {{"max_seconds": 4.0}}
         config = {{"ingest": {{"max_rejected": 1.0, **limits}}, "features": limits}}
         assert pipeline.run("raw_images", "rejected_images", "features", config=config).success
