@@ -41,6 +41,7 @@ class User:
         logs: name of the one that clusters log to.
         home: of Dagster.
         lake: URI.
+        pipes: URI for requests and messages, the person's own.
         changed: environment variables that differ from what the stack printed.
     """
 
@@ -49,12 +50,8 @@ class User:
     logs: str
     home: Path
     lake: str
+    pipes: str
     changed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def pipes(self) -> str:
-        """Where requests and messages of the person's runs lie: in no other person's place."""
-        return f"{self.lake}-pipes"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -192,7 +189,8 @@ def user(
     bucket, logs = _buckets
     (tmp_path / "home").mkdir()
     with s3.used(fresh_emr.endpoint):
-        yield User(fresh_emr, bucket, logs, tmp_path / "home", f"s3://{bucket}/{tmp_path.name}")
+        own = f"s3://{bucket}/{tmp_path.name}"
+        yield User(fresh_emr, bucket, logs, tmp_path / "home", own, f"{own}-pipes")
 
 
 @pytest.fixture(scope="module")
@@ -205,5 +203,6 @@ def resident(
     bucket, logs = _buckets
     home = tmp_path_factory.mktemp("home")
     with s3.used(emr_service.endpoint):
-        yield User(emr_service, bucket, logs, home, f"s3://{bucket}/lake")
+        places = (f"s3://{bucket}/{name}" for name in ("lake", "pipes"))
+        yield User(emr_service, bucket, logs, home, *places)
     emr_service.reset()

@@ -125,7 +125,7 @@ def test_steps_say_nothing_of_what_they_work_on(job: Finished):
 def test_messages_are_gone_and_code_stays(job: Finished):
     job.user.emr.plan(time_scale=5, master="local[2]")
     client = job.user.emr.s3.client
-    left = client.list_object_versions(Bucket=job.user.bucket, Prefix="lake-pipes/")
+    left = client.list_object_versions(Bucket=job.user.bucket, Prefix="pipes/")
     assert {found["Key"].split("/")[1] for found in left["Versions"]} == {"clusters"}
     code = client.list_objects_v2(Bucket=job.user.bucket, Prefix="code/")["Contents"]
     assert len(code) == 5
