@@ -289,8 +289,10 @@ def test_an_erasure_waits_for_other_runs(own: Pipeline, tmp_path: Path):
     storage.mkdir()
     with dg.DagsterInstance.local_temp(str(storage)) as instance:
         run = instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
-        told = failure(erase(own, instance, paths=["a.jpg"]))
+        told = failure(erase(own, instance, paths=["Training/Banana/1.jpg"]))
         assert f"another run is at work ({run.run_id})" in told
+    assert (own.source / "Training" / "Banana" / "1.jpg").exists()
+    assert own.lake.current("raw_images").manifest.rows == 90
 
 
 def test_an_erasure_says_when_a_run_began_meanwhile(

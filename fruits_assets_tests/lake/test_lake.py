@@ -109,6 +109,13 @@ def _use(monkeypatch: pytest.MonkeyPatch, storage: LocalStorage) -> None:
 RECIPE = Recipe("featurize", "1", {"size": 96, "alpha": 0.35}, {"raw_images": "a", "weights": "b"})
 
 
+def test_a_version_that_is_forced_takes_nothing_over(folder_lake: Lake) -> None:
+    dataset = _publish(folder_lake, "raw", 1)
+    recipe = _recipe("raw", 1)
+    assert folder_lake.earlier(recipe, ["raw"], grown="source") == {"raw": dataset.uri}
+    assert folder_lake.earlier(replace(recipe, salt="run"), ["raw"], grown="source") is None
+
+
 @pytest.mark.parametrize("field", ["name", "version"])
 def test_repair_deletes_nothing_outside_the_lake(
     folder_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
