@@ -14,6 +14,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -92,10 +93,12 @@ RUN_BY = {
 
 
 def _dry(arguments: str) -> list[str]:
-    """What `make` would do."""
+    """What `make` would do, whatever the `make` was given that runs this test."""
+    given = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS")
     done = subprocess.run(
         ["make", "-n", *words(arguments)],
         cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if name not in given},
         capture_output=True,
         text=True,
         check=False,

@@ -203,6 +203,6 @@ def resident(
     bucket, logs = _buckets
     home = tmp_path_factory.mktemp("home")
     with s3.used(emr_service.endpoint):
-        places = (f"s3://{bucket}/{name}" for name in ("lake", "pipes"))
-        yield User(emr_service, bucket, logs, home, *places)
+        lake, pipes = f"s3://{bucket}/lake", f"s3://{bucket}/pipes"
+        yield User(emr_service, bucket, logs, home, lake, pipes)
     emr_service.reset()
