@@ -113,7 +113,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests made of a mutant.
+    """The result of running the tests on a mutant.
 
     Attributes:
         mutant: that they ran on.

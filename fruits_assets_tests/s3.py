@@ -96,7 +96,7 @@ def used(endpoint: str) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def _clients_of(endpoint: str) -> dict[str, Any]:
-    """What makes clients for an endpoint: it takes a tenth of a second, and tests share them."""
+    """Cached client functions of one endpoint: a client takes a tenth of a second to make."""
     names = ("_client", "_store")
     return {name: lru_cache(maxsize=8)(getattr(s3, name).__wrapped__) for name in names}
 

@@ -93,7 +93,7 @@ RUN_BY = {
 
 
 def _dry(arguments: str) -> list[str]:
-    """What `make` would do, whatever the `make` was given that runs this test."""
+    """Commands that `make` would run; the arguments of an outer `make` do not count."""
     given = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS")
     done = subprocess.run(
         ["make", "-n", *words(arguments)],

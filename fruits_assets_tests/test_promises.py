@@ -31,7 +31,7 @@ NO_PROMISE = {
         "no page promises it: the bootstrap action does nothing where it has run before"
     ),
 }
-"""What is marked `slow` but proves no promise -> why it is there."""
+"""Tests that are marked `slow` but prove no promise -> why they exist."""
 SECTION = "\n## Promises\n"
 HEADING = re.compile(r"### \[[^\]]+\]\(([^)]+\.md)\)")
 HEAD = ("| promise | proved by | tier |", "|---|---|---|")
@@ -100,7 +100,7 @@ def declared(source: str, file: str) -> Marked:
 
 
 def _marks(assigned: ast.Assign) -> Sequence[ast.expr]:
-    """Of a whole file, if they are assigned here."""
+    """The marks of a whole file, if this statement assigns them."""
     if [ast.unparse(target) for target in assigned.targets] != ["pytestmark"]:
         return []
     value = assigned.value

@@ -8,7 +8,7 @@ from fruits_assets_tests.conftest import REPOSITORY
 
 WORKFLOW = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
 TIERS = {"test-all": {"test", "test-slow"}}
-"""What the workflow runs side by side, and `.ci/run` in one command."""
+"""Target of `.ci/run` -> the targets that the workflow runs side by side instead."""
 
 
 def test_every_action_is_pinned_by_its_commit() -> None:

@@ -1,4 +1,4 @@
-"""What a version takes over from an earlier one: which parts stay, which are rewritten, how."""
+"""Parts of an earlier version: which ones a later version keeps, and which it rewrites."""
 
 from collections.abc import Sequence
 from pathlib import Path
