@@ -152,18 +152,18 @@ def open_folder() -> Iterator[Path]:
 
 
 def made_once(
-    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], *, workers: bool
+    factory: pytest.TempPathFactory, worker_id: str, name: str, make: Callable[[Path], None]
 ) -> Path:
     """A folder that all tests read: the first worker that needs it makes it, the others wait.
 
     Args:
         factory: of pytest.
+        worker_id: of pytest-xdist; `master` where there are no workers.
         name: of the folder.
         make: fills it.
-        workers: whether this is one of several worker processes.
     """
     base = factory.getbasetemp()
-    folder = (base.parent if workers else base) / f"shared-{name}"
+    folder = (base if worker_id == "master" else base.parent) / f"shared-{name}"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             unfinished = folder.with_name(f"{folder.name}.unfinished")
@@ -181,8 +181,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     def draw(folder: Path) -> None:
         write_sample(folder / "photos", photos_per_class=(4, 2))
 
-    workers = worker_id != "master"
-    return made_once(tmp_path_factory, "source", draw, workers=workers) / "photos"
+    return made_once(tmp_path_factory, worker_id, "source", draw) / "photos"
 
 
 @pytest.fixture(scope="session")
@@ -264,8 +263,7 @@ def _model_lake(tmp_path_factory: pytest.TempPathFactory, photos: Path, worker_i
     def convert(folder: Path) -> None:
         assert Pipeline(Lake.at(str(folder / "lake")), photos).run("model_weights").success
 
-    workers = worker_id != "master"
-    return made_once(tmp_path_factory, "model", convert, workers=workers) / "lake"
+    return made_once(tmp_path_factory, worker_id, "model", convert) / "lake"
 
 
 @pytest.fixture

@@ -37,10 +37,16 @@ def overlap(one: str, other: str) -> bool:
     if one.startswith(S3) != other.startswith(S3):
         return False
     if one.startswith(S3):
-        first, second = (place.removeprefix(S3).rstrip("/") + "/" for place in (one, other))
+        first, second = (_folder_of_bucket(place) for place in (one, other))
         return first.startswith(second) or second.startswith(first)
     first, second = (Path(place).expanduser().resolve() for place in (one, other))
     return _holds(first, second) or _holds(second, first)
+
+
+def _folder_of_bucket(uri: str) -> str:
+    """`bucket/prefix/`; slashes before and after the prefix mean nothing, as in `s3.split`."""
+    bucket, _, prefix = uri.removeprefix(S3).partition("/")
+    return f"{bucket}/{prefix.strip('/')}/".replace("//", "/")
 
 
 def _holds(outer: Path, inner: Path) -> bool:

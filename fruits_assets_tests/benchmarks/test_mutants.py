@@ -57,7 +57,7 @@ def kinds(source: str) -> Counter[str]:
 
 
 def changed(source: str) -> list[str]:
-    """What calls to remove leave of a program, one at a time."""
+    """The program without one of its calls, for each call that can be removed."""
     operator = mutants.operators()["RemoveStatement"]
     found = [mutate_code(source, operator, occurrence) for occurrence in range(5)]
     return [one for one in found if one is not None]

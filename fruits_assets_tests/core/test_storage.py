@@ -414,6 +414,7 @@ def test_another_kind_of_place_is_refused() -> None:
         ("s3://a", "s3://a/lake", True),
         ("s3://a/n/photos", "s3://a/n", True),
         ("s3://a/n/", "s3://a/n", True),
+        ("s3://a//n", "s3://a/n/photos", True),
         ("s3://a/photos", "s3://a/lake", False),
         ("s3://a/photos", "s3://a/photos-old", False),
         ("s3://a/photos", "s3://b/photos", False),
