@@ -74,16 +74,30 @@ class Steps:
     log: Callable[[str], None]
 
     def submit(self, name: str, arguments: Sequence[str]) -> str:
-        """Adds a step and returns its id. Raises SparkError."""
+        """Adds a step and returns its id.
+
+        Raises:
+            SparkError: EMR refuses it; where the cluster has ended already, why it has.
+        """
         step = {
             "Name": name[:MAX_NAME],
             # The cluster goes on: what failed is one asset's, and others may still need it.
             "ActionOnFailure": "CONTINUE",
             "HadoopJarStep": {"Jar": "command-runner.jar", "Args": list(arguments)},
         }
+        try:
+            with told(self.clusters.region):
+                answer = self.clusters.client.add_job_flow_steps(
+                    JobFlowId=self.cluster, Steps=[step]
+                )
+        except SparkError as refused:
+            # A cluster that could not start takes no steps; EMR's refusal does not say why it ended.
+            status = self.clusters.describe(self.cluster)["Status"]
+            if status["State"] in DYING:
+                raise SparkError(self._end_of_cluster(status)) from refused
+            raise
+        submitted = answer["StepIds"][0]
         with told(self.clusters.region):
-            answer = self.clusters.client.add_job_flow_steps(JobFlowId=self.cluster, Steps=[step])
-            submitted = answer["StepIds"][0]
             self._cancel_twins(submitted, list(arguments))
         return submitted
 

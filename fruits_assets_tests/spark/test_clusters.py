@@ -628,3 +628,13 @@ def test_a_step_that_was_submitted_twice_runs_once(stack: Stack, prepared: str):
     (cluster,) = [one for one in stack.emr.clusters() if one.id == prepared]
     states = {one.id: one.state for one in cluster.steps}
     assert states == {twin: "CANCELLED", other: "PENDING", step: "PENDING"}
+
+
+def test_a_step_for_a_cluster_that_has_ended_says_why_the_cluster_ended(
+    stack: Stack, prepared: str
+):
+    stack.emr.kill_cluster(prepared, "VALIDATION_ERROR", "the vCPU limit does not allow this")
+    stack.emr.wait(prepared, "TERMINATED_WITH_ERRORS")
+    steps = Steps(stack.clusters, prepared, "s3://logs/emr/", Patience(), print)
+    with pytest.raises(SparkError, match=r"\(VALIDATION_ERROR: the vCPU limit does not allow this\)"):
+        steps.submit("ingest", ["one"])
