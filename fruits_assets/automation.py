@@ -122,11 +122,11 @@ class Look:
     def at(cls, source: Source, lake: Lake, *, recursive: bool) -> Self:
         """Lists the source. Raises FruitsError."""
         found = source.photos().list(recursive=recursive)
-        raw = None if lake.pointer(RAW).content is None else lake.current(RAW)
-        held = raw.manifest.inputs[found.name] if raw else ""
+        raw = lake.current(RAW) if RAW in lake.tables() else None
+        held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:
             return cls(held, held, found.rows, Changes(0, 0, 0))
-        listing = Listing.read(raw.read(LISTING)) if raw else None
+        listing = Listing.of(raw.siblings[LISTING]) if raw else None
         return cls(held, found.version, found.rows, Changes.between(listing, found))
 
 

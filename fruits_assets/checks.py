@@ -8,7 +8,6 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.mobilenet import DESCRIPTION as MODEL_DESCRIPTION
 from fruits_assets.core.mobilenet import (
     MODEL,
@@ -21,8 +20,9 @@ from fruits_assets.core.pca import PcaModel
 from fruits_assets.core.source import LISTING, Listing
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca as pca_transforms
-from fruits_assets.transforms.featurize import UNREADABLE
+from fruits_assets.transforms.featurize import read_unreadable
 from fruits_assets.transforms.measures import inspect_features, recognize
 from fruits_assets.transforms.transform import Transform
 
@@ -31,9 +31,11 @@ SHOWN = 20
 
 
 @dg.asset_check(asset="raw_images", additional_ins={"rejected_images": dg.AssetIn()})
-def every_file_accounted_for(raw_images: Dataset, rejected_images: Dataset) -> dg.AssetCheckResult:
+def every_file_accounted_for(
+    raw_images: Snapshot, rejected_images: Snapshot
+) -> dg.AssetCheckResult:
     """Every file found in the source is in exactly one of raw_images and rejected_images."""
-    listing = Listing.read(raw_images.read(LISTING))
+    listing = Listing.of(raw_images.siblings[LISTING])
     listed = set(listing.files["path"].to_pylist())
     accepted = raw_images.arrow(["path"])["path"].to_pylist()
     rejected = rejected_images.arrow(["path"])["path"].to_pylist()
@@ -55,7 +57,7 @@ def every_file_accounted_for(raw_images: Dataset, rejected_images: Dataset) -> d
 
 
 @dg.asset_check(asset="raw_images")
-def no_image_in_both_splits(raw_images: Dataset) -> dg.AssetCheckResult:
+def no_image_in_both_splits(raw_images: Snapshot) -> dg.AssetCheckResult:
     """No content is in more than one split: a model would be tested on what it was fitted to."""
     splits: dict[str, dict[str, str]] = {}
     for row in raw_images.arrow(["path", "split", "sha256"]).to_pylist():
@@ -71,7 +73,7 @@ def no_image_in_both_splits(raw_images: Dataset) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="raw_images")
-def labels_present(raw_images: Dataset) -> dg.AssetCheckResult:
+def labels_present(raw_images: Snapshot) -> dg.AssetCheckResult:
     """Every photo has a label: it lies in a folder that names its class."""
     rows = raw_images.arrow(["path", "label"]).to_pylist()
     unlabelled = sorted(row["path"] for row in rows if row["label"] is None)
@@ -91,7 +93,7 @@ def labels_present(raw_images: Dataset) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="model_weights")
-def model_parity(model_weights: Dataset) -> dg.AssetCheckResult:
+def model_parity(model_weights: Snapshot) -> dg.AssetCheckResult:
     """The published model gives, on this machine, the features that Keras gave."""
     description = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION))
     with np.load(io.BytesIO(model_weights.read(PROBE)), allow_pickle=False) as probe:
@@ -113,16 +115,16 @@ def model_parity(model_weights: Dataset) -> dg.AssetCheckResult:
 def features_complete(
     context: dg.AssetCheckExecutionContext,
     spark: SparkTarget,
-    features: Dataset,
-    raw_images: Dataset,
-    model_weights: Dataset,
+    features: Snapshot,
+    raw_images: Snapshot,
+    model_weights: Snapshot,
 ) -> dg.AssetCheckResult:
     """Every photo has its features: of the right width, finite and not all equal."""
     width = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION)).features
     found = _measure(context, spark, inspect_features, features=features)
     have = features.arrow(["path"])["path"].to_pylist()
     missing = sorted(set(raw_images.arrow(["path"])["path"].to_pylist()) - set(have))
-    unreadable = features.table(UNREADABLE).slice(0, SHOWN).to_pylist()
+    unreadable = read_unreadable(features)[:SHOWN]
     problems = {
         f"{len(missing)} photo(s) without features": len(missing),
         f"{len(have) - len(set(have))} photo(s) twice": len(have) - len(set(have)),
@@ -139,7 +141,7 @@ def features_complete(
 
 
 @dg.asset_check(asset="pca_model")
-def components_orthonormal(pca_model: Dataset) -> dg.AssetCheckResult:
+def components_orthonormal(pca_model: Snapshot) -> dg.AssetCheckResult:
     """Components have length 1 and right angles between them (to 1e-6)."""
     components = _pca(pca_model).components
     deviation = float(np.abs(components @ components.T - np.eye(len(components))).max())
@@ -151,11 +153,11 @@ def components_orthonormal(pca_model: Dataset) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="pca_model")
-def variance_target_reached(pca_model: Dataset) -> dg.AssetCheckResult:
+def variance_target_reached(pca_model: Snapshot) -> dg.AssetCheckResult:
     """The components explain the share of variance that was asked for."""
     model = _pca(pca_model)
     explained = float(model.explained_variance_ratio.sum())
-    target = pca_model.manifest.params["n_components"]
+    target = pca_model.commit.params["n_components"]
     asked = f"{target:.1%} of the variance" if target < 1 else f"{target:g} components"
     return dg.AssetCheckResult(
         passed=explained >= target - 1e-9 if target < 1 else len(model.components) == target,
@@ -188,8 +190,8 @@ class RecognitionConfig(dg.Config):
 def recognition(
     context: dg.AssetCheckExecutionContext,
     spark: SparkTarget,
-    pca_features: Dataset,
-    features: Dataset,
+    pca_features: Snapshot,
+    features: Snapshot,
     config: RecognitionConfig,
 ) -> dg.AssetCheckResult:
     """The nearest Training photo has the label of the Test photo, on the components."""
@@ -235,7 +237,7 @@ def _shown(**offending: Sequence[Any]) -> dict[str, Any]:
     return {kind: items[:SHOWN] for kind, items in offending.items() if items}
 
 
-def _pca(pca_model: Dataset) -> PcaModel:
+def _pca(pca_model: Snapshot) -> PcaModel:
     return PcaModel.from_npz(pca_model.read(pca_transforms.MODEL))
 
 
@@ -248,4 +250,4 @@ def _measure(
     """The figures of a measure, kept in the lake so that they are computed once."""
     dataset = spark.run(context, measure, **inputs)
     spark.lake.open().publish(dataset)
-    return dict(dataset.manifest.figures)
+    return dict(dataset.figures)

@@ -11,14 +11,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from fruits_assets.assets.places import Source
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import DatasetError, PcaError, SourceError
 from fruits_assets.core.source import LISTING, Listing, label_of, photos_at
-from fruits_assets.core.storage import join
-from fruits_assets.lake.io_manager import dataset_metadata
-from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.io_manager import snapshot_metadata
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.base import join
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.erase import erase_features, erase_images
 from fruits_assets.transforms.pca import apply_pca, fit_pca
 
@@ -51,11 +52,11 @@ class ErasureConfig(dg.Config):
 class _Lake:
     """What the lake holds before the erasure; None for what it does not hold."""
 
-    raw: Dataset
-    rejected: Dataset
-    features: Dataset | None
-    model: Dataset | None
-    projected: Dataset | None
+    raw: Snapshot
+    rejected: Snapshot
+    features: Snapshot | None
+    model: Snapshot | None
+    projected: Snapshot | None
     listing: Listing
 
     @classmethod
@@ -74,13 +75,13 @@ class _Lake:
         return cls(raw, rejected, features, model, projected, Listing.read(raw.read(LISTING)))
 
 
-def _made_from(lake: Lake, asset: str, *inputs: Dataset | None) -> Dataset | None:
+def _made_from(lake: Lake, asset: str, *inputs: Snapshot | None) -> Snapshot | None:
     """What is current, if it was made from these: of other images it would not be whole."""
     try:
         dataset = lake.current(asset)
     except DatasetError:
         return None
-    made_from = dataset.manifest.inputs
+    made_from = dataset.commit.inputs
     fits = all(one and made_from.get(one.name) == one.version for one in inputs)
     return dataset if fits else None
 
@@ -179,7 +180,7 @@ def _named_in_source(root: str, config: ErasureConfig) -> set[str]:
 
 def _rebuilt(
     context: dg.OpExecutionContext, spark: SparkTarget, before: _Lake, erased: set[str]
-) -> list[Dataset]:
+) -> list[Snapshot]:
     """Publishes every dataset as a run would make it had the erased images never been there.
 
     They have the very addresses that such a run would give them: it will find them done.
@@ -206,7 +207,7 @@ def _rebuilt(
         return [rejected, raw]
     (features,) = spark.make(
         context,
-        _recipe(before.features, {**before.features.manifest.inputs, "raw_images": raw.version}),
+        _recipe(before.features, {**before.features.commit.inputs, "raw_images": raw.version}),
         erase_features,
         params={},
         images=raw,
@@ -217,14 +218,14 @@ def _rebuilt(
 
 
 def _reduced(
-    context: dg.OpExecutionContext, spark: SparkTarget, before: _Lake, features: Dataset
-) -> list[Dataset]:
+    context: dg.OpExecutionContext, spark: SparkTarget, before: _Lake, features: Snapshot
+) -> list[Snapshot]:
     """The PCA, fitted anew: the erased images had their part in the old one."""
     lake = spark.lake.open()
     if before.model is None:
         return []
     try:
-        params = before.model.manifest.params
+        params = before.model.commit.params
         model = spark.run(context, fit_pca, features=features, params=params)
     except dg.Failure as error:
         if not isinstance(error.__cause__, PcaError):
@@ -234,13 +235,13 @@ def _reduced(
     lake.publish(model)
     if before.projected is None:
         return [model]
-    params = before.projected.manifest.params
+    params = before.projected.commit.params
     projected = spark.run(context, apply_pca, features=features, model=model, params=params)
     lake.publish(projected)
     return [model, projected]
 
 
-def _recipe(old: Dataset, inputs: Mapping[str, str]) -> Recipe:
+def _recipe(old: Snapshot, inputs: Mapping[str, str]) -> Recipe:
     made = old.manifest
     return Recipe(made.transform, made.code_version, made.params, inputs)
 
@@ -250,7 +251,7 @@ def _without(listing: Listing, erased: set[str]) -> Listing:
     return Listing(listing.root, listing.files.filter(pa.array(kept, pa.bool_())), listing.hidden)
 
 
-def _purge(lake: Lake, rebuilt: Sequence[Dataset]) -> int:
+def _purge(lake: Lake, rebuilt: Sequence[Snapshot]) -> int:
     """Removes all that is not known to be free of the erased images, older versions included."""
     kept = {file for dataset in rebuilt for file in lake.files(dataset)}
     for asset in (*NOT_FROM_IMAGES, RECORDS):
@@ -258,7 +259,7 @@ def _purge(lake: Lake, rebuilt: Sequence[Dataset]) -> int:
     return lake.storage.purge(lake.base, keep=kept)
 
 
-def _forget(context: dg.OpExecutionContext, rebuilt: Sequence[Dataset]) -> None:
+def _forget(context: dg.OpExecutionContext, rebuilt: Sequence[Snapshot]) -> None:
     """Removes what Dagster shows of older runs: previews hold thumbnails, checks name paths."""
     instance = context.instance
     keys = [key for key in instance.get_asset_keys() if key.path[-1] not in NOT_FROM_IMAGES]
@@ -274,7 +275,7 @@ def _forget(context: dg.OpExecutionContext, rebuilt: Sequence[Dataset]) -> None:
         context.log_event(
             dg.AssetMaterialization(
                 dataset.name,
-                metadata=dataset_metadata(dataset),
+                metadata=snapshot_metadata(dataset),
                 tags={"dagster/data_version": dataset.version},
             )
         )

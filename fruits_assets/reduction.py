@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from fruits_assets.core import images
-from fruits_assets.core.dataset import Dataset, Pointer
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
@@ -26,6 +25,7 @@ from fruits_assets.core.pca import FILE as PCA
 from fruits_assets.core.pca import FeatureSpace, PcaModel
 from fruits_assets.core.source import ALL, AUTO, TRAINING
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.snapshot import DRAFT, Snapshot
 
 BLOCK_ROWS = 512
 """Photos that distances are computed to at a time: their components stay in a core's cache."""
@@ -61,11 +61,11 @@ class Lineage:
         pca_features: the features as its components; None where the lake has none.
     """
 
-    raw_images: Dataset
-    model_weights: Dataset
-    features: Dataset
-    pca_model: Dataset
-    pca_features: Dataset | None
+    raw_images: Snapshot
+    model_weights: Snapshot
+    features: Snapshot
+    pca_model: Snapshot
+    pca_features: Snapshot | None
 
     @classmethod
     def of(cls, lake: Lake) -> Lineage:
@@ -75,19 +75,18 @@ class Lineage:
             DatasetError: the lake has neither, a version that one was made from is missing or
                 damaged, or they were made with different weights.
         """
-        projected = None
-        if lake.pointer("pca_features").content is not None:
-            projected = lake.current("pca_features")
-        pca_model = (
-            _made_from(lake, projected, "pca_model") if projected else lake.current("pca_model")
-        )
-        features = fitted = _made_from(lake, pca_model, "features")
+        projected = lake.current("pca_features") if "pca_features" in lake.tables() else None
         if projected:
-            features = _made_from(lake, projected, "features")
+            pca_model = lake.made_from(projected, "pca_model")
+        else:
+            pca_model = lake.current("pca_model")
+        features = fitted = lake.made_from(pca_model, "features")
+        if projected:
+            features = lake.made_from(projected, "features")
             _check_space(features, fitted, made=projected)
         return cls(
-            raw_images=_made_from(lake, features, "raw_images"),
-            model_weights=_made_from(lake, features, "model_weights"),
+            raw_images=lake.made_from(features, "raw_images"),
+            model_weights=lake.made_from(features, "model_weights"),
             features=features,
             pca_model=pca_model,
             pca_features=projected,
@@ -97,26 +96,13 @@ class Lineage:
     def versions(self) -> Mapping[str, str]:
         """Version by asset."""
         return {
-            name: dataset.version for name, dataset in vars(self).items() if dataset is not None
+            name: snapshot.version for name, snapshot in vars(self).items() if snapshot is not None
         }
 
 
-def _made_from(lake: Lake, dataset: Dataset, asset: str) -> Dataset:
-    """The version of an asset that a dataset was made from."""
-    version = dataset.manifest.inputs.get(asset, "")
-    found = lake.finished(asset, version)
-    if found is None:
-        raise DatasetError(
-            f"{dataset.name} {dataset.version} was made from {asset} {version}, which the lake "
-            f"{lake.base} does not hold whole. Run the whole pipeline again: it makes what is "
-            "missing, and computes nothing twice."
-        )
-    return found
-
-
-def _check_space(features: Dataset, fitted: Dataset, *, made: Dataset) -> None:
+def _check_space(features: Snapshot, fitted: Snapshot, *, made: Snapshot) -> None:
     """Refuses components of features that their PCA was not fitted on the like of."""
-    if FeatureSpace.of(features.manifest) != FeatureSpace.of(fitted.manifest):
+    if FeatureSpace.of(features.commit) != FeatureSpace.of(fitted.commit):
         raise DatasetError(
             f"{made.name} {made.version} mixes features that cannot be compared: it projects those "
             f"of {_told(features)} onto a PCA of those of {_told(fitted)}. Materialise pca_model "
@@ -124,8 +110,8 @@ def _check_space(features: Dataset, fitted: Dataset, *, made: Dataset) -> None:
         )
 
 
-def _told(features: Dataset) -> str:
-    code, weights, reduced = FeatureSpace.of(features.manifest)
+def _told(features: Snapshot) -> str:
+    code, weights, reduced = FeatureSpace.of(features.commit)
     decoding = "reduced" if reduced else "full"
     return f"model_weights {weights} ({decoding} decoding, code {code})"
 
@@ -145,7 +131,7 @@ class Index:
     photos: pa.Table
 
     @classmethod
-    def read(cls, pca_features: Dataset, *, split: str) -> Index:
+    def read(cls, pca_features: Snapshot, *, split: str) -> Index:
         """The photos of one split.
 
         Args:
@@ -157,11 +143,11 @@ class Index:
         """
         photos = pca_features.arrow(["path", "label", "split"])
         chosen = _chosen(photos.column("split"), split)
-        width = pca_features.manifest.figures["components"]
+        width = pca_features.figures["components"]
         components = np.empty((np.count_nonzero(chosen), width), np.float32)
         row = filled = 0
-        for file in pca_features.parts:
-            for batch in pca_features.batches(file.name, ["components"]):
+        for file in pca_features.files:
+            for batch in pca_features.batches(file, ["components"]):
                 # `to_numpy` would import pandas, 80 MB of memory that nothing else needs.
                 values = np.from_dlpack(batch.column("components").flatten())
                 kept = values.reshape(-1, width)[chosen[row : row + batch.num_rows]]
@@ -285,7 +271,7 @@ class Reducer:
         Raises:
             RejectedImage: the run would have rejected the file; `reason` and `detail` say why.
         """
-        limits = self.lineage.raw_images.manifest.params
+        limits = self.lineage.raw_images.commit.params
         if len(photo) > limits["max_bytes"]:
             raise RejectedImage(
                 "too_large",
@@ -297,7 +283,7 @@ class Reducer:
             accepted.content,
             orientation=accepted.orientation,
             size=self._size,
-            reduced=self.lineage.features.manifest.params["reduced_decoding"],
+            reduced=self.lineage.features.commit.params["reduced_decoding"],
         )
 
     def features(self, seen: np.ndarray) -> np.ndarray:
@@ -334,7 +320,7 @@ class Reducer:
         return self._index.nearest(known, count)
 
     def is_current(self) -> bool:
-        """Whether the lake still holds what this was loaded from: reads its pointers, nothing else.
+        """Whether the lake still holds what this was loaded from: lists the log of one table.
 
         Raises:
             LakeError: the lake cannot be read, or S3Error.
@@ -351,9 +337,9 @@ class Reducer:
         return Index.read(pca_features, split=self._split)
 
 
-def _published(lake: Lake) -> tuple[str, Pointer]:
-    """Which asset the lineage starts from, and its pointer."""
-    projected = lake.pointer("pca_features")
-    if projected.content is not None:
+def _published(lake: Lake) -> tuple[str, int]:
+    """Which table the lineage starts from, and the number of its last commit."""
+    projected = lake.table("pca_features").latest()
+    if projected != DRAFT:
         return "pca_features", projected
-    return "pca_model", lake.pointer("pca_model")
+    return "pca_model", lake.table("pca_model").latest()

@@ -8,9 +8,9 @@ from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.core.region import check_region
-from fruits_assets.core.storage import S3
 from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets.storage.base import S3
+from fruits_assets.storage.region import check_region
 
 SAMPLE = "sample"
 

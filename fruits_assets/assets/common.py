@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from fruits_assets.core.dataset import Dataset
-from fruits_assets.lake.io_manager import dataset_metadata
+from fruits_assets.lake.io_manager import snapshot_metadata
+from fruits_assets.storage.snapshot import Snapshot
 
 GROUP = "fruits"
 DELIVERABLES = "deliverables"
@@ -49,30 +49,30 @@ class ForceConfig(dg.Config):
 
 def materialized(
     context: dg.AssetExecutionContext,
-    dataset: Dataset,
+    snapshot: Snapshot,
     show: Callable[[], Mapping[str, Any]],
-) -> dg.MaterializeResult[Dataset]:
-    """A dataset as an asset returns it: its version in the lake is Dagster's data version.
+) -> dg.MaterializeResult[Snapshot]:
+    """A snapshot as an asset returns it: its recipe hash is Dagster's data version.
 
     Args:
         context: of the asset.
-        dataset: named as the asset.
+        snapshot: named as the asset.
         show: gives the metadata. Pictures take seconds: of a version that has been shown before,
             they are those shown then.
     """
-    before = _shown_before(context.instance, dataset)
+    before = _shown_before(context.instance, snapshot)
     return dg.MaterializeResult(
-        asset_key=dataset.name,
-        value=dataset,
-        data_version=dg.DataVersion(dataset.version),
+        asset_key=snapshot.name,
+        value=snapshot,
+        data_version=dg.DataVersion(snapshot.version),
         metadata=before if before is not None else dict(show()),
     )
 
 
-def _shown_before(instance: dg.DagsterInstance, dataset: Dataset) -> dict[str, Any] | None:
-    event = instance.get_latest_materialization_event(dg.AssetKey(dataset.name))
+def _shown_before(instance: dg.DagsterInstance, snapshot: Snapshot) -> dict[str, Any] | None:
+    event = instance.get_latest_materialization_event(dg.AssetKey(snapshot.name))
     shown = event and event.asset_materialization
-    if not shown or (shown.tags or {}).get(DATA_VERSION_TAG) != dataset.version:
+    if not shown or (shown.tags or {}).get(DATA_VERSION_TAG) != snapshot.version:
         return None
-    of_the_lake = dataset_metadata(dataset)  # the IO manager shows it
+    of_the_lake = snapshot_metadata(snapshot)  # the IO manager shows it
     return {name: value for name, value in shown.metadata.items() if name not in of_the_lake}

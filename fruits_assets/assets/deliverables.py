@@ -8,14 +8,15 @@ from pydantic import Field
 
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
-from fruits_assets.core.dataset import Dataset, Output
 from fruits_assets.core.errors import DatasetError
-from fruits_assets.core.storage import join
 from fruits_assets.deliverables.folder import Made, Names, Presented, gather
 from fruits_assets.deliverables.page import INDEX
 from fruits_assets.deliverables.texts import Language
-from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
+from fruits_assets.storage.base import join
+from fruits_assets.storage.snapshot import Output, Snapshot
 
 CODE_VERSION = "1"
 
@@ -41,15 +42,15 @@ def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     authorship: Authorship,
-    notebook: Dataset,
-    presentation: Dataset,
-    gallery: Dataset,
-    raw_images: Dataset,
-    rejected_images: Dataset,
-    pca_model: Dataset,
-    pca_features: Dataset,
+    notebook: Snapshot,
+    presentation: Snapshot,
+    gallery: Snapshot,
+    raw_images: Snapshot,
+    rejected_images: Snapshot,
+    pca_model: Snapshot,
+    pca_features: Snapshot,
     config: DeliverablesConfig,
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     """Notebook, data and presentation under their names, the gallery, and a page to open them."""
     with told():
         recognition = _recognition(lake.open(), pca_features)
@@ -80,13 +81,13 @@ def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
     return materialized(context, dataset, lambda: _metadata(dataset, names))
 
 
-def _recognition(lake: Lake, projected: Dataset) -> Dataset | None:
+def _recognition(lake: Lake, projected: Snapshot) -> Snapshot | None:
     """How many photos are recognised on these very components, where that has been measured."""
     try:
         found = lake.current("recognition")
     except DatasetError:
         return None
-    return found if found.manifest.inputs.get(projected.name) == projected.version else None
+    return found if found.commit.inputs.get(projected.name) == projected.version else None
 
 
 def _names(authorship: Authorship) -> Names:
@@ -108,9 +109,9 @@ def _presented(authorship: Authorship, config: DeliverablesConfig) -> Presented:
     )
 
 
-def _metadata(dataset: Dataset, names: Names) -> dict[str, Any]:
+def _metadata(dataset: Snapshot, names: Names) -> dict[str, Any]:
     """Where to begin, and what there is."""
-    sizes = dataset.manifest.figures["bytes_of"]
+    sizes = dataset.figures["bytes_of"]
     rows = [f"| {name} | {sizes[kind]:,} |" for kind, name in vars(names).items()]
     return {
         "open": dg.MetadataValue.path(join(dataset.uri, INDEX)),

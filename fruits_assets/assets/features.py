@@ -11,9 +11,9 @@ from fruits_assets.assets.common import (
     ForceConfig,
     materialized,
 )
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.decoder import SECONDS
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.featurize import featurize
 
 
@@ -43,15 +43,15 @@ class FeaturesConfig(ForceConfig):
 def features(
     context: dg.AssetExecutionContext,
     spark: SparkTarget,
-    raw_images: Dataset,
-    model_weights: Dataset,
+    raw_images: Snapshot,
+    model_weights: Snapshot,
     config: FeaturesConfig,
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     """1280 MobileNetV2 features of every image.
 
     Computed once for every distinct content.
     """
-    dataset = spark.run(
+    snapshot = spark.run(
         context,
         featurize,
         params=config.model_dump(exclude={"force"}),
@@ -59,6 +59,6 @@ def features(
         images=raw_images,
         model=model_weights,
     )
-    figures = dataset.manifest.figures
+    figures = snapshot.figures
     shown = ("images", "inferences", "unreadable", "features_per_image", "images_per_second")
-    return materialized(context, dataset, lambda: {name: figures[name] for name in shown})
+    return materialized(context, snapshot, lambda: {name: figures[name] for name in shown})

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.previews import picture
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.decoder import SECONDS
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.gallery import MAX_PHOTOS, MOST_PHOTOS, draw_gallery
 
 
@@ -40,13 +40,13 @@ class GalleryConfig(ForceConfig):
 def gallery(  # noqa: PLR0917 - Dagster passes inputs by name
     context: dg.AssetExecutionContext,
     spark: SparkTarget,
-    raw_images: Dataset,
-    pca_features: Dataset,
-    pca_model: Dataset,
+    raw_images: Snapshot,
+    pca_features: Snapshot,
+    pca_model: Snapshot,
     config: GalleryConfig,
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     """Thumbnails of the photos, their place on the first two components, and which are alike."""
-    dataset = spark.run(
+    snapshot = spark.run(
         context,
         draw_gallery,
         params=config.model_dump(exclude={"force"}),
@@ -55,14 +55,14 @@ def gallery(  # noqa: PLR0917 - Dagster passes inputs by name
         pca_features=pca_features,
         model=pca_model,
     )
-    return materialized(context, dataset, lambda: _metadata(dataset))
+    return materialized(context, snapshot, lambda: _metadata(snapshot))
 
 
-def _metadata(dataset: Dataset) -> dict[str, Any]:
+def _metadata(snapshot: Snapshot) -> dict[str, Any]:
     """Counts, and the first sheet of thumbnails."""
-    figures = dataset.manifest.figures
-    sheet = next(file.name for file in dataset.manifest.files if file.name.endswith(".jpg"))
+    figures = snapshot.figures
+    sheet = next(name for name in snapshot.names() if name.endswith(".jpg"))
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(dataset.read(sheet))).save(buffer, "PNG")
+    Image.open(io.BytesIO(snapshot.read(sheet))).save(buffer, "PNG")
     shown = ("photos", "of", "classes", "sheets", "without_thumbnail")
     return {**{name: figures[name] for name in shown}, "thumbnails": picture(buffer.getvalue())}

@@ -10,14 +10,16 @@ from pydantic import Field
 from fruits_assets.assets.common import FRESHNESS, GROUP, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.places import WeightsOrigin
 from fruits_assets.core import weights as core
-from fruits_assets.core.dataset import Dataset, Output, write_file
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL, PROBE
 from fruits_assets.core.weights import Weights
-from fruits_assets.lake.lake import Recipe
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
 from fruits_assets.sample.drawing import CLASSES, draw_fruit
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import FILES_SCHEMA, address_of, write_files
+from fruits_assets.storage.snapshot import Output, Snapshot
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 class WeightsConfig(ForceConfig):
@@ -47,15 +49,17 @@ def model_weights(
     lake: LakeResource,
     weights: WeightsOrigin,
     config: WeightsConfig,
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     """MobileNetV2 without its top, as LiteRT.
 
     Converted once, in float32: graph and weights are one file that Spark broadcasts, and workers
     need no TensorFlow.
     """
     with told():
-        weights.connect(weights.place)
-        chosen = Weights.of(weights.place, alpha=config.alpha, image_size=config.image_size)
+        bucket = weights.bucket()
+        chosen = Weights.of(
+            weights.place, alpha=config.alpha, image_size=config.image_size, bucket=bucket
+        )
         recipe = Recipe.of(
             "convert",
             CODE_VERSION,
@@ -64,24 +68,25 @@ def model_weights(
             salt=context.run.run_id if config.force else "",
         )
 
-    def make(folders: Mapping[str, str]) -> dict[str, Output]:
-        return {"model_weights": _convert(chosen, folders["model_weights"])}
+    def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
+        output = _convert(chosen, folders["model_weights"], recipe.question())
+        return {"model_weights": output}
 
-    (dataset,) = lake.produce(context, recipe, ["model_weights"], make)
-    return materialized(context, dataset, lambda: dataset.manifest.figures)
+    model = lake.produce(context, recipe, {"model_weights": FILES_SCHEMA}, make)
+    return materialized(context, model, lambda: model.figures)
 
 
-def _convert(weights: Weights, folder: str) -> Output:
+def _convert(weights: Weights, folder: Folder, question: str) -> Output:
     probe = probe_photos(weights.image_size)
     model = core.convert(weights, probe)
     evidence = io.BytesIO()
     np.savez_compressed(evidence, photos=probe, features=model.expected)
-    files = (
-        write_file(folder, MODEL, model.tflite),
-        write_file(folder, DESCRIPTION, model.description.to_json()),
-        write_file(folder, PROBE, evidence.getvalue()),
-    )
-    return Output(files, vars(model.description))
+    contents = {
+        MODEL: model.tflite,
+        DESCRIPTION: model.description.to_json(),
+        PROBE: evidence.getvalue(),
+    }
+    return Output((write_files(folder, question, contents),), vars(model.description))
 
 
 def probe_photos(size: int) -> np.ndarray:

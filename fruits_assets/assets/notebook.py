@@ -10,15 +10,17 @@ from pydantic import Field
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.places import Source
-from fruits_assets.core.dataset import Dataset, Output, write_file
-from fruits_assets.core.storage import S3, join
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.deliverables import notebook as deliverable
-from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
+from fruits_assets.storage.base import S3, Folder
+from fruits_assets.storage.parquet import FILES_SCHEMA, address_of, write_files
+from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.measures import recognize
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 REPRODUCED = dg.AssetCheckSpec(
     "live_equals_lake",
     asset="notebook",
@@ -42,7 +44,7 @@ class NotebookConfig(ForceConfig):
     kinds={"jupyter", "pyspark"},
     owners=OWNERS,
     code_version=CODE_VERSION,
-    dagster_type=Dataset,  # type: ignore[arg-type] - a Python type will do, as in dg.AssetOut
+    dagster_type=Snapshot,  # type: ignore[arg-type] - a Python type will do, as in dg.AssetOut
     check_specs=[REPRODUCED],
 )
 def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
@@ -50,12 +52,12 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     lake: LakeResource,
     source: Source,
     authorship: Authorship,
-    raw_images: Dataset,
-    rejected_images: Dataset,
-    model_weights: Dataset,
-    features: Dataset,
-    pca_model: Dataset,
-    pca_features: Dataset,
+    raw_images: Snapshot,
+    rejected_images: Snapshot,
+    model_weights: Snapshot,
+    features: Snapshot,
+    pca_model: Snapshot,
+    pca_features: Snapshot,
     config: NotebookConfig,
 ) -> dg.MaterializeResult:
     """The chain as a PySpark notebook.
@@ -79,7 +81,7 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             salt=context.run.run_id if config.force else "",
         )
 
-    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+    def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
         parameters = {
             "source": _from_here(source.photos().root),
             "lake": _from_here(lake.open().base),
@@ -93,21 +95,19 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             cell_minutes=config.cell_minutes,
             log=context.log.error,
         )
-        files = (
-            write_file(folders["notebook"], names["ipynb"], executed.ipynb),
-            write_file(folders["notebook"], names["html"], executed.page),
-        )
-        return {"notebook": Output(files, {"cells": executed.cells, **executed.figures})}
+        contents = {names["ipynb"]: executed.ipynb, names["html"]: executed.page}
+        file = write_files(folders["notebook"], recipe.question(), contents)
+        return {"notebook": Output((file,), {"cells": executed.cells, **executed.figures})}
 
-    (dataset,) = lake.produce(context, recipe, ["notebook"], make)
-    result = materialized(context, dataset, lambda: _metadata(dataset, names["html"]))
-    return result._replace(check_results=[_reproduced(dataset.manifest.figures["live"])])
+    made = lake.produce(context, recipe, {"notebook": FILES_SCHEMA}, make)
+    result = materialized(context, made, lambda: _metadata(made))
+    return result._replace(check_results=[_reproduced(made.figures["live"])])
 
 
-def _recognition(lake: Lake, features: Dataset, pca_features: Dataset) -> list[Dataset]:
+def _recognition(lake: Lake, features: Snapshot, pca_features: Snapshot) -> list[Snapshot]:
     """What the check has measured of these features, if it has: shown in the notebook, too."""
     question = Recipe.of(recognize.name, recognize.code_version, [features, pca_features])
-    found = lake.finished("recognition", question.version)
+    found = lake.answers(question, "recognition")
     return [found] if found else []
 
 
@@ -119,8 +119,8 @@ def _from_here(place: str) -> str:
     return str(Path(place).relative_to(here))
 
 
-def _metadata(dataset: Dataset, page: str) -> dict[str, Any]:
-    figures = dataset.manifest.figures
+def _metadata(made: Snapshot) -> dict[str, Any]:
+    figures = made.figures
     live, recognition = figures["live"], figures["recognition"]
     lines = [
         f"- {figures['images']} photos in {figures['classes']} classes; {figures['rejected']} of "
@@ -135,7 +135,6 @@ def _metadata(dataset: Dataset, page: str) -> dict[str, Any]:
     return {
         "summary": dg.MetadataValue.md("\n".join(lines)),
         "cells": figures["cells"],
-        "page": dg.MetadataValue.path(join(dataset.uri, page)),
     }
 
 

@@ -15,13 +15,13 @@ from fruits_assets.assets.common import (
     materialized,
 )
 from fruits_assets.assets.previews import pca_features_metadata, pca_model_metadata
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.pca import FeatureSpace
 from fruits_assets.core.source import AUTO
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift
 
 MAX_CHANGED = 0.10
@@ -55,14 +55,6 @@ class PcaConfig(ForceConfig):
     )
 
 
-class PcaFeaturesConfig(ForceConfig):
-    """In which forms the components are written."""
-
-    csv: bool = Field(
-        default=False, description="Write pca_features.csv too: path, label, pc_1 ... pc_k."
-    )
-
-
 @dg.asset(
     group_name=GROUP,
     kinds={"pyspark", "numpy"},
@@ -72,29 +64,29 @@ class PcaFeaturesConfig(ForceConfig):
     freshness_policy=FRESHNESS,
 )
 def pca_model(
-    context: dg.AssetExecutionContext, spark: SparkTarget, features: Dataset, config: PcaConfig
-) -> dg.MaterializeResult[Dataset]:
+    context: dg.AssetExecutionContext, spark: SparkTarget, features: Snapshot, config: PcaConfig
+) -> dg.MaterializeResult[Snapshot]:
     """Mean and components of the features.
 
     Fitted in one distributed pass.
     """
     params = config.model_dump(exclude={"force", "refit"})
-    dataset = None
+    snapshot = None
     if not config.force and config.refit != "always":
-        dataset = _still_good(context, spark, features, params, never=config.refit == "never")
-    if dataset is None:
-        dataset = spark.run(context, fit_pca, features=features, params=params, force=config.force)
-    return materialized(context, dataset, lambda: pca_model_metadata(dataset))
+        snapshot = _still_good(context, spark, features, params, never=config.refit == "never")
+    if snapshot is None:
+        snapshot = spark.run(context, fit_pca, features=features, params=params, force=config.force)
+    return materialized(context, snapshot, lambda: pca_model_metadata(snapshot))
 
 
 def _still_good(
     context: dg.AssetExecutionContext,
     spark: SparkTarget,
-    features: Dataset,
+    features: Snapshot,
     params: Mapping[str, Any],
     *,
     never: bool,
-) -> Dataset | None:
+) -> Snapshot | None:
     """The current PCA, where it answers the same question and features have not moved far."""
     with told():
         lake = spark.lake.open()
@@ -107,7 +99,7 @@ def _still_good(
     drift = spark.run(context, measure_drift, features=features, model=model, fitted=fitted)
     with told():
         lake.publish(drift)
-    figures = drift.manifest.figures
+    figures = drift.figures
     changed, shift = figures["changed"], figures["mean_shift"]
     refit = changed > MAX_CHANGED or shift > MAX_MEAN_SHIFT
     context.log.info(
@@ -123,17 +115,17 @@ def _still_good(
 
 
 def _current(
-    lake: Lake, features: Dataset, params: Mapping[str, Any]
-) -> tuple[Dataset | None, Dataset | None]:
+    lake: Lake, features: Snapshot, params: Mapping[str, Any]
+) -> tuple[Snapshot | None, Snapshot | None]:
     """The current PCA and what it was fitted on, if only the photos are others since."""
     try:
         model = lake.current("pca_model")
-        fitted = Dataset.open(lake.folder("features", model.manifest.inputs["features"]))
+        fitted = lake.made_from(model, "features")
     except DatasetError:
         return None, None
-    made = model.manifest
+    made = model.commit
     same_question = (made.code_version, made.params) == (fit_pca.code_version, params)
-    same_features = FeatureSpace.of(fitted.manifest) == FeatureSpace.of(features.manifest)
+    same_features = FeatureSpace.of(fitted.commit) == FeatureSpace.of(features.commit)
     return (model, fitted) if same_question and same_features else (None, None)
 
 
@@ -148,20 +140,19 @@ def _current(
 def pca_features(
     context: dg.AssetExecutionContext,
     spark: SparkTarget,
-    features: Dataset,
-    pca_model: Dataset,
-    config: PcaFeaturesConfig,
-) -> dg.MaterializeResult[Dataset]:
+    features: Snapshot,
+    pca_model: Snapshot,
+    config: ForceConfig,
+) -> dg.MaterializeResult[Snapshot]:
     """Every image as its components.
 
     The compact features that the product uses, and what its photos are recognised by.
     """
-    dataset = spark.run(
+    snapshot = spark.run(
         context,
         apply_pca,
         features=features,
         model=pca_model,
-        params={"csv": config.csv},
         force=config.force,
     )
-    return materialized(context, dataset, lambda: pca_features_metadata(dataset, pca_model))
+    return materialized(context, snapshot, lambda: pca_features_metadata(snapshot, pca_model))

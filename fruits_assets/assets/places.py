@@ -6,10 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.source import PhotoStore, photos_at
-from fruits_assets.core.storage import overlap
 from fruits_assets.lake.resource import Place
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
+from fruits_assets.storage.base import S3, Folder, overlap
+from fruits_assets.storage.places import folder_at
 
 SAMPLE_FOLDER = "sample_photos"
 
@@ -45,9 +46,8 @@ class Source(Place):
         """The photos themselves. Raises RegionError or S3Error for a bucket."""
         if self.place == SAMPLE:
             write_sample(Path(SAMPLE_FOLDER))
-            return photos_at(SAMPLE_FOLDER)
-        self.connect(self.place)
-        return photos_at(self.place)
+            return photos_at(folder_at(SAMPLE_FOLDER))
+        return photos_at(self.folder(self.place))
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place
@@ -66,3 +66,7 @@ class WeightsOrigin(Place):
     @property
     def uri(self) -> str:  # noqa: D102 - see Place
         return self.place
+
+    def bucket(self) -> Folder | None:
+        """The prefix of the bucket that they lie in; None where they lie somewhere else."""
+        return self.folder(self.place) if self.place.startswith(S3) else None

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
-from fruits_assets.core.dataset import Dataset, Output, write_file
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.deliverables.deck.benchmark import Benchmark
 from fruits_assets.deliverables.deck.facts import (
@@ -21,10 +20,14 @@ from fruits_assets.deliverables.deck.facts import (
     libraries,
     price_table,
 )
-from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
+from fruits_assets.storage.snapshot import Output, Snapshot
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 BILL = "fruits/cost_eur"
 """Tag of runs on EMR: what their clusters cost."""
 
@@ -50,14 +53,14 @@ def presentation(  # noqa: PLR0917 - Dagster names its inputs
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     authorship: Authorship,
-    raw_images: Dataset,
-    rejected_images: Dataset,
-    model_weights: Dataset,
-    features: Dataset,
-    pca_model: Dataset,
-    pca_features: Dataset,
+    raw_images: Snapshot,
+    rejected_images: Snapshot,
+    model_weights: Snapshot,
+    features: Snapshot,
+    pca_model: Snapshot,
+    pca_features: Snapshot,
     config: PresentationConfig,
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     """16 slides for 20 minutes, with notes.
 
     Every figure is that of the current run, or is said to be missing.
@@ -69,11 +72,13 @@ def presentation(  # noqa: PLR0917 - Dagster names its inputs
         facts = _facts(lake.open(), pipeline, config, bill_eur=_bill(context.instance, pipeline))
         recipe = _recipe(facts, authorship, config, salt=context.run.run_id if config.force else "")
 
-    def make(folders: Mapping[str, str]) -> dict[str, Output]:
-        return {"presentation": _write(folders["presentation"], facts, authorship, config)}
+    def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
+        deck, figures = _made(facts, authorship, config)
+        file = write_files(folders["presentation"], recipe.question(), {figures["file"]: deck})
+        return {"presentation": Output((file,), figures)}
 
-    (dataset,) = lake.produce(context, recipe, ["presentation"], make)
-    return materialized(context, dataset, lambda: _metadata(dataset))
+    made = lake.produce(context, recipe, {"presentation": FILES_SCHEMA}, make)
+    return materialized(context, made, lambda: _metadata(made))
 
 
 def _facts(
@@ -94,7 +99,7 @@ def _facts(
 
 def _bill(instance: dg.DagsterInstance, pipeline: Pipeline) -> float | None:
     """What clusters cost that made these datasets; None where no run knows of any."""
-    runs = {dataset.manifest.run_id for dataset in pipeline}
+    runs = {snapshot.commit.run_id for snapshot in pipeline}
     found = [
         run.tags[BILL]
         for name in runs
@@ -119,7 +124,10 @@ def _recipe(
     return Recipe.of("present", CODE_VERSION, inputs, params=params, salt=salt)
 
 
-def _write(folder: str, facts: Facts, authorship: Authorship, config: PresentationConfig) -> Output:
+def _made(
+    facts: Facts, authorship: Authorship, config: PresentationConfig
+) -> tuple[bytes, dict[str, Any]]:
+    """The deck, and what it shows."""
     from fruits_assets.deliverables.deck.presentation import MINUTES, Show, build  # noqa: PLC0415 - heavy
 
     show = Show(facts, authorship.author, authorship.place, authorship.date)
@@ -134,11 +142,11 @@ def _write(folder: str, facts: Facts, authorship: Authorship, config: Presentati
         "missing": list(facts.missing),
         "shown": facts.shown(),
     }
-    return Output((write_file(folder, name, deck.content),), figures)
+    return deck.content, figures
 
 
-def _metadata(dataset: Dataset) -> dict[str, Any]:
-    figures = dataset.manifest.figures
+def _metadata(made: Snapshot) -> dict[str, Any]:
+    figures = made.figures
     rows = [
         f"| {number} | {title} | {minutes:g} |"
         for number, (title, minutes) in enumerate(figures["titles"], start=1)
@@ -147,7 +155,7 @@ def _metadata(dataset: Dataset) -> dict[str, Any]:
         "slides": figures["slides"],
         "minutes": figures["minutes"],
         "language": figures["language"],
-        "file": dg.MetadataValue.path(dataset.uri_of(dataset.manifest.files[0])),
+        "file": figures["file"],
         "missing_figures": ", ".join(figures["missing"]) or "none",
         "titles": dg.MetadataValue.md("\n".join(["| | slide | minutes |", "|---|---|---|", *rows])),
     }

@@ -1,4 +1,4 @@
-"""What people see of a dataset in the UI: figures as numbers, and pictures."""
+"""What people see of a snapshot in the UI: figures as numbers, and pictures."""
 
 import base64
 import io
@@ -8,11 +8,16 @@ import dagster as dg
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.deliverables import figures
-from fruits_assets.transforms.ingest import THUMBNAILS
-from fruits_assets.transforms.pca import MAP, MODEL
+from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms.ingest import (
+    CLASSES,
+    CLASSES_SCHEMA,
+    THUMBNAIL_SCHEMA,
+    THUMBNAILS,
+)
+from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, MODEL
 
 MAX_REJECTED_SHOWN = 30
 SHOWN_WIDTH = 1000
@@ -20,15 +25,15 @@ RADIUS = 14
 """Of the corners, in pixels: a picture is a card on the ground of either theme."""
 
 
-def raw_metadata(raw: Dataset) -> dict[str, Any]:
+def raw_metadata(raw: Snapshot) -> dict[str, Any]:
     """Counts, the classes and a contact sheet."""
-    found = raw.manifest.figures
+    found = raw.figures
     counts: dict[str | None, dict[str | None, int]] = {}
-    for label, split, count in found["classes"]:
-        counts.setdefault(label, {})[split] = count
+    for row in raw.siblings[CLASSES].arrow(CLASSES_SCHEMA.names).to_pylist():
+        counts.setdefault(row["label"], {})[row["split"]] = row["images"]
     photos = [
         (np.asarray(Image.open(io.BytesIO(row["jpeg"])).convert("RGB")), row["label"])
-        for row in raw.table(THUMBNAILS).to_pylist()
+        for row in raw.siblings[THUMBNAILS].arrow(THUMBNAIL_SCHEMA.names).to_pylist()
     ]
     return {
         "images": found["images"],
@@ -36,16 +41,16 @@ def raw_metadata(raw: Dataset) -> dict[str, Any]:
         "files_found": found["files_found"],
         "hidden_passed_over": found["hidden_passed_over"],
         "files_read": found["files_read"],
-        "files_per_second": round(found["files_read"] / max(raw.manifest.seconds, 1e-3), 1),
+        "files_per_second": round(found["files_read"] / max(raw.commit.seconds, 1e-3), 1),
         "formats": found["formats"],
         "images_per_class": picture(figures.class_bar_chart(counts)),
         "contact_sheet": picture(figures.contact_sheet(photos)),
     }
 
 
-def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
+def rejected_metadata(rejected: Snapshot) -> dict[str, Any]:
     """Counts by reason, and the first files with what is wrong with them."""
-    found = rejected.manifest.figures
+    found = rejected.figures
     columns = ["path", "reason", "detail"]
     rows = rejected.arrow(columns).slice(0, MAX_REJECTED_SHOWN).to_pylist()
     sheet = figures.rejected_sheet(
@@ -62,20 +67,20 @@ def rejected_metadata(rejected: Dataset) -> dict[str, Any]:
     }
 
 
-def pca_model_metadata(dataset: Dataset) -> dict[str, Any]:
+def pca_model_metadata(snapshot: Snapshot) -> dict[str, Any]:
     """What was kept, and the scree plot."""
-    found = dataset.manifest.figures
-    model = PcaModel.from_npz(dataset.read(MODEL))
+    found = snapshot.figures
+    model = PcaModel.from_npz(snapshot.read(MODEL))
     target = found["n_components"] if found["n_components"] < 1 else None
     plot = figures.scree_plot(model.spectrum, chosen=found["components"], target=target)
     shown = ("fitted_on", "images", "features", "components", "explained_variance")
     return {**{name: found[name] for name in shown}, "scree_plot": picture(plot)}
 
 
-def pca_features_metadata(dataset: Dataset, pca_model: Dataset) -> dict[str, Any]:
+def pca_features_metadata(snapshot: Snapshot, pca_model: Snapshot) -> dict[str, Any]:
     """The first two components as a map."""
-    found = dataset.manifest.figures
-    points = dataset.table(MAP).to_pydict()
+    found = snapshot.figures
+    points = snapshot.siblings[MAP].arrow(MAP_SCHEMA.names).to_pydict()
     ratio = PcaModel.from_npz(pca_model.read(MODEL)).explained_variance_ratio
     plot = figures.component_scatter(
         np.column_stack([points["pc_1"], points["pc_2"]]),

@@ -8,10 +8,10 @@ from pydantic import Field
 from fruits_assets.assets.common import FRESHNESS, GROUP, OWNERS, ForceConfig, materialized
 from fruits_assets.assets.places import Source
 from fruits_assets.assets.previews import raw_metadata, rejected_metadata
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.decoder import SECONDS
 from fruits_assets.lake.resource import told
 from fruits_assets.spark.target import SparkTarget
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.ingest import ingest
 
 COMMONEST = 10
@@ -43,7 +43,7 @@ class IngestConfig(ForceConfig):
     group_name=GROUP,
     outs={
         "rejected_images": dg.AssetOut(
-            dagster_type=Dataset,
+            dagster_type=Snapshot,
             description="Files that are no usable photo, and why.\n\n"
             "With `raw_images`, every file of the source is accounted for.",
             kinds={"pyspark", "parquet"},
@@ -52,7 +52,7 @@ class IngestConfig(ForceConfig):
             freshness_policy=FRESHNESS,
         ),
         "raw_images": dg.AssetOut(
-            dagster_type=Dataset,
+            dagster_type=Snapshot,
             description="Every usable photo of the source.\n\n"
             "Examined, its metadata (EXIF, GPS, XMP, comments) removed without touching a pixel.",
             kinds={"pyspark", "parquet"},
@@ -64,25 +64,32 @@ class IngestConfig(ForceConfig):
 )
 def ingest_images(
     context: dg.AssetExecutionContext, spark: SparkTarget, source: Source, config: IngestConfig
-) -> Iterator[dg.MaterializeResult[Dataset]]:
+) -> Iterator[dg.MaterializeResult[Snapshot]]:
     """Photos of the source -> raw_images and rejected_images."""
     with told():
-        listing = source.photos().list(recursive=config.recursive)
+        photos = source.photos()
+        listing = photos.list(recursive=config.recursive)
     limits = {
         "max_pixels": int(config.max_megapixels * 1e6),
         "max_bytes": int(config.max_megabytes * 1e6),
         "max_seconds": config.max_seconds,
     }
-    raw, rejected = spark.run_all(
-        context, ingest, params=limits, force=config.force, source=listing
+    raw = spark.run(
+        context,
+        ingest,
+        params=limits,
+        places={"photos": photos.folder},
+        force=config.force,
+        source=listing,
     )
+    rejected = raw.siblings["rejected_images"]
     yield materialized(context, rejected, lambda: rejected_metadata(rejected))
     _refuse_too_many(rejected, max_rejected=config.max_rejected)
     yield materialized(context, raw, lambda: raw_metadata(raw))
 
 
-def _refuse_too_many(rejected: Dataset, *, max_rejected: float) -> None:
-    figures = rejected.manifest.figures
+def _refuse_too_many(rejected: Snapshot, *, max_rejected: float) -> None:
+    figures = rejected.figures
     count, found = figures["rejected"], figures["files_found"]
     reasons = list(figures["reasons"].items())[:COMMONEST]
     told = ", ".join(f"{reason} ({number})" for reason, number in reasons)

@@ -9,9 +9,9 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
-from fruits_assets.core.s3 import IN_FLIGHT, S3Storage, split
 from fruits_assets.core.source import Listing, PhotoStore, Row, is_hidden, listing_of
-from fruits_assets.core.storage import storage_of
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.s3 import IN_FLIGHT, S3Storage, split
 
 READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
@@ -32,12 +32,11 @@ def _readers() -> ThreadPoolExecutor:
 class BucketPhotos(PhotoStore):
     """The objects below a prefix of a bucket."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        storage = storage_of(root)
-        assert isinstance(storage, S3Storage)  # noqa: S101 - what `s3://` is
-        self._storage = storage
-        key = split(root)[1]
+    def __init__(self, folder: Folder) -> None:
+        super().__init__(folder)
+        assert isinstance(folder.storage, S3Storage)  # noqa: S101 - what `s3://` is
+        self._storage = folder.storage
+        key = split(folder.uri)[1]
         self._prefix = f"{key}/" if key else ""
 
     def list(self, *, recursive: bool) -> Listing:  # noqa: D102 - see PhotoStore

@@ -13,8 +13,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fruits_assets.core.dataset import Manifest
 from fruits_assets.core.errors import PcaError
+from fruits_assets.storage.snapshot import Commit
 
 FILE = "pca.npz"
 
@@ -33,7 +33,7 @@ class FeatureSpace(NamedTuple):
     reduced_decoding: bool
 
     @classmethod
-    def of(cls, features: Manifest) -> Self:
+    def of(cls, features: Commit) -> Self:
         """That of a version of `features`."""
         weights, reduced = features.inputs["model_weights"], features.params["reduced_decoding"]
         return cls(features.code_version, weights, reduced)
@@ -77,6 +77,30 @@ class Moments:
         total += other.total
         gram += other.gram
         return Moments(self.rows + other.rows, total, gram)
+
+    def __sub__(self, other: Moments) -> Moments:
+        """The moments of the rows that remain when others, about the same pivot, are taken away."""
+        return Moments(self.rows - other.rows, self.total - other.total, self.gram - other.gram)
+
+    def moved(self, pivot: np.ndarray, to: np.ndarray) -> Moments:
+        """The same rows' moments about another (d,) pivot."""
+        step = pivot - to
+        cross = np.outer(self.total, step)
+        gram = self.gram + cross + cross.T + self.rows * np.outer(step, step)
+        return Moments(self.rows, self.total + self.rows * step, gram)
+
+    def to_npz(self, pivot: np.ndarray) -> bytes:
+        """As `moments.npz` holds them, with their pivot."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **vars(self), pivot=pivot)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> tuple[Moments, np.ndarray]:
+        """Reads `moments.npz`, never unpickling: the moments, and their (d,) pivot."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = dict(arrays)
+        return cls(int(found["rows"]), found["total"], found["gram"]), found["pivot"]
 
     def mean(self, pivot: np.ndarray) -> np.ndarray:
         """(d,) float64."""

@@ -20,13 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fruits_assets.core.dataset import File, is_part, write_parquet
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.storage import S3, join, storage_of
+from fruits_assets.storage.base import S3, Folder
+from fruits_assets.storage.parquet import PART_NAME, Origin, address_of, part_once
+from fruits_assets.storage.snapshot import Snapshot
 
-LISTING = "listing.parquet"
+LISTING = "_listing"
+"""Table of the lake that holds the files of the source as the last run saw them."""
 LISTING_GROUP_BYTES = 2**18
 """A task reads only the row groups of its own files: small ones, about 2,000 files each."""
 LISTING_SCHEMA = pa.schema(
@@ -75,7 +76,7 @@ class Listing:
 
     @property
     def name(self) -> str:
-        """What manifests call this input."""
+        """Its name among the inputs of a recipe."""
         return "source"
 
     @property
@@ -107,27 +108,32 @@ class Listing:
         """Of all files."""
         return sum(self.files["bytes"].to_pylist())
 
-    def done(self, folder: str) -> float:
-        """Share of it, 0 to 1, whose content is in the part files of an interrupted version."""
-        sizes = storage_of(folder).sizes(folder)
-        found = sum(size for name, size in sizes.items() if is_part(name))
+    def done(self, unpublished: Mapping[str, int]) -> float:
+        """Share of its bytes, 0 to 1, that an interrupted run has already put into parts.
+
+        Args:
+            unpublished: name -> size of the parts that it has left.
+        """
+        found = sum(size for name, size in unpublished.items() if PART_NAME.fullmatch(name))
         return min(1.0, found / max(1, self.bytes))
 
-    def stage(self, folder: str) -> str:
-        """Writes the listing into a version's folder and returns where a transform finds it."""
-        self.write(folder)
-        return join(folder, LISTING)
+    def stage(self, folders: Mapping[str, Folder]) -> Snapshot:
+        """Writes the listing into the lake, where a transform finds it."""
+        return self.write(folders[LISTING])
 
-    def write(self, folder: str, name: str = LISTING) -> File:
-        """Writes the listing as one Parquet file."""
+    def write(self, folder: Folder) -> Snapshot:
+        """Writes the listing as one part of its table, which is not published yet."""
         metadata = {"root": self.root, "hidden": str(self.hidden)}
         files = self.files.replace_schema_metadata(metadata)
-        return write_parquet(folder, name, files, group_bytes=LISTING_GROUP_BYTES)
+        origin = Origin(address_of(self.root, self.hidden, self.version), 0, self.rows)
+        file, _ = part_once(folder, origin, lambda: files, group_bytes=LISTING_GROUP_BYTES)
+        return Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, (file,))
 
     @classmethod
-    def read(cls, content: bytes) -> Listing:
-        """Reads the content of a file that `write` made. Raises READ_ERRORS."""
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    def of(cls, snapshot: Snapshot) -> Listing:
+        """Reads what `write` wrote. Raises DatasetError."""
+        (file,) = snapshot.files
+        table = snapshot.table(file)
         metadata = table.schema.metadata
         return cls(
             metadata[b"root"].decode(),
@@ -144,11 +150,13 @@ class PhotoStore(ABC):
     """Where photos are listed, read, and, when the law asks for it, erased.
 
     Attributes:
-        root: absolute path or URI.
+        folder: that holds them.
+        root: its absolute path or URI.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.root = folder.uri
 
     @abstractmethod
     def list(self, *, recursive: bool) -> Listing:
@@ -214,13 +222,13 @@ class FolderPhotos(PhotoStore):
         return len(found)
 
 
-def photos_at(place: str) -> PhotoStore:
-    """The photos of a folder, or of a bucket that has been connected to."""
-    if place.startswith(S3):
+def photos_at(folder: Folder) -> PhotoStore:
+    """The photos of a folder, or of a prefix of a bucket."""
+    if folder.uri.startswith(S3):
         from fruits_assets.core.bucket_photos import BucketPhotos  # noqa: PLC0415 - AWS only
 
-        return BucketPhotos(place.rstrip("/"))
-    return FolderPhotos(str(Path(place).expanduser().absolute()))
+        return BucketPhotos(folder)
+    return FolderPhotos(folder)
 
 
 def listing_of(

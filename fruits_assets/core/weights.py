@@ -20,7 +20,7 @@ import numpy as np
 
 from fruits_assets.core.errors import WeightsError
 from fruits_assets.core.mobilenet import FeatureExtractor, ModelDescription, relative_error
-from fruits_assets.core.storage import S3, storage_of
+from fruits_assets.storage.base import Folder
 
 if TYPE_CHECKING:
     import keras
@@ -47,15 +47,22 @@ class Weights:
             top.
         alpha: width multiplier, one of `ALPHAS`.
         image_size: one of `IMAGE_SIZES`.
+        bucket: that the file lies in, `uri` being that of the file; None where it is a local one.
     """
 
     origin: str
     alpha: float
     image_size: int
+    bucket: Folder | None = None
 
     @classmethod
     def of(
-        cls, origin: str, *, alpha: float | None = None, image_size: int | None = None
+        cls,
+        origin: str,
+        *,
+        alpha: float | None = None,
+        image_size: int | None = None,
+        bucket: Folder | None = None,
     ) -> Weights:
         """Fills in the shape that the weights were trained with.
 
@@ -67,6 +74,7 @@ class Weights:
             origin,
             own_alpha if alpha is None else alpha,
             own_size if image_size is None else image_size,
+            bucket,
         )
         if weights.alpha not in ALPHAS or weights.image_size not in IMAGE_SIZES:
             raise WeightsError(
@@ -78,7 +86,7 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """What manifests call this input."""
+        """Its name among the inputs of a recipe."""
         return "weights"
 
     @property
@@ -95,11 +103,11 @@ class Weights:
         if self.origin == SAMPLE:
             folder = resources.files("fruits_assets.sample")
             yield Path(str(folder / "mobilenet_v2_035_96_sample.weights.h5"))
-        elif self.origin.startswith(S3):
+        elif self.bucket is not None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, Path(self.origin).name)
                 try:
-                    path.write_bytes(storage_of(self.origin).read(self.origin))
+                    path.write_bytes(self.bucket.storage.read(self.bucket.uri))
                 except FileNotFoundError:
                     raise self._missing() from None
                 yield path

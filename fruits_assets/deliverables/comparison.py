@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fruits_assets.core.dataset import Dataset, vectors_matrix
 from fruits_assets.core.mobilenet import relative_error
+from fruits_assets.storage.parquet import vectors_matrix
+from fruits_assets.storage.snapshot import Snapshot
 
 MAX_BYTES = 2**28
 """Of the lake that are read to compare: a sample needs no more."""
@@ -28,7 +29,7 @@ class Comparison:
 
 
 def compare(
-    computed: Dataset, kept: Dataset, column: str, *, max_bytes: int = MAX_BYTES
+    computed: Snapshot, kept: Snapshot, column: str, *, max_bytes: int = MAX_BYTES
 ) -> Comparison:
     """Compares the vectors of the same photo contents in two datasets.
 
@@ -43,14 +44,14 @@ def compare(
     """
     own = {
         content: vector
-        for part in computed.parts
+        for part in computed.files
         for content, vector in _vectors(computed, part.name, column)
     }
     places = kept.arrow_with_parts(["sha256"]).to_pylist()
     wanted = {row["part"] for row in places if row["sha256"] in own}
     errors: dict[str, float] = {}
     read = 0
-    for part in kept.parts:
+    for part in kept.files:
         if part.name not in wanted or (read and read + part.bytes > max_bytes):
             continue
         read += part.bytes
@@ -60,7 +61,7 @@ def compare(
     return Comparison(len(errors), max(errors.values(), default=0.0))
 
 
-def _vectors(dataset: Dataset, part: str, column: str) -> Iterator[tuple[str, np.ndarray]]:
+def _vectors(dataset: Snapshot, part: str, column: str) -> Iterator[tuple[str, np.ndarray]]:
     for batch in dataset.batches(part, ["sha256", column]):
         contents = batch.column("sha256").to_pylist()
         yield from zip(contents, vectors_matrix(batch, column), strict=True)

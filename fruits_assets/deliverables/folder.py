@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fruits_assets.core.dataset import READS_IN_FLIGHT, Dataset, File, Output, write_file
 from fruits_assets.core.errors import DatasetError
-from fruits_assets.core.storage import storage_of
 from fruits_assets.deliverables.page import INDEX, Card, Fact, Link, Page
 from fruits_assets.deliverables.texts import TEXTS, Language, month, number, percent
+from fruits_assets.storage.base import storage_of
+from fruits_assets.storage.parquet import FILES_SCHEMA, File, address_of, write_files
+from fruits_assets.storage.snapshot import READS_IN_FLIGHT, Output, Snapshot
 from fruits_assets.transforms.pca import ALL, write_csv
 
 CHECKSUMS = "SHA256SUMS"
@@ -27,17 +28,17 @@ FORMULA = r"^[=+\-@\t\r]"
 class Made:
     """What the folder is made from."""
 
-    notebook: Dataset
-    presentation: Dataset
-    gallery: Dataset
-    raw_images: Dataset
-    rejected_images: Dataset
-    pca_model: Dataset
-    pca_features: Dataset
-    recognition: Dataset | None
+    notebook: Snapshot
+    presentation: Snapshot
+    gallery: Snapshot
+    raw_images: Snapshot
+    rejected_images: Snapshot
+    pca_model: Snapshot
+    pca_features: Snapshot
+    recognition: Snapshot | None
 
     @property
-    def datasets(self) -> list[Dataset]:
+    def datasets(self) -> list[Snapshot]:
         """All there are."""
         return [dataset for dataset in vars(self).values() if dataset]
 
@@ -92,7 +93,7 @@ def gather(folder: str, made: Made, *, names: Names, presented: Presented) -> Ou
     return Output((*files.values(), checksums), {"index": INDEX, "bytes_of": named})
 
 
-def _copy(folder: str, source: Dataset, name: str) -> File:
+def _copy(folder: str, source: Snapshot, name: str) -> File:
     """A file of another dataset, compared with its checksum on the way."""
     there = [file.name for file in source.manifest.files]
     if name not in there:
@@ -104,14 +105,14 @@ def _copy(folder: str, source: Dataset, name: str) -> File:
     return write_file(folder, name, source.read(name))
 
 
-def _csv(folder: str, projected: Dataset, name: str) -> File:
+def _csv(folder: str, projected: Snapshot, name: str) -> File:
     """The components as a table for people, who will open it with a spreadsheet."""
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for part in projected.parts:
+        for part in projected.files:
             yield from projected.batches(part.name, ["path", "label", "components"])
 
-    count = projected.manifest.figures["components"]
+    count = projected.figures["components"]
     return write_csv(folder, name, batches(), components=count, text=harmless)
 
 
@@ -129,7 +130,7 @@ def _page(made: Made, names: Names, presented: Presented, files: dict[str, File]
         found = ((files[file], texts[text]) for file, text in links)
         return Card(name, [Link(one.name, one.bytes, one.sha256, text) for one, text in found])
 
-    shown = made.gallery.manifest.figures
+    shown = made.gallery.figures
     counts = {"n": number(shown["photos"], language), "of": number(shown["of"], language)}
     return Page(
         language=language,
@@ -151,8 +152,8 @@ def _page(made: Made, names: Names, presented: Presented, files: dict[str, File]
 def facts(made: Made, language: Language) -> Sequence[Fact]:
     """The headline figures, as the manifests have them; what is not known is left out."""
     texts = TEXTS[language]
-    raw, model = made.raw_images.manifest.figures, made.pca_model.manifest.figures
-    rejected = made.rejected_images.manifest.figures["rejected"]
+    raw, model = made.raw_images.figures, made.pca_model.figures
+    rejected = made.rejected_images.figures["rejected"]
     classes = len({label for label, *_ in raw["classes"] if label is not None})
     fitted_on = model["fitted_on"]
     split = texts["all_photos"] if fitted_on == ALL else fitted_on
@@ -176,8 +177,8 @@ def facts(made: Made, language: Language) -> Sequence[Fact]:
     ]
 
 
-def _accuracy(recognition: Dataset | None, language: Language) -> list[Fact]:
-    figures: dict[str, Any] = dict(recognition.manifest.figures) if recognition else {}
+def _accuracy(recognition: Snapshot | None, language: Language) -> list[Fact]:
+    figures: dict[str, Any] = dict(recognition.figures) if recognition else {}
     if not figures.get("test"):
         return []
     texts = TEXTS[language]
@@ -190,7 +191,7 @@ def _accuracy(recognition: Dataset | None, language: Language) -> list[Fact]:
     ]
 
 
-def _place(dataset: Dataset, language: Language) -> Fact:
+def _place(dataset: Snapshot, language: Language) -> Fact:
     texts = TEXTS[language]
     region = storage_of(dataset.uri).described().get("region")
     if region is None:

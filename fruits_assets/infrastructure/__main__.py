@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from fruits_assets.core.aws_errors import explain
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.infrastructure.stack import Kept, Stack, StackError
+from fruits_assets.storage.aws_errors import explain
 
 MAY = "administrate CloudFormation, S3, KMS, IAM, EMR, networks (EC2) and budgets"
 """What deploying and destroying take."""

@@ -13,7 +13,7 @@ import boto3
 from botocore.exceptions import ClientError, WaiterError
 
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.region import check_region
+from fruits_assets.storage.region import check_region
 
 TEMPLATE = Path(__file__).with_name("stack.yaml")
 NAME = re.compile("[A-Za-z][A-Za-z0-9-]{0,127}")

@@ -5,9 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from fruits_assets.core.dataset import Dataset
-from fruits_assets.core.storage import storage_of
 from fruits_assets.lake.resource import LakeResource, told
+from fruits_assets.storage.snapshot import Snapshot
 
 COLUMNS: Mapping[str, str] = {
     "path": "Of the file, relative to the source.",
@@ -30,38 +29,36 @@ COLUMNS: Mapping[str, str] = {
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
-    """Publishes datasets to the lake and hands the current ones to the assets downstream."""
+    """Publishes snapshots to the lake and hands the current ones to the assets downstream."""
 
     lake: dg.ResourceDependency[LakeResource]
 
-    def load_input(self, context: dg.InputContext) -> Dataset:
-        """The current dataset of the upstream asset. Raises dg.Failure where there is none."""
+    def load_input(self, context: dg.InputContext) -> Snapshot:
+        """The current version of the upstream asset. Raises dg.Failure where there is none."""
         with told():
             return self.lake.open().current(context.asset_key.to_user_string())
 
-    def handle_output(self, context: dg.OutputContext, obj: Dataset) -> None:
-        """Publishes a dataset and shows what it is."""
+    def handle_output(self, context: dg.OutputContext, obj: Snapshot) -> None:
+        """Publishes a snapshot and shows what it is."""
         with told():
-            self.lake.open().publish(obj)
-        context.add_output_metadata(dataset_metadata(obj))
+            published = self.lake.open().publish(obj)
+        context.add_output_metadata({**snapshot_metadata(obj), "number": published.number})
 
 
-def dataset_metadata(dataset: Dataset) -> dict[str, Any]:
-    """What every dataset shows in the UI."""
-    manifest = dataset.manifest
-    metadata: dict[str, Any] = {
-        **storage_of(dataset.uri).described(),
-        "uri": dg.MetadataValue.path(dataset.uri),
-        "version": dataset.version,
-        "size_bytes": manifest.bytes,
-        "files": len(manifest.files),
-        "seconds": manifest.seconds,
-        "made_by_run": dg.MetadataValue.dagster_run(manifest.run_id),
+def snapshot_metadata(snapshot: Snapshot) -> dict[str, Any]:
+    """What every snapshot shows in the UI."""
+    columns = [
+        dg.TableColumn(column.name, str(column.type), COLUMNS.get(column.name))
+        for column in snapshot.schema
+    ]
+    return {
+        **snapshot.folder.storage.described(),
+        "uri": dg.MetadataValue.path(snapshot.uri),
+        "version": snapshot.version,
+        "size_bytes": snapshot.bytes,
+        "files": len(snapshot.files),
+        "seconds": snapshot.commit.seconds,
+        "made_by_run": dg.MetadataValue.dagster_run(snapshot.commit.run_id),
+        "dagster/row_count": snapshot.rows,
+        "dagster/column_schema": dg.TableSchema(columns),
     }
-    if manifest.schema:
-        columns = [
-            dg.TableColumn(name, kind, COLUMNS.get(name)) for name, kind in manifest.schema.items()
-        ]
-        metadata["dagster/row_count"] = manifest.rows
-        metadata["dagster/column_schema"] = dg.TableSchema(columns)
-    return metadata

@@ -1,124 +1,46 @@
-"""The lake: its layout, its versions, and how a version is published.
+"""The lake: a folder or a prefix of a bucket that holds everything the pipeline produces.
 
-<base>/<asset>/<version>/...            immutable once published; later versions may list its files
-<base>/<asset>/<version>/manifest.json  written last: a version without it is not finished
-<base>/<asset>/current.json             the only file that ever changes
+<base>/fruits-lake.json          says that it is a lake, and of which format
+<base>/<table>/_delta_log/...    the versions of a table
+<base>/<table>/part-*.parquet    its parts; a version lists some of them
+<base>/deliverables/             files for people
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from fruits_assets.core.dataset import (
-    MANIFEST,
-    READS_IN_FLIGHT,
-    Dataset,
-    Manifest,
-    Output,
-    Pointer,
-    read,
-    read_manifest,
-)
+import pyarrow as pa
+
 from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
-from fruits_assets.core.storage import Storage, connect, join, storage_of
+from fruits_assets.lake import retention
+from fruits_assets.lake.recipe import Recipe
+from fruits_assets.lake.table import LOG, Table
+from fruits_assets.storage.base import Folder, Storage, is_name, join
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import DRAFT, Commit, Output, Snapshot
 
-CURRENT = "current.json"
-VERSION = re.compile("[0-9a-f]{16}")
-ABANDONED_SECONDS = 24 * 3600
-"""A version that is unfinished and untouched for so long is not being written any more."""
-
-
-class Versioned(Protocol):
-    """What a version can be made from."""
-
-    @property
-    def name(self) -> str:
-        """What manifests call it."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes with its content."""
-        ...
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a version is made of; the same recipe has the same address.
-
-    Attributes:
-        transform: name of the function that makes it.
-        code_version: of that function.
-        params: its parameters, JSON values.
-        inputs: version of each input, by name.
-        salt: makes the address a new one, for a recomputation that is forced; else empty.
-    """
-
-    transform: str
-    code_version: str
-    params: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    salt: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        transform: str,
-        code_version: str,
-        inputs: Iterable[Versioned],
-        *,
-        params: Mapping[str, Any] | None = None,
-        salt: str = "",
-    ) -> Recipe:
-        """The recipe of a function applied to inputs."""
-        versions = {value.name: value.version for value in inputs}
-        return cls(transform, code_version, dict(params or {}), versions, salt)
-
-    @cached_property
-    def version(self) -> str:
-        """16 hexadecimal digits."""
-        canonical = json.dumps(
-            [self.transform, self.code_version, self.params, self.inputs, self.salt], sort_keys=True
-        )
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file of the lake that is not what was written.
-
-    Attributes:
-        asset: that it belongs to.
-        uri: of the file.
-        what: is wrong with it.
-    """
-
-    asset: str
-    uri: str
-    what: str
+MARKER = "fruits-lake.json"
+FORMAT = 2
+"""Version of the layout: 1 had its own table format, 2 has Delta tables."""
+OLD_POINTER = "current.json"
+"""What every table of a lake of format 1 has, and none of a later one."""
 
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake at a base folder.
+    """A lake.
 
     Attributes:
-        base: absolute path, or `s3://bucket/prefix`.
-        keep_versions: how many versions of an asset to keep.
+        folder: that it lies in.
+        keep_versions: how many published versions of a table to keep.
     """
 
-    base: str
+    folder: Folder
     keep_versions: int = 3
 
     @classmethod
@@ -136,264 +58,274 @@ class Lake:
             place: a folder, or `s3://bucket/prefix`.
             region: of the bucket, one in the EU.
             kms_key: encrypts what is written to the bucket; S3's own key without.
-            keep_versions: how many versions of an asset to keep.
+            keep_versions: how many published versions of a table to keep.
 
         Raises:
             RegionError: the bucket does not lie in that region, or that not in the EU.
             S3Error: the bucket cannot be used.
-            LakeError: the place is of an unknown kind.
+            LakeError: the place is of an unknown kind, or holds a lake of another format.
         """
-        base = place if "://" in place else str(Path(place).expanduser().absolute())
-        connect(base, region=region, kms_key=kms_key)
-        storage_of(base)
-        return cls(base.rstrip("/") if "://" in base else base, keep_versions)
+        lake = cls(folder_at(place, region=region, kms_key=kms_key), keep_versions)
+        lake.check_format()
+        return lake
+
+    @property
+    def base(self) -> str:
+        """Absolute path, or `s3://bucket/prefix`."""
+        return self.folder.uri
 
     @property
     def storage(self) -> Storage:
-        """What the lake lies in."""
-        return storage_of(self.base)
+        """Where the lake lies."""
+        return self.folder.storage
 
-    def folder(self, asset: str, version: str) -> str:
-        """URI of a version, finished or not."""
-        return join(self.base, asset, version)
+    def table(self, name: str) -> Table:
+        """A table of the lake, which need not exist yet."""
+        return Table(name, self.folder.child(name))
 
-    def current(self, asset: str) -> Dataset:
-        """The published version of an asset.
+    def tables(self) -> list[str]:
+        """Names of the tables that have been published, sorted."""
+        names = [name for name in self.storage.children(self.base) if is_name(name)]
+        return [name for name in names if self.table(name).entries()]
+
+    def current(self, name: str) -> Snapshot:
+        """The published version of a table, its parts seen to be there.
 
         Raises:
             DatasetError: there is none, or it is damaged.
         """
-        version = self._version(asset, self.pointer(asset))
-        if version is None:
-            raise DatasetError(
-                f"the lake {self.base} has no {asset} yet. Materialise {asset} first."
-            )
-        return Dataset.open(self.folder(asset, version))
+        found = self.table(name).current()
+        if found is None:
+            raise DatasetError(f"the lake {self.base} has no {name} yet. Materialise {name} first.")
+        return self._with_siblings(found.check())
 
-    def assets(self) -> list[str]:
-        """Names of the assets that have a current version."""
-        storage = self.storage
-        names = storage.children(self.base)
-        return [name for name in names if CURRENT in storage.sizes(join(self.base, name))]
+    def version(self, name: str, number: int) -> Snapshot:
+        """A published version by its number, its parts seen to be there. Raises DatasetError."""
+        return self._with_siblings(self.table(name).open(number).check())
 
-    def finished(self, asset: str, version: str) -> Dataset | None:
-        """A version if it is finished and whole, else None: then it is to be made (again)."""
-        try:
-            return Dataset.open(self.folder(asset, version))
-        except DatasetError:
-            return None
+    def made_from(self, snapshot: Snapshot, name: str) -> Snapshot:
+        """The version of a table that another one was made from.
 
-    def answers(self, recipe: Recipe, assets: Sequence[str]) -> tuple[Dataset, ...] | None:
-        """The finished version of a recipe, a dataset per asset it makes, or None.
+        Raises:
+            DatasetError: the lake does not hold it whole.
+        """
+        number = snapshot.commit.numbers.get(name)
+        if number is not None:
+            found = self.version(name, number)
+            if found.version == snapshot.commit.inputs.get(name):
+                return found
+        raise DatasetError(
+            f"{snapshot.name} {snapshot.version} was made from {name} "
+            f"{snapshot.commit.inputs.get(name)}, which the lake {self.base} does not hold. Run the "
+            "whole pipeline again: it makes what is missing, and computes nothing twice."
+        )
+
+    def _with_siblings(self, found: Snapshot) -> Snapshot:
+        siblings = {
+            name: self.table(name).open(number) for name, number in found.commit.siblings.items()
+        }
+        return replace(found, siblings=siblings)
+
+    def answers(self, recipe: Recipe, name: str) -> Snapshot | None:
+        """A whole version of a recipe, or None.
 
         Where that one is provisional, it is the newest that was made by trying again.
         """
-        found = self._whole(assets, recipe.version)
-        if found is None or not any(dataset.manifest.provisional for dataset in found):
+        found = self._whole(name, recipe.version)
+        if found is None or not _provisional(found):
             return found
-        again = (self._whole(assets, one.version) for one in self._made_by(recipe, assets[0]))
-        return next((datasets for datasets in again if datasets), found)
+        again = (self._whole(name, one.recipe) for _, one in self._made_by(recipe, name))
+        return next((one for one in again if one), found)
 
-    def _whole(self, assets: Sequence[str], version: str) -> tuple[Dataset, ...] | None:
-        found = [self.finished(asset, version) for asset in assets]
-        return tuple(dataset for dataset in found if dataset) if all(found) else None
+    def _whole(self, name: str, recipe: str) -> Snapshot | None:
+        for number, commit in self.table(name).publishes():
+            if commit.recipe == recipe:
+                try:
+                    found = self.version(name, number)
+                    for sibling in found.siblings.values():
+                        sibling.check()
+                except DatasetError:
+                    continue
+                return found
+        return None
 
-    def _made_by(self, recipe: Recipe, asset: str, *, grown: str = "") -> Iterator[Manifest]:
-        """Of finished versions that answer the same question, the newest first.
+    def _made_by(
+        self, recipe: Recipe, name: str, *, grown: str = ""
+    ) -> Iterator[tuple[int, Commit]]:
+        """Versions that answer the same question, the newest first.
 
         Args:
             recipe: the question.
-            asset: that the recipe makes.
+            name: of the table that the recipe makes.
             grown: name of an input that may differ, if any.
         """
-        same = replace(recipe, inputs={**recipe.inputs, grown: ""}, salt="")
-        for manifest in reversed(self._manifests(asset)):
-            inputs = {**manifest.inputs, grown: ""}
-            if same == Recipe(manifest.transform, manifest.code_version, manifest.params, inputs):
-                yield manifest
+        question = replace(recipe, salt="").question(grown)
+        for number, made in self.table(name).publishes():
+            asked = Recipe(made.transform, made.code_version, made.params, made.inputs)
+            if asked.question(grown) == question:
+                yield number, made
 
-    def earlier(
-        self, recipe: Recipe, assets: Sequence[str], *, grown: str
-    ) -> dict[str, str] | None:
-        """The newest version that answers the same question for another state of one input.
+    def earlier(self, recipe: Recipe, name: str, *, grown: str) -> Snapshot | None:
+        """What is whole of the newest version for another state of one input, or None.
 
-        Most of what it holds can be taken over: a recipe that is forced to be made anew has none.
+        Most of what it holds can be taken over: a recipe that is forced to be made again has none.
 
         Args:
             recipe: of the version that is to be made.
-            assets: that the recipe makes, all of them needed.
+            name: of the table that the recipe makes.
             grown: name of the input that may differ.
-
-        Returns:
-            URI of the version by asset, or None.
         """
         if recipe.salt:
             return None
-        for manifest in self._made_by(recipe, assets[0], grown=grown):
-            folders = {asset: self.folder(asset, manifest.version) for asset in assets}
-            if all(_has_manifest(folder) for folder in folders.values()):
-                return folders
+        for number, _ in self._made_by(recipe, name, grown=grown):
+            found = self._with_siblings(self.table(name).open(number)).remains()
+            if found.files or not found.commit.figures:
+                return found
         return None
 
+    def unpublished(self, name: str) -> dict[str, int]:
+        """Name -> size of the files in a table's folder that no recent version lists."""
+        table = self.table(name)
+        listed = {
+            file.name
+            for number, _ in table.publishes(self.keep_versions)
+            for file in table.open(number).files
+        }
+        sizes = table.folder.sizes()
+        return {found: size for found, size in sizes.items() if found not in listed}
+
     def draft(
-        self, asset: str, recipe: Recipe, output: Output, *, run: str, seconds: float
-    ) -> Dataset:
-        """A version that is written but not published yet: nobody sees it."""
-        manifest = Manifest(
-            asset=asset,
-            version=recipe.version,
+        self,
+        recipe: Recipe,
+        outputs: Mapping[str, Output],
+        schemas: Mapping[str, pa.Schema],
+        *,
+        run: str,
+        seconds: float,
+        follows: Mapping[str, int],
+    ) -> Snapshot:
+        """What is written and not published yet: the first table, with the others as siblings.
+
+        Args:
+            recipe: of all of them.
+            outputs: what was written, by table.
+            schemas: of the tables, by name; the first leads.
+            run: id of the Dagster run.
+            seconds: that it took.
+            follows: number of the latest version of each table when this one was asked for.
+        """
+        drafts = {
+            name: self._draft(recipe, name, outputs[name], schema, run, seconds, follows[name])
+            for name, schema in schemas.items()
+        }
+        lead = next(iter(schemas))
+        others = {name: draft for name, draft in drafts.items() if name != lead}
+        return replace(drafts[lead], siblings=others)
+
+    def _draft(  # noqa: PLR0917 - a constructor
+        self,
+        recipe: Recipe,
+        name: str,
+        output: Output,
+        schema: pa.Schema,
+        run: str,
+        seconds: float,
+        follows: int,
+    ) -> Snapshot:
+        commit = Commit(
+            recipe=recipe.version,
             transform=recipe.transform,
             code_version=recipe.code_version,
             params=recipe.params,
             inputs=recipe.inputs,
+            numbers=recipe.numbers,
             run_id=run,
             created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
             seconds=round(seconds, 3),
-            files=output.files,
             figures=output.figures,
-            schema=output.schema,
             provisional=output.provisional,
         )
-        return Dataset(self.folder(asset, recipe.version), manifest)
+        files = tuple(sorted(output.files, key=lambda file: file.name))
+        folder = self.table(name).folder
+        return Snapshot(folder, name, schema, DRAFT, commit, files, follows=follows)
 
-    def pointer(self, asset: str) -> Pointer:
-        """What is current now, for `publish` to notice that it has changed. Raises LakeError."""
-        uri = join(self.base, asset, CURRENT)
-        try:
-            return Pointer(read(uri))
-        except (FileNotFoundError, NotADirectoryError):
-            return Pointer(None)
-        except OSError as error:
-            raise self._unreadable(asset, error) from error
+    def publish(self, draft: Snapshot) -> Snapshot:
+        """Makes a version the current one, with its siblings, and removes what is too old.
 
-    def publish(self, dataset: Dataset) -> None:
-        """Makes a version the current one, in one step, and drops versions that are too old.
+        Where the current version was made of the same recipe, nothing happens.
+
+        Returns:
+            What is current now.
 
         Raises:
-            DatasetError: a file of it is gone.
-            ConflictError: another run published since this version was asked for; the version
-                stays, and the other one is current.
+            DatasetError: a part of it is gone.
+            ConflictError: another run published since this version was asked for; the parts of
+                this one stay, and the other one is current.
             LakeError: the lake cannot be written; readers go on seeing the version before.
         """
-        asset = dataset.manifest.asset
-        self.storage.write(join(dataset.uri, MANIFEST), dataset.manifest.to_json())
-        Dataset.open(dataset.uri)
-        follows = dataset.follows or self.pointer(asset)
-        content = json.dumps({"version": dataset.version}).encode()
+        self._mark()
+        siblings = {name: self._commit(one, {}) for name, one in draft.siblings.items()}
+        number = self._commit(draft, siblings)
+        found = self._with_siblings(self.table(draft.name).open(number))
+        for name in (*siblings, draft.name):
+            retention.clean(self, name)
+        return found
+
+    def _commit(self, draft: Snapshot, siblings: Mapping[str, int]) -> int:
+        table = self.table(draft.name)
+        found = table.current()
+        if found and found.version == draft.version and found.files == draft.files:
+            return found.number
+        return table.publish(draft.check(), siblings)
+
+    def check_format(self) -> None:
+        """Refuses a lake of another format, before anything is read or written.
+
+        Raises:
+            LakeError: it is one; its text says what to do.
+        """
+        names = self.storage.children(self.base)
+        if MARKER in names:
+            found = self._format()
+            if found != FORMAT:
+                raise LakeError(
+                    f"{self.base} is a lake of format {found}, and this version of the project reads "
+                    f"and writes format {FORMAT}. Nothing was changed. Use the version of the "
+                    "project that made it, or point FRUITS_LAKE at a new place and run again."
+                )
+            return
+        old = [name for name in names if OLD_POINTER in self._names_in(name)]
+        if old:
+            raise LakeError(
+                f"{self.base} is a lake of the first format ({old[0]}/{OLD_POINTER}), which this "
+                "version of the project does not read. Nothing was changed. Point FRUITS_LAKE at a "
+                "new place and run again: the features are computed again from the photos. Delete "
+                "the old lake when you do not need its versions any more."
+            )
+
+    def _names_in(self, name: str) -> Sequence[str]:
+        if not is_name(name) or LOG in (children := self.storage.children(join(self.base, name))):
+            return ()
+        return children
+
+    def _format(self) -> Any:
         try:
-            self.storage.swap(join(self.base, asset, CURRENT), content, expected=follows.content)
-        except ConflictError as error:
-            raise ConflictError(
-                f"another run published {asset} while this one was at work. What it published is "
-                f"current; this run's version {dataset.version} is whole and stays in the lake. "
-                f"Materialise {asset} again to make it current: nothing is computed twice."
+            return json.loads(self.folder.read(MARKER))["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LakeError(
+                f"{join(self.base, MARKER)} cannot be read ({error!r}). Restore it: "
+                f'{{"format": {FORMAT}}} is its content in a lake of this version.'
             ) from error
-        self._prune(asset)
 
-    def damaged(self) -> Iterator[Damage]:
-        """Reads everything that is current, and all that it was made from, to the end."""
-        for asset in self.storage.children(self.base):
-            if CURRENT in self.storage.sizes(join(self.base, asset)):
-                try:
-                    self._version(asset, self.pointer(asset))
-                except LakeError:
-                    yield Damage(asset, join(self.base, asset, CURRENT), "it is not a pointer")
-        for asset, version in sorted(self._in_use()):
-            yield from self._damaged(asset, version)
-
-    def _damaged(self, asset: str, version: str) -> Iterator[Damage]:
-        folder = self.folder(asset, version)
-        if not self.storage.sizes(folder):  # an input from outside the lake, such as the source
-            return
+    def _mark(self) -> None:
+        uri = join(self.base, MARKER)
+        content = json.dumps({"format": FORMAT, "made_by": "fruits_assets"}).encode()
         try:
-            dataset = Dataset(folder, read_manifest(folder))
-        except DatasetError as error:
-            yield Damage(asset, join(folder, MANIFEST), str(error))
-            return
-        files = dataset.manifest.files
-        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-            for file, what in zip(files, pool.map(dataset.damage, files), strict=True):
-                if what:
-                    yield Damage(asset, dataset.uri_of(file), what)
-
-    def files(self, dataset: Dataset) -> set[str]:
-        """URIs of everything that a published version consists of, the pointer included."""
-        own = {join(self.base, dataset.name, CURRENT), join(dataset.uri, MANIFEST)}
-        return own | {dataset.uri_of(file) for file in dataset.manifest.files}
-
-    def all_files(self, asset: str) -> set[str]:
-        """URIs of everything of all versions of an asset, the pointer included."""
-        folder = join(self.base, asset)
-        folders = [folder, *(join(folder, name) for name in self.storage.children(folder))]
-        return {join(one, name) for one in folders for name in self.storage.sizes(one)}
-
-    def _version(self, asset: str, pointer: Pointer) -> str | None:
-        if pointer.content is None:
-            return None
-        try:
-            version = json.loads(pointer.content)["version"]
-            if not VERSION.fullmatch(version):
-                raise ValueError(f"{version!r} is no version")  # noqa: TRY301 - told below
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._unreadable(asset, error) from error
-        return version
-
-    def _unreadable(self, asset: str, error: Exception) -> LakeError:
-        return LakeError(
-            f"{join(self.base, asset, CURRENT)} cannot be read ({error!r}). Delete that one file "
-            f"and materialise {asset} again: finished versions are found and not computed twice."
-        )
-
-    def _prune(self, asset: str) -> None:
-        """Keeps the newest versions, those in use, those being written, and their files."""
-        in_use = self._in_use()
-        manifests = self._manifests(asset)
-        kept = [one for one in manifests[: -self.keep_versions] if (asset, one.version) in in_use]
-        kept += manifests[-self.keep_versions :]
-        needed: set[str] = set()
-        for manifest in kept:
-            needed |= self.files(Dataset(self.folder(asset, manifest.version), manifest))
-        versions, finished = ({one.version for one in some} for some in (kept, manifests))
-        for version in self.storage.children(join(self.base, asset)):
-            folder = self.folder(asset, version)
-            if not VERSION.fullmatch(version):  # the pointer, or what others put there
-                continue
-            if version in versions or (version not in finished and self._touched(folder)):
-                continue
-            self.storage.delete(folder, keep=needed)
-
-    def _touched(self, folder: str) -> bool:
-        """Whether somebody may still be writing an unfinished version."""
-        return time.time() - self.storage.modified_at(folder) <= ABANDONED_SECONDS
-
-    def _manifests(self, asset: str) -> list[Manifest]:
-        """Of all finished versions, the newest last."""
-        found = []
-        for version in self.storage.children(join(self.base, asset)):
-            if VERSION.fullmatch(version):
-                with contextlib.suppress(DatasetError):
-                    found.append(read_manifest(self.folder(asset, version)))
-        return sorted(found, key=lambda manifest: manifest.created_at)
-
-    def _in_use(self) -> set[tuple[str, str]]:
-        """Every (asset, version) that is current or that a current version was made from."""
-        in_use: set[tuple[str, str]] = set()
-        todo = [(asset, str(self._version(asset, self.pointer(asset)))) for asset in self.assets()]
-        while todo:
-            asset, version = todo.pop()
-            if (asset, version) in in_use:
-                continue
-            in_use.add((asset, version))
-            try:
-                todo += read_manifest(self.folder(asset, version)).inputs.items()
-            except DatasetError:  # an input from outside the lake, such as the source
-                continue
-        return in_use
+            self.storage.swap(uri, content, expected=None)
+        except ConflictError:
+            self.check_format()
 
 
-def _has_manifest(folder: str) -> bool:
-    try:
-        read_manifest(folder)
-    except DatasetError:
-        return False
-    return True
+def _provisional(found: Snapshot) -> int:
+    """Rows of it and its siblings that are worth another try."""
+    return sum(one.commit.provisional for one in (found, *found.siblings.values()))

@@ -3,16 +3,19 @@
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import Field
 
-from fruits_assets.core.dataset import Dataset, Output
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.storage import connect
-from fruits_assets.lake.lake import Lake, Recipe
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Output, Snapshot
 
 Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext
 
@@ -46,22 +49,30 @@ class Place(dg.ConfigurableResource, ABC):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Refuses a bucket outside the EU before any asset starts. Raises dg.Failure."""
         with told():
-            self.connect(self.uri)
+            self.folder(self.uri)
 
-    def connect(self, uri: str) -> None:
-        """Makes sure that a bucket lies in the EU, before a byte moves. Raises RegionError."""
-        connect(uri, region=self.region, kms_key=self.kms_key)
+    def folder(self, uri: str) -> Folder:
+        """A folder, or a bucket that has been seen to lie in the EU. Raises RegionError."""
+        return folder_at(uri, region=self.region, kms_key=self.kms_key)
 
 
 class LakeResource(Place):
     """Where the lake lies."""
 
     base: str = Field(description="Where the lake lies: a folder, or s3://bucket/prefix.")
-    keep_versions: int = Field(default=3, ge=1, description="Versions of an asset to keep.")
+    keep_versions: int = Field(
+        default=3, ge=1, description="Number of published versions of each table to keep."
+    )
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place
         return self.base
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Refuses a lake that cannot be used, before any asset starts. Raises dg.Failure."""
+        super().setup_for_execution(context)
+        with told():
+            self.open()
 
     def open(self) -> Lake:
         """The lake itself. Raises RegionError, S3Error or LakeError."""
@@ -76,40 +87,57 @@ class LakeResource(Place):
         self,
         context: Context,
         recipe: Recipe,
-        assets: Sequence[str],
-        make: Callable[[Mapping[str, str]], dict[str, Output]],
-    ) -> tuple[Dataset, ...]:
+        schemas: Mapping[str, pa.Schema],
+        make: Callable[[Mapping[str, Folder]], Mapping[str, Output]],
+    ) -> Snapshot:
         """The version of a recipe, made only if the lake does not hold it already.
 
         Args:
             context: of the asset, check or op that asks.
             recipe: what it is made of.
-            assets: the assets that the recipe makes.
-            make: given asset -> URI of the version's folder, writes them all.
+            schemas: of the tables that the recipe makes, by name; the first leads.
+            make: given table -> folder, writes the parts of all of them.
 
         Returns:
-            A dataset per asset, ready to be published.
+            The first table, ready to be published, with the others as its siblings.
 
         Raises:
             dg.Failure: a FruitsError; its text is the description.
         """
+        lead = next(iter(schemas))
         with told():
             lake = self.open()
-            seen = {asset: lake.pointer(asset) for asset in assets}
-            run, known = context.run.run_id, lake.answers(recipe, assets)
-            provisional = sum(one.manifest.provisional for one in known or ())
-            if known and provisional:  # it stays as it is: what comes of another try lies elsewhere
+            follows = {name: lake.table(name).latest() for name in schemas}
+            run, known = context.run.run_id, lake.answers(recipe, lead)
+            provisional = _provisional(known)
+            if known and provisional:  # it stays as it is: what comes of another try is another
                 recipe = replace(recipe, salt=run)
                 context.log.info("%s: tries %d rows again", recipe.transform, provisional)
-            started, outputs = time.monotonic(), {}
+            started = time.monotonic()
+            outputs: Mapping[str, Output] = {}
             if provisional or not known:
-                outputs = make({asset: lake.folder(asset, recipe.version) for asset in assets})
+                outputs = make({name: lake.table(name).folder for name in schemas})
             seconds = time.monotonic() - started
         if known and provisional == sum(one.provisional for one in outputs.values()):
-            context.log.info("%s: reused version %s", recipe.transform, known[0].version)
-            return tuple(replace(one, follows=seen[one.name]) for one in known)
+            context.log.info("%s: reused version %s", recipe.transform, known.version)
+            return again(known, recipe, follows)
         context.log.info("%s: made version %s in %.1f s", recipe.transform, recipe.version, seconds)
-        drafts = (
-            lake.draft(asset, recipe, outputs[asset], run=run, seconds=seconds) for asset in assets
-        )
-        return tuple(replace(draft, follows=seen[draft.name]) for draft in drafts)
+        return lake.draft(recipe, outputs, schemas, run=run, seconds=seconds, follows=follows)
+
+
+def again(known: Snapshot, recipe: Recipe, follows: Mapping[str, int]) -> Snapshot:
+    """A published version as a draft: it can be published again, in place of a later one.
+
+    Args:
+        known: the version, with its siblings.
+        recipe: that asked for it: what it was made from may have other numbers by now.
+        follows: number of the latest version of each table.
+    """
+    commit = replace(known.commit, numbers=recipe.numbers, siblings={})
+    siblings = {name: again(one, recipe, follows) for name, one in known.siblings.items()}
+    return replace(known, commit=commit, siblings=siblings, follows=follows[known.name])
+
+
+def _provisional(known: Snapshot | None) -> int:
+    snapshots = (known, *known.siblings.values()) if known else ()
+    return sum(one.commit.provisional for one in snapshots)

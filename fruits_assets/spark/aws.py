@@ -12,9 +12,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from fruits_assets.core.aws_errors import explain
 from fruits_assets.core.errors import SparkError
-from fruits_assets.core.region import check_region
+from fruits_assets.storage.aws_errors import explain
+from fruits_assets.storage.region import check_region
 
 ATTEMPTS = 8
 """Of a request: a control plane that is busy for a minute must not end a run."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fruits_assets.core.dataset import read
 from fruits_assets.core.errors import ConflictError, FruitsError, SparkError
-from fruits_assets.core.storage import join, storage_of
 from fruits_assets.spark.aws import emr_client, told
+from fruits_assets.storage.base import Folder, join
+from fruits_assets.storage.places import folder_at
 
 LIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 DYING = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
@@ -144,10 +144,10 @@ class OwnClusters(Clusters):
     then names the cluster. Claims of runs that have ended say so: no straggler starts another one.
     """
 
-    def __init__(self, region: str, stack: str, pipes: str) -> None:
+    def __init__(self, region: str, stack: str, pipes: str, kms_key: str | None = None) -> None:
         super().__init__(region)
         self._stack, self._prefix = stack, f"fruits {stack} "
-        self._claims = join(pipes, "clusters")
+        self._place, self._kms_key = join(pipes, "clusters"), kms_key
 
     def name(self, run: str) -> str:
         """Of the cluster of a run; `ListClusters` gives names, and no tags."""
@@ -291,7 +291,7 @@ class OwnClusters(Clusters):
 
     def _claim(self, run: str) -> dict[str, Any] | None:
         try:
-            return json.loads(read(self._uri(run)))
+            return json.loads(self._claims.read(f"{run}.json"))
         except FileNotFoundError:
             return None
 
@@ -299,8 +299,10 @@ class OwnClusters(Clusters):
         self, run: str, content: Mapping[str, Any], *, expected: Mapping[str, Any] | None
     ) -> None:
         old = None if expected is None else json.dumps(expected).encode()
-        uri = self._uri(run)
-        storage_of(uri).swap(uri, json.dumps(content).encode(), expected=old)
+        claims = self._claims
+        claims.storage.swap(claims.at(f"{run}.json"), json.dumps(content).encode(), expected=old)
 
-    def _uri(self, run: str) -> str:
-        return join(self._claims, f"{run}.json")
+    @property
+    def _claims(self) -> Folder:
+        """Asked for with each use: clusters are ended whatever ails the bucket."""
+        return folder_at(self._place, region=self.region, kms_key=self._kms_key)

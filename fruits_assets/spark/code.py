@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import fruits_assets
-from fruits_assets.core.dataset import read
-from fruits_assets.core.storage import join, storage_of
 from fruits_assets.spark import environment
 from fruits_assets.spark.account import Architecture
+from fruits_assets.storage.base import Folder
 
-LAYERS = ("core", "transforms")
+LAYERS = ("core", "storage", "transforms")
 """The packages that need neither Dagster nor TensorFlow."""
 ROOT = Path(fruits_assets.__file__).parent
 ENTRY = ROOT / "transforms" / "__main__.py"
@@ -31,7 +30,7 @@ class Code:
     """URIs of what a cluster runs.
 
     Attributes:
-        package: zip file with `core` and `transforms`.
+        package: zip file with the packages of `LAYERS`.
         entry: the program that `spark-submit` starts.
         bootstrap: EMR's bootstrap action that installs the environment on every machine.
     """
@@ -41,11 +40,11 @@ class Code:
     bootstrap: dict[str, Any]
 
 
-def ship(place: str, architecture: Architecture, *, log: Callable[[str], None]) -> Code:
+def ship(place: Folder, architecture: Architecture, *, log: Callable[[str], None]) -> Code:
     """Uploads what is not there yet; every object is named after its content.
 
     Args:
-        place: URI of the folder for code.
+        place: the folder for code.
         architecture: of the cluster's machines.
         log: told when the environment has to be built, which takes a minute.
 
@@ -53,13 +52,13 @@ def ship(place: str, architecture: Architecture, *, log: Callable[[str], None]) 
         S3Error: the place cannot be written.
         SparkError: the environment cannot be built.
     """
-    there = storage_of(place).sizes(place)
+    there = place.sizes()
 
     def put(stem: str, suffix: str, content: bytes) -> str:
         name = f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if there.get(name) != len(content):
-            storage_of(place).write(join(place, name), content)
-        return join(place, name)
+            place.write(name, content)
+        return place.at(name)
 
     archive = environment.name(architecture)
     digest = f"{archive}.sha256"  # written last: where it is, the archive is whole
@@ -67,9 +66,9 @@ def ship(place: str, architecture: Architecture, *, log: Callable[[str], None]) 
         log(f"building the cluster's Python environment for {architecture}")
         with tempfile.TemporaryDirectory() as folder:
             content = environment.archive(architecture, Path(folder)).read_bytes()
-        storage_of(place).write(join(place, archive), content)
-        storage_of(place).write(join(place, digest), hashlib.sha256(content).hexdigest().encode())
-    arguments = [join(place, archive), read(join(place, digest)).decode()]
+        place.write(archive, content)
+        place.write(digest, hashlib.sha256(content).hexdigest().encode())
+    arguments = [place.at(archive), place.read(digest).decode()]
     return Code(
         put("fruits", ".zip", packed()),
         put("run", ".py", ENTRY.read_bytes()),

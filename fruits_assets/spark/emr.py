@@ -12,11 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from fruits_assets.core import errors, s3
-from fruits_assets.core.dataset import Output, read_manifest
+from fruits_assets.core import errors
 from fruits_assets.core.errors import FruitsError, SparkError
-from fruits_assets.core.region import check_region
-from fruits_assets.core.storage import S3, Bucket, connected
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.spark import lifecycle, pipes, sizing
 from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrLimits
@@ -25,6 +22,10 @@ from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.sizing import Bill, Plan, Prices, Work
 from fruits_assets.spark.steps import Patience, StepFailedError, Steps
 from fruits_assets.spark.target import Call, SparkTarget
+from fruits_assets.storage.base import S3
+from fruits_assets.storage.region import check_region
+from fruits_assets.storage.snapshot import Output
+from fruits_assets.transforms.arguments import to_json
 
 STEPS_AT_ONCE = 2
 """A transform and a check: no two transforms of one run could work at once."""
@@ -61,11 +62,9 @@ class EmrSpark(Place, SparkTarget):
             log,
         )
         reports: list[Mapping[str, Any]] = []
-        bucket, asked = self._bucket(), self.asked(call)
         try:
-            with pipes.session(
-                call.context, self.account.pipes, bucket, asked, reports
-            ) as arguments:
+            place, asked = self.folder(self.account.pipes), self.asked(call)
+            with pipes.session(call.context, place, asked, reports) as arguments:
                 step = steps.submit(call.transform.name, self._submit(code, arguments))
                 seconds = steps.wait(step)
         except StepFailedError as failure:
@@ -76,9 +75,9 @@ class EmrSpark(Place, SparkTarget):
 
     def ship(self, log: Callable[[str], None]) -> Code:
         """What clusters run, where they find it. Raises FruitsError."""
-        for place in (self.account.pipes, self.account.code, self.account.logs):
-            self.connect(place)
-        return ship(self.account.code, self.account.architecture, log=log)
+        for place in (self.account.pipes, self.account.logs):
+            self.folder(place)
+        return ship(self.folder(self.account.code), self.account.architecture, log=log)
 
     def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
         return lifecycle.definitions(self)
@@ -92,8 +91,6 @@ class EmrSpark(Place, SparkTarget):
         Raises:
             FruitsError: they cannot be ended.
         """
-        with contextlib.suppress(FruitsError):  # without its claim, it is ended all the same
-            self.connect(self.account.pipes)
         # Whatever cluster is used from now on: this run may have started one of its own.
         clusters = self.own_clusters
         if not clusters.release(run):
@@ -122,7 +119,7 @@ class EmrSpark(Place, SparkTarget):
     @property
     def own_clusters(self) -> OwnClusters:
         """All those of this stack. Raises RegionError."""
-        return OwnClusters(self._region, self.account.tag, self.account.pipes)
+        return OwnClusters(self._region, self.account.tag, self.account.pipes, self.kms_key)
 
     def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
         if self.account.cluster:
@@ -147,11 +144,11 @@ class EmrSpark(Place, SparkTarget):
 
     def plan(self, call: Call) -> Plan:
         """How large a cluster the work that is left asks for, and what it will cost."""
-        folder = call.arguments[call.transform.outputs[0]]
+        unpublished = self.lake.open().unpublished(call.transform.lead)
         rows = max(value.rows for value in call.inputs.values())
-        left = max(value.rows * (1 - value.done(folder)) for value in call.inputs.values())
+        left = max(value.rows * (1 - value.done(unpublished)) for value in call.inputs.values())
         if earlier := call.arguments.get("earlier"):
-            left -= read_manifest(earlier[call.transform.outputs[0]]).rows
+            left -= earlier.rows
         share = max(0.0, left) / max(1, rows)
         megabytes = share * max(value.bytes for value in call.inputs.values()) / 1e6
         return self._plan(
@@ -202,17 +199,9 @@ class EmrSpark(Place, SparkTarget):
 
     def asked(self, call: Call) -> dict[str, Any]:
         """What the step is asked to do; see `fruits_assets.transforms.__main__`."""
-        given = [*call.arguments.values(), *(value.place for value in call.inputs.values())]
-        names = {s3.split(uri)[0] for uri in given if str(uri).startswith(S3)}
         return {
             "transform": call.transform.address,
-            "arguments": dict(call.arguments),
-            "buckets": [
-                # Not those of logs and messages: nodes may not even ask where these lie.
-                {"name": one.name, "region": one.region, "kms_key": one.kms_key}
-                for one in connected()
-                if one.name in names
-            ],
+            "arguments": to_json(call.arguments),
             "deadline_seconds": self.limits.step_minutes * 60,
         }
 
@@ -239,10 +228,6 @@ class EmrSpark(Place, SparkTarget):
         }
         call.context.log.info(", ".join(f"{name} {value}" for name, value in told.items()))
         _add_metadata(call, told)
-
-    def _bucket(self) -> Bucket:
-        name = s3.split(self.account.pipes)[0]
-        return next(one for one in connected() if one.name == name)
 
     @property
     def _region(self) -> str:

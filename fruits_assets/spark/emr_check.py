@@ -13,11 +13,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from fruits_assets.core.aws_errors import code_of, explain
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.region import check_region
-from fruits_assets.core.storage import S3
 from fruits_assets.spark.account import MANAGED, EmrAccount
+from fruits_assets.storage.aws_errors import code_of, explain
+from fruits_assets.storage.base import S3
+from fruits_assets.storage.region import check_region
 
 ENOUGH_TYPES = 10
 """Of these at least, one zone should offer: Spot takes the pools that have machines to spare."""

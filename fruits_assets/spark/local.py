@@ -13,10 +13,10 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import Output
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark import workers
 from fruits_assets.spark.target import Call, SparkTarget
+from fruits_assets.storage.snapshot import Output
 
 JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
 """The JVM only plans and schedules: it should start fast, stay small and leave the cores alone."""

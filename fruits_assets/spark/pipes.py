@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 
-from fruits_assets.core import s3
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.storage import Bucket, join, storage_of
 from fruits_assets.lake.resource import Context
+from fruits_assets.storage import s3
+from fruits_assets.storage.base import Folder, join
 
 MESSAGE_SECONDS = 1.0
 """Between two looks for messages, at least."""
@@ -22,8 +22,7 @@ MESSAGE_SECONDS = 1.0
 @contextlib.contextmanager
 def session(
     context: Context,
-    place: str,
-    bucket: Bucket,
+    place: Folder,
     request: Mapping[str, Any],
     reports: list[Mapping[str, Any]],
 ) -> Iterator[Mapping[str, str]]:
@@ -33,8 +32,7 @@ def session(
 
     Args:
         context: of the asset, check or op.
-        place: URI below which the messages of all steps lie.
-        bucket: that it lies in.
+        place: a folder of a bucket, below which the messages of all steps lie.
         request: `extras` of the session.
         reports: the step's custom messages are added to it when the session is closed.
 
@@ -44,8 +42,10 @@ def session(
     Raises:
         S3Error: the bucket refuses.
     """
+    assert isinstance(place.storage, s3.S3Storage)  # noqa: S101 - clusters see nothing else
+    bucket = place.storage.bucket
     name, client = uuid.uuid4().hex, s3.client_of(bucket)
-    requests, messages = join(place, "requests", name), join(place, "messages", name)
+    requests, messages = (join(place.uri, kind, name) for kind in ("requests", "messages"))
     # Pipes knows assets and ops; what checks are given wraps the context of an op.
     op: Any = getattr(context, "op_execution_context", context)
     opened: dg.PipesSession | None = None
@@ -67,7 +67,8 @@ def session(
             reports += opened.get_custom_messages()
         with contextlib.suppress(FruitsError):  # the bucket's lifecycle removes them, too
             for folder in (requests, messages):
-                storage_of(folder).purge(folder)
+                names = place.storage.files(folder)
+                place.storage.remove(join(folder, one) for one in names)
 
 
 class _Reader(PipesS3MessageReader):

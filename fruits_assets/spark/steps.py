@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_assets.core.dataset import read
 from fruits_assets.core.errors import FruitsError, SparkError
-from fruits_assets.core.storage import join
 from fruits_assets.spark.aws import told
 from fruits_assets.spark.clusters import DYING, Clusters
+from fruits_assets.storage.base import join
+from fruits_assets.storage.places import folder_at
 
 LAST_LINES = 50
 """Of what a failed step printed."""
@@ -218,10 +218,13 @@ class Steps:
     def _printed(self, step: str, name: str) -> str:
         uri = join(self.logs, self.cluster, "steps", step, f"{name}.gz")
         try:
-            text = gzip.decompress(read(uri)).decode(errors="replace")
+            text = gzip.decompress(self._log(uri)).decode(errors="replace")
         except (FruitsError, OSError, EOFError, zlib.error):
             return ""
         return "\n".join([f"{name}:", *text.splitlines()[-LAST_LINES:]])
+
+    def _log(self, uri: str) -> bytes:
+        return folder_at(uri, region=self.clusters.region).storage.read(uri)
 
 
 ADVICE = {

@@ -7,14 +7,15 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from fruits_assets.core.dataset import Dataset, Output
-from fruits_assets.lake.lake import Recipe, Versioned
+from fruits_assets.lake.recipe import Recipe, Versioned
 from fruits_assets.lake.resource import Context, LakeResource
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.transform import Transform
 
 
 class Input(Versioned, Protocol):
-    """What a transform can be given: a dataset, or the listing of the source."""
+    """What a transform can be given: a snapshot, or the listing of the source."""
 
     @property
     def place(self) -> str:
@@ -31,12 +32,12 @@ class Input(Versioned, Protocol):
         """What they weigh."""
         ...
 
-    def done(self, folder: str) -> float:
-        """Share of it, 0 to 1, that an interrupted version in `folder` has been made from."""
+    def done(self, unpublished: Mapping[str, int]) -> float:
+        """Share of it, 0 to 1, that interrupted runs have made parts from: name -> size."""
         ...
 
-    def stage(self, folder: str) -> str:
-        """The URI at which the transform finds it; written into `folder` if it must be."""
+    def stage(self, folders: Mapping[str, Folder]) -> Snapshot:
+        """What the transform is given; written into one of its output folders if it must be."""
         ...
 
 
@@ -47,8 +48,8 @@ class Call:
     Attributes:
         context: of the asset, check or op that asks.
         transform: what to run.
-        arguments: URIs of inputs and outputs, and parameters, by name.
-        inputs: what the URIs of the inputs are.
+        arguments: snapshots of inputs, folders of outputs, and parameters, by name.
+        inputs: what the snapshots of the inputs were made from.
     """
 
     context: Context
@@ -68,33 +69,22 @@ class SparkTarget(dg.ConfigurableResource, ABC):
         transform: Transform,
         *,
         params: Mapping[str, Any] | None = None,
+        places: Mapping[str, Folder] | None = None,
         force: bool = False,
         **inputs: Input,
-    ) -> Dataset:
-        """Runs a transform with one output; see `run_all`."""
-        (dataset,) = self.run_all(context, transform, params=params, force=force, **inputs)
-        return dataset
-
-    def run_all(
-        self,
-        context: Context,
-        transform: Transform,
-        *,
-        params: Mapping[str, Any] | None = None,
-        force: bool = False,
-        **inputs: Input,
-    ) -> tuple[Dataset, ...]:
+    ) -> Snapshot:
         """Makes the version of this recipe, or finds it: the same question is answered once.
 
         Args:
             context: of the asset or check that asks.
             transform: what to run.
             params: its parameters.
+            places: folders that it reads, which are not part of the recipe.
             force: make a new version even where there is one already.
             **inputs: its inputs.
 
         Returns:
-            A dataset per output of the transform, ready to be published.
+            The leading table of the transform, ready to be published, the others its siblings.
 
         Raises:
             dg.Failure: the transform raised a FruitsError; its text is the description.
@@ -106,8 +96,8 @@ class SparkTarget(dg.ConfigurableResource, ABC):
             params=params,
             salt=context.run.run_id if force else "",
         )
-
-        return self.make(context, recipe, transform, params=recipe.params, **inputs)
+        given = {**recipe.params, **(places or {})}
+        return self.make(context, recipe, transform, params=given, **inputs)
 
     def make(
         self,
@@ -117,12 +107,12 @@ class SparkTarget(dg.ConfigurableResource, ABC):
         *,
         params: Mapping[str, Any],
         **inputs: Input,
-    ) -> tuple[Dataset, ...]:
+    ) -> Snapshot:
         """Makes the version of a recipe by a transform: the one it names, or one as good.
 
         Args:
             context: of the asset, check or op that asks.
-            recipe: the version's address.
+            recipe: of the version.
             transform: what to run.
             params: of the transform.
             **inputs: of the transform.
@@ -131,14 +121,13 @@ class SparkTarget(dg.ConfigurableResource, ABC):
             dg.Failure: the transform raised a FruitsError; its text is the description.
         """
 
-        def make(folders: Mapping[str, str]) -> dict[str, Output]:
-            first = folders[transform.outputs[0]]
-            uris = {name: value.stage(first) for name, value in inputs.items()}
-            arguments = {**uris, **folders, **params}
-            if transform.grows_with:
-                grown = inputs[transform.grows_with].name
+        def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
+            arguments: dict[str, Any] = {name: one.stage(folders) for name, one in inputs.items()}
+            grown = inputs[transform.grows_with].name if transform.grows_with else ""
+            arguments |= {**folders, **params, "question": recipe.question(grown)}
+            if grown:
                 lake = self.lake.open()
-                arguments["earlier"] = lake.earlier(recipe, transform.outputs, grown=grown)
+                arguments["earlier"] = lake.earlier(recipe, transform.lead, grown=grown)
             return self.execute(Call(context, transform, arguments, inputs))
 
         return self.lake.produce(context, recipe, transform.outputs, make)

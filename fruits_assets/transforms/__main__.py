@@ -13,7 +13,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from typing import Any
 
 import boto3
 from dagster_pipes import (
@@ -25,9 +24,9 @@ from dagster_pipes import (
 )
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import Output
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.storage import S3, connect
+from fruits_assets.storage.snapshot import Output
+from fruits_assets.transforms.arguments import from_json, regions
 from fruits_assets.transforms.transform import transform_at
 
 MESSAGE_SECONDS = 1.0
@@ -65,13 +64,10 @@ def main() -> int:
 
 
 def run(pipes: PipesContext) -> Mapping[str, Output]:
-    """Runs the transform of a request, in the buckets that it names and that lie in the EU."""
-    buckets = pipes.get_extra("buckets")
-    for bucket in buckets:
-        connect(S3 + bucket["name"], region=bucket["region"], kms_key=bucket["kms_key"])
-    arguments: Mapping[str, Any] = pipes.get_extra("arguments")
+    """Runs the transform of a request, in buckets that lie in the EU."""
+    arguments = from_json(pipes.get_extra("arguments"))
     transform = transform_at(pipes.get_extra("transform"))
-    spark = _session(transform.name, {one["name"]: one["region"] for one in buckets})
+    spark = _session(transform.name, regions(arguments))
     try:
         spark.sparkContext.setLogLevel("ERROR")
         return transform.function(spark, log=pipes.log.info, **arguments)

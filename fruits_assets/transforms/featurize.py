@@ -17,30 +17,28 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import (
-    PART_NAME,
-    VECTOR,
-    Dataset,
-    File,
-    Output,
-    finished_parquet,
-    parquet_once,
-    part_name,
-    schema_of,
-    vectors_array,
-    write_parquet,
-)
 from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.increment import PartSize, Takeover, address_of, takeover
 from fruits_assets.core.mobilenet import (
     DESCRIPTION,
     MODEL,
     FeatureExtractor,
     ModelDescription,
 )
-from fruits_assets.core.storage import storage_of
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import (
+    VECTOR,
+    File,
+    Origin,
+    address_of,
+    finished_part,
+    part_once,
+    vectors_array,
+    write_part,
+)
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.increment import PartSize, Takeover, takeover
 from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
 
 FEATURES_SCHEMA = pa.schema(
@@ -65,7 +63,7 @@ PART = PartSize(rows=8192, bytes=48 * 2**20)
 """What small parts are merged into."""
 PLAIN = ("features",)
 """Columns that do not compress."""
-UNREADABLE = "unreadable.parquet"
+UNREADABLE = "unreadable_photos"
 UNREADABLE_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -74,21 +72,25 @@ UNREADABLE_SCHEMA = pa.schema(
     ]
 )
 """Photos that killed their decoder, or took longer than they may: they have no features."""
+TABLES = {"features": FEATURES_SCHEMA, UNREADABLE: UNREADABLE_SCHEMA}
+"""What is written: name -> schema."""
 
 _extractors: dict[ModelDescription, FeatureExtractor] = {}
 """One model per worker process: Spark reuses the processes between tasks."""
 
 
-@transform(code_version="2", outputs=["features"], grows_with="images")
+@transform(code_version="3", outputs=TABLES, grows_with="images")
 def featurize(
     spark: SparkSession,
     *,
-    images: str,
-    model: str,
-    features: str,
+    images: Snapshot,
+    model: Snapshot,
+    features: Folder,
+    unreadable_photos: Folder,
     reduced_decoding: bool,
     max_seconds: float = SECONDS,
-    earlier: Mapping[str, str] | None = None,
+    earlier: Snapshot | None = None,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Runs the model once on every distinct content that no earlier version has features of.
@@ -98,19 +100,22 @@ def featurize(
 
     Args:
         spark: where to run.
-        images: URI of a version of `raw_images`.
-        model: URI of a version of `model_weights`.
-        features: URI of the version to write.
+        images: a version of `raw_images`.
+        model: a version of `model_weights`.
+        features: folder to write the features to.
+        unreadable_photos: folder to write the photos without features to.
         reduced_decoding: decode large JPEGs at a smaller scale, faster and less exactly.
         max_seconds: that the decoding of one photo may take.
-        earlier: URI of an earlier version, made with the same weights, if there is one.
+        earlier: an earlier version of the features with its siblings, made with the same weights,
+            if there is one.
+        question: see `Transform`.
         log: told the progress.
     """
     started = time.monotonic()
-    source, weights = Dataset.open(images), Dataset.open(model)
-    description = ModelDescription.from_json(weights.read(DESCRIPTION))
+    source = images.alone()
+    description = ModelDescription.from_json(model.read(DESCRIPTION))
     plan = _Plan.of(source, _Earlier.of(earlier))
-    flatbuffer = spark.sparkContext.broadcast(weights.read(MODEL))
+    flatbuffer = spark.sparkContext.broadcast(model.read(MODEL))
     copies = spark.sparkContext.broadcast(plan.copies)
     eyes = _Eyes(
         source,
@@ -126,7 +131,7 @@ def featurize(
     tasks: list[Task] = [
         *plan.merges(features),
         *plan.duplicates(features),
-        *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE)),
+        *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE, question)),
     ]
     if plan.carried:
         log(f"features: {plan.new} contents of {source.rows} images are new")
@@ -144,21 +149,25 @@ def featurize(
         "images_per_second": round(inferences / seconds, 1),
         "splits": plan.splits(unreadable),
     }
-    files = (*files, write_unreadable(features, unreadable))
-    return {"features": Output(files, figures, schema_of(FEATURES_SCHEMA))}
+    return {
+        "features": Output(files, figures),
+        UNREADABLE: Output(write_unreadable(unreadable_photos, unreadable)),
+    }
 
 
-def write_unreadable(folder: str, rows: Sequence[Sequence[str]]) -> File:
+def write_unreadable(folder: Folder, rows: Sequence[Sequence[str]]) -> tuple[File, ...]:
     """Writes the photos that have no features, as rows of `UNREADABLE_SCHEMA`."""
+    if not rows:
+        return ()
     table = pa.Table.from_pylist(
         [dict(zip(UNREADABLE_SCHEMA.names, row, strict=True)) for row in rows], UNREADABLE_SCHEMA
     )
-    return write_parquet(folder, UNREADABLE, table)
+    return (write_part(folder, Origin(address_of(rows), 0, len(rows)), table),)
 
 
-def read_unreadable(features: Dataset) -> list[list[str]]:
+def read_unreadable(features: Snapshot) -> list[list[str]]:
     """`path`, `sha256` and `detail` of the photos that have no features. Raises DatasetError."""
-    rows = features.table(UNREADABLE).to_pylist()
+    rows = features.siblings[UNREADABLE].arrow(UNREADABLE_SCHEMA.names).to_pylist()
     return [[row[name] for name in UNREADABLE_SCHEMA.names] for row in rows]
 
 
@@ -187,20 +196,20 @@ class _Earlier:
         unreadable: rows of `UNREADABLE_SCHEMA`.
     """
 
-    dataset: Dataset | None
+    dataset: Snapshot | None
     rows: pa.Table
     unreadable: list[list[str]]
 
     @classmethod
-    def of(cls, uris: Mapping[str, str] | None) -> Self:
-        if uris is None:
+    def of(cls, earlier: Snapshot | None) -> Self:
+        if earlier is None:
             return cls(None, pa.table({name: [] for name in ("path", "sha256", "part")}), [])
-        dataset = Dataset.remains(uris["features"])
         try:
-            unreadable = read_unreadable(dataset)
+            unreadable = read_unreadable(earlier)
         except DatasetError:  # it is damaged: these photos are tried again
             unreadable = []
-        return cls(dataset, dataset.arrow_with_parts(["path", "sha256"]), unreadable)
+        earlier = earlier.alone()
+        return cls(earlier, earlier.arrow_with_parts(["path", "sha256"]), unreadable)
 
 
 Rows = tuple[str, np.ndarray]
@@ -230,7 +239,7 @@ class _Plan:
     first: Mapping[str, list[Identity]]
 
     @classmethod
-    def of(cls, source: Dataset, earlier: _Earlier) -> Self:
+    def of(cls, source: Snapshot, earlier: _Earlier) -> Self:
         """Compares the images with what an earlier version has seen."""
         images = source.arrow_with_parts(IDENTITY)
         identities = list(zip(*(images[name].to_pylist() for name in IDENTITY), strict=True))
@@ -274,7 +283,7 @@ class _Plan:
         counts = Counter(split for path, split in pairs if path not in missing)
         return [[split, count] for split, count in sorted(counts.items(), key=str)]
 
-    def tasks(self, count: int) -> Iterator[tuple[str, tuple[Rows, ...]]]:
+    def tasks(self, count: int, question: str) -> Iterator[tuple[str, tuple[Rows, ...]]]:
         """Address and photos of about so many tasks for the model, each of whole parts."""
         positions: dict[str, list[int]] = defaultdict(list)
         copies: dict[str, list[list[Identity]]] = defaultdict(list)
@@ -292,10 +301,10 @@ class _Plan:
                 groups.append([])
             groups[-1].append(part)
         for group in groups:
-            address = address_of([(one, positions[one], copies[one]) for one in group])
+            address = address_of(question, [(one, positions[one], copies[one]) for one in group])
             yield address, tuple((one, np.array(positions[one], np.int32)) for one in group)
 
-    def merges(self, folder: str) -> list[Merging]:
+    def merges(self, folder: Folder) -> list[Merging]:
         """Parts of the earlier version that are rewritten."""
         dataset = self.earlier.dataset
         if dataset is None:
@@ -305,12 +314,16 @@ class _Plan:
             for merge in self.takeover.merges
         ]
 
-    def duplicates(self, folder: str) -> list[_Duplication]:
+    def duplicates(self, folder: Folder) -> list[_Duplication]:
         """Images whose content has been seen under another path."""
         dataset = self.earlier.dataset
         if dataset is None:
             return []
-        return [_Duplication(dataset, part, tuple(to), folder) for part, to in self.known.items()]
+        part_of = dataset.by_name
+        return [
+            _Duplication(dataset, part_of[part], tuple(to), folder)
+            for part, to in self.known.items()
+        ]
 
 
 PATH_KEY = ("path", "sha256", "part")
@@ -320,14 +333,14 @@ PATH_KEY = ("path", "sha256", "part")
 class _Duplication:
     """Images that have the content of a row of an earlier version, and so its features."""
 
-    earlier: Dataset
-    part: str
+    earlier: Snapshot
+    part: File
     to: tuple[Identity, ...]
-    folder: str
+    folder: Folder
 
     def run(self) -> Done:
-        name = part_name(address_of([self.part, self.to]), 0, len(self.to))
-        file, _ = parquet_once(self.folder, name, self._table, incompressible=PLAIN)
+        origin = Origin(address_of(self.part.name, self.to), 0, len(self.to))
+        file, _ = part_once(self.folder, origin, self._table, incompressible=PLAIN)
         return Done(0, {"files": [vars(file)]})
 
     def _table(self) -> pa.Table:
@@ -343,8 +356,8 @@ class _Duplication:
 class _Eyes:
     """What sees photos: the same for all tasks."""
 
-    images: Dataset
-    folder: str
+    images: Snapshot
+    folder: Folder
     description: ModelDescription
     flatbuffer: Broadcast[bytes]
     copies: Broadcast[Copies]
@@ -412,17 +425,18 @@ class _Inference:
         unreadable: list[list[str]] = []
         position = inferences = 0
         while position < total:
-            finished = found.get(position) and finished_parquet(folder, found[position])
-            if not finished:
+            origin = found.get(position)
+            finished = origin and finished_part(folder, origin)
+            if not (origin and finished):
                 shard = self._see(position)
-                name = part_name(self.address, position, position + shard.rows)
+                origin = Origin(self.address, position, position + shard.rows)
                 table = shard.table()
-                finished = write_parquet(folder, name, table, incompressible=PLAIN), table
+                finished = write_part(folder, origin, table, incompressible=PLAIN), table
                 inferences += shard.rows
             file, table = finished
             files.append(file)
             unreadable += json.loads((table.schema.metadata or {})[UNREADABLE.encode()])
-            position = _stop(file.name)
+            position = origin.stop
         kept = [vars(file) for file in files if file.rows]
         return Done(total, {"files": kept, "unreadable": unreadable, "inferences": inferences})
 
@@ -446,25 +460,19 @@ class _Inference:
 
     def _photos(self, start: int) -> Iterator[dict]:
         """Rows of the images, from a position in this task on."""
-        columns = [*IDENTITY, "content", "orientation"]
+        columns, part_of = [*IDENTITY, "content", "orientation"], self.eyes.images.by_name
         for part, positions in self.parts:
             wanted = positions[start:]
             start = max(0, start - len(positions))
             row = 0
-            for batch in self.eyes.images.batches(part, columns, rows=BATCH_ROWS):
+            for batch in self.eyes.images.batches(part_of[part], columns, rows=BATCH_ROWS):
                 here = wanted[(wanted >= row) & (wanted < row + batch.num_rows)] - row
                 row += batch.num_rows
                 if len(here):
                     yield from batch.take(pa.array(here)).to_pylist()
 
 
-def _shards(folder: str, address: str) -> dict[int, str]:
-    """Position of the first photo -> name of the shard, of one task's finished shards."""
-    found = (PART_NAME.fullmatch(name) for name in storage_of(folder).sizes(folder))
-    return {int(one["start"]): one[0] for one in found if one and one["address"] == address}
-
-
-def _stop(name: str) -> int:
-    found = PART_NAME.fullmatch(name)
-    assert found  # noqa: S101 - `part_name` made it
-    return int(found["stop"])
+def _shards(folder: Folder, address: str) -> dict[int, Origin]:
+    """Position of the first photo -> origin of the shard, of one task's finished shards."""
+    found = (Origin.of(name) for name in folder.sizes(prefix=f"part-{address}-"))
+    return {one.start: one for one in found if one}

@@ -16,13 +16,21 @@ import pyarrow as pa
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import Dataset, File, Output, vectors_matrix, write_file
 from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.neighbours import nearest
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.core.source import TRAINING
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import (
+    FILES_SCHEMA,
+    File,
+    address_of,
+    vectors_matrix,
+    write_files,
+)
+from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import BATCH_ROWS
 from fruits_assets.transforms.ingest import fitted
 from fruits_assets.transforms.pca import MODEL
@@ -48,16 +56,17 @@ NONE = 2**16 - 1
 """No label, no split, no neighbour."""
 
 
-@transform(code_version="1", outputs=["gallery"])
+@transform(code_version="2", outputs={"gallery": FILES_SCHEMA})
 def draw_gallery(
     spark: SparkSession,
     *,
-    images: str,
-    pca_features: str,
-    model: str,
-    gallery: str,
+    images: Snapshot,
+    pca_features: Snapshot,
+    model: Snapshot,
+    gallery: Folder,
     max_photos: int,
     max_seconds: float = SECONDS,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Draws sheets of thumbnails on the workers, and writes what a page says of the photos.
@@ -66,23 +75,24 @@ def draw_gallery(
 
     Args:
         spark: where to run.
-        images: URI of a version of `raw_images`.
-        pca_features: URI of a version of `pca_features`.
-        model: URI of the version of `pca_model` that it was made with.
-        gallery: URI of the version to write.
+        images: a version of `raw_images`.
+        pca_features: a version of `pca_features`.
+        model: the version of `pca_model` that it was made with.
+        gallery: folder to write to.
         max_photos: of more, a sample is shown, in proportion to classes and splits.
         max_seconds: that the decoding of one photo may take.
+        question: see `Transform`.
         log: told the progress.
 
     Raises:
         DatasetError: no photo has components.
     """
-    source, projected = Dataset.open(images), Dataset.open(pca_features)
-    fitted_model = PcaModel.from_npz(Dataset.open(model).read(MODEL))
+    source, projected = images.alone(), pca_features.alone()
+    fitted_model = PcaModel.from_npz(model.read(MODEL))
     photos = _known(source, projected)
     total = len(photos)
     photos = sampled(photos, min(max_photos, MOST_PHOTOS))
-    sheets = list(_sheets(photos, source, gallery, max_seconds))
+    sheets = list(_sheets(photos, source, gallery, max_seconds, question))
     doing, run = "gallery: thumbnails", methodcaller("run")
     done = for_each(spark, sheets, run, doing=doing, total=len(photos), log=log)
     blank = [path for one in done for path in one["blank"]]
@@ -91,11 +101,11 @@ def draw_gallery(
         "of": total,
         "tile": TILE,
         "columns": COLUMNS,
-        "sheets": [file.name for file in files],
+        "sheets": [name for one in done for name in one["sheets"]],
         **_identities(photos),
         **_tiles(done),
         **_likeness(_components(projected, photos), photos, log),
-        **_spectrum(fitted_model, Dataset.open(model)),
+        **_spectrum(fitted_model, model),
     }
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     script = f"const {CONSTANT} = {text};\n".encode()
@@ -103,14 +113,15 @@ def draw_gallery(
         "photos": len(photos),
         "of": total,
         "classes": len(data["labels"]),
-        "sheets": len(files),
+        "sheets": len(data["sheets"]),
         "neighbours": NEIGHBOURS,
         "without_thumbnail": len(blank),
     }
-    return {"gallery": Output((write_file(gallery, DATA, script), *files), figures)}
+    data_file = write_files(gallery, address_of(question, DATA), {DATA: script})
+    return {"gallery": Output((data_file, *files), figures)}
 
 
-def _known(source: Dataset, projected: Dataset) -> pd.DataFrame:
+def _known(source: Snapshot, projected: Snapshot) -> pd.DataFrame:
     """What is known of the photos that have components and that lie in the images still.
 
     Returns:
@@ -129,8 +140,8 @@ def _known(source: Dataset, projected: Dataset) -> pd.DataFrame:
     return photos
 
 
-def _in_parts(dataset: Dataset, columns: list[str], part: str) -> pd.DataFrame:
-    numbers = {file.name: number for number, file in enumerate(dataset.parts)}
+def _in_parts(dataset: Snapshot, columns: list[str], part: str) -> pd.DataFrame:
+    numbers = {file.name: number for number, file in enumerate(dataset.files)}
     frame = dataset.arrow_with_parts(columns).to_pandas()
     return frame.drop(columns="part").assign(**{part: frame["part"].map(numbers).astype(int)})
 
@@ -155,16 +166,16 @@ def sampled(photos: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def _sheets(
-    photos: pd.DataFrame, source: Dataset, folder: str, max_seconds: float
+    photos: pd.DataFrame, source: Snapshot, folder: Folder, max_seconds: float, question: str
 ) -> Iterator[_Sheets]:
     """Tasks of a sheet or a few each, so that every part of the images is read by one of them."""
     number, group, rows = 0, [], 0
     parts, starts = np.unique(photos["pictures"].to_numpy(), return_index=True)
     for part, positions in zip(parts, np.split(photos["row"].to_numpy(), starts[1:]), strict=True):
-        group.append((source.parts[part].name, positions))
+        group.append((source.files[part], positions))
         rows += len(positions)
         if rows >= COLUMNS * ROWS or part == parts[-1]:
-            yield _Sheets(source, folder, max_seconds, number, tuple(group))
+            yield _Sheets(source, folder, max_seconds, number, tuple(group), question)
             number += -(-rows // (COLUMNS * ROWS))
             group, rows = [], 0
 
@@ -175,20 +186,23 @@ class _Sheets:
 
     Attributes:
         images: they lie in.
-        folder: URI of the version to write to.
+        folder: of the table to write to.
         max_seconds: that the decoding of one photo may take.
         first: number of the first sheet.
-        parts: name of each, and the positions of its photos that are shown.
+        parts: each, and the positions of its photos that are shown.
+        question: see `Transform`.
     """
 
-    images: Dataset
-    folder: str
+    images: Snapshot
+    folder: Folder
     max_seconds: float
     first: int
-    parts: tuple[tuple[str, np.ndarray], ...]
+    parts: tuple[tuple[File, np.ndarray], ...]
+    question: str
 
     def run(self) -> Done:
-        photos, blank, files, counts = self._photos(), [], [], []
+        photos, blank, counts = self._photos(), [], []
+        sheets: dict[str, bytes] = {}
         while some := list(islice(photos, COLUMNS * ROWS)):
             sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(some) // COLUMNS) * TILE), "white")
             for place, photo in enumerate(some):
@@ -197,10 +211,13 @@ class _Sheets:
                     blank.append(photo["path"])
             buffer = io.BytesIO()
             sheet.save(buffer, "JPEG", **JPEG)
-            name = f"sheet-{self.first + len(files):03d}.jpg"
-            files.append(vars(write_file(self.folder, name, buffer.getvalue())))
+            sheets[f"sheet-{self.first + len(sheets):03d}.jpg"] = buffer.getvalue()
             counts.append(len(some))
-        return Done(sum(counts), {"files": files, "photos": counts, "blank": blank})
+        made_from = address_of(self.question, self.first)
+        file = vars(write_files(self.folder, made_from, sheets))
+        names = list(sheets)
+        found = {"files": [file], "sheets": names, "photos": counts, "blank": blank}
+        return Done(sum(counts), found)
 
     def _photos(self) -> Iterator[dict[str, Any]]:
         columns = ["path", "content", "orientation", "width", "height"]
@@ -247,12 +264,12 @@ def _tiles(done: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _components(projected: Dataset, photos: pd.DataFrame) -> np.ndarray:
+def _components(projected: Snapshot, photos: pd.DataFrame) -> np.ndarray:
     """(n, k) float32: the components of the photos, in their order."""
     place = {path: number for number, path in enumerate(photos["path"])}
-    rows = np.zeros((len(photos), projected.manifest.figures["components"]), np.float32)
+    rows = np.zeros((len(photos), projected.figures["components"]), np.float32)
     for part in photos["vectors"].unique():
-        for batch in projected.batches(projected.parts[part].name, ["path", "components"]):
+        for batch in projected.batches(projected.files[part], ["path", "components"]):
             places = np.array([place.get(path, -1) for path in batch.column("path").to_pylist()])
             rows[places[places >= 0]] = vectors_matrix(batch, "components")[places >= 0]
     return rows
@@ -274,9 +291,9 @@ def _likeness(rows: np.ndarray, photos: pd.DataFrame, log: Log) -> dict[str, Any
     }
 
 
-def _spectrum(model: PcaModel, dataset: Dataset) -> dict[str, Any]:
+def _spectrum(model: PcaModel, dataset: Snapshot) -> dict[str, Any]:
     """Shares of the variance of all components, how many were kept, and what was asked for."""
-    asked = dataset.manifest.figures["n_components"]
+    asked = dataset.figures["n_components"]
     return {
         "spectrum": [round(float(share), 8) for share in model.spectrum],
         "components": len(model.components),

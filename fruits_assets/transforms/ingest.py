@@ -17,30 +17,12 @@ import pyarrow as pa
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import (
-    READ_ERRORS,
-    Dataset,
-    File,
-    Output,
-    finished_parquet,
-    part_name,
-    read,
-    read_rows,
-    schema_of,
-    write_parquet,
-)
 from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.increment import (
-    PartSize,
-    Takeover,
-    address_of,
-    evenly,
-    takeover,
-)
 from fruits_assets.core.source import (
     LISTING,
+    LISTING_SCHEMA,
     Entry,
     Listing,
     PhotoStore,
@@ -48,7 +30,17 @@ from fruits_assets.core.source import (
     photos_at,
     split_of,
 )
-from fruits_assets.core.storage import join
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import (
+    File,
+    Origin,
+    address_of,
+    finished_part,
+    read_rows,
+    write_part,
+)
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.increment import PartSize, Takeover, evenly, takeover
 from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
 
 RAW_SCHEMA = pa.schema(
@@ -58,6 +50,7 @@ RAW_SCHEMA = pa.schema(
         pa.field("label", pa.string()),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("content", pa.binary(), nullable=False),
+        pa.field("content_sha256", pa.string(), nullable=False),
         pa.field("format", pa.string(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
@@ -75,8 +68,18 @@ REJECTED_SCHEMA = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-THUMBNAILS = "thumbnails.parquet"
+THUMBNAILS = "_thumbnails"
+"""Table of a few small pictures, for people to look at."""
 THUMBNAIL_SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string()), ("jpeg", pa.binary())])
+CLASSES = "_classes"
+"""Table of how many photos each class has in each split."""
+CLASSES_SCHEMA = pa.schema(
+    [
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("images", pa.int64(), nullable=False),
+    ]
+)
 THUMBNAIL_SIZE = 96
 MAX_THUMBNAILS = 60
 
@@ -94,21 +97,32 @@ PARTS_PER_CORE = 8
 
 UNREAD = "the file cannot be read: "
 """Begins the detail of what may be readable another time."""
-NEW = "new.parquet"
-"""The rows of the listing that are still to be read, in a version that takes over others."""
+TABLES = {
+    "raw_images": RAW_SCHEMA,
+    "rejected_images": REJECTED_SCHEMA,
+    LISTING: LISTING_SCHEMA,
+    THUMBNAILS: THUMBNAIL_SCHEMA,
+    CLASSES: CLASSES_SCHEMA,
+}
+"""What an ingest writes: name -> schema."""
 
 
-@transform(code_version="2", outputs=["raw_images", "rejected_images"], grows_with="source")
+@transform(code_version="3", outputs=TABLES, grows_with="source")
 def ingest(
     spark: SparkSession,
     *,
-    source: str,
-    raw_images: str,
-    rejected_images: str,
+    source: Snapshot,
+    photos: Folder,
+    raw_images: Folder,
+    rejected_images: Folder,
+    _listing: Folder,
+    _thumbnails: Folder,
+    _classes: Folder,
     max_pixels: int,
     max_bytes: int,
     max_seconds: float = SECONDS,
-    earlier: Mapping[str, str] | None = None,
+    earlier: Snapshot | None = None,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Examines every file of a listing once; each ends in exactly one of the two tables.
@@ -118,30 +132,33 @@ def ingest(
 
     Args:
         spark: where to run.
-        source: URI of the listing.
-        raw_images: URI of the version to write the photos to.
-        rejected_images: URI of the version to write the rejected files to.
+        source: the listing.
+        photos: the folder whose files it lists.
+        raw_images: folder to write the photos to.
+        rejected_images: folder to write the rejected files to.
+        _listing: folder that the listing lies in.
+        _thumbnails: folder to write a few small pictures to.
+        _classes: folder to write the counts by class and split to.
         max_pixels: larger pictures are rejected before they are decoded.
         max_bytes: larger files are rejected before they are read.
         max_seconds: that the decoding of one photo may take.
-        earlier: URIs of an earlier version of both, if there is one.
+        earlier: an earlier version of raw_images with its siblings, if there is one.
+        question: see `Transform`.
         log: told the progress.
     """
-    listing = Listing.read(read(source))
+    listing = Listing.of(source)
     before = _Earlier.of(earlier, listing)
     new = before.missing_from(listing)
+    to_read = source
     if new.rows < listing.rows:
         log(f"ingest: {new.rows} of {listing.rows} files are new; {len(before.gone)} are gone")
-        source = join(raw_images, new.write(raw_images, NEW).name)
-    examiner = _Examiner(
-        source,
-        listing.root,
-        _Folders(raw_images, rejected_images),
-        _Limits(max_pixels, max_bytes, max_seconds),
-    )
+        to_read = new.write(_listing)
+    to = _Folders(raw_images, rejected_images)
+    limits = _Limits(max_pixels, max_bytes, max_seconds)
+    examiner = _Examiner(to_read, photos, to, limits, question)
     carried = before.summary(listing)
     tasks: list[Task] = [
-        *before.merges(raw_images, rejected_images),
+        *before.merges(to),
         *(
             _Examination(examiner, chunk)
             for chunk in _chunks(
@@ -153,28 +170,27 @@ def ingest(
     ]
     run = methodcaller("run")
     done = for_each(spark, tasks, run, doing="ingest", total=new.rows, log=log)
-    return {
-        "raw_images": raw_output(raw_images, [carried, *done], listing),
-        "rejected_images": rejected_output(rejected_images, [carried, *done], listing),
-    }
+    folders = {THUMBNAILS: _thumbnails, CLASSES: _classes}
+    return outputs(folders, [carried, *done], listing, source)
 
 
 @dataclass(frozen=True)
 class _Folders:
-    """URIs of the two versions that are written."""
+    """The folders of the two tables that are written by workers."""
 
-    raw: str
-    rejected: str
+    raw: Folder
+    rejected: Folder
 
 
 @dataclass(frozen=True)
 class _Examiner:
     """What all chunks of new files have in common."""
 
-    listing: str
-    root: str
+    listing: Snapshot
+    photos: Folder
     to: _Folders
     limits: _Limits
+    question: str
 
 
 @dataclass(frozen=True)
@@ -185,16 +201,16 @@ class _Examination:
     chunk: _Chunk
 
     def run(self) -> Done:
-        chunk, to = self.chunk, self.of.to
-        rows = read_rows(self.of.listing, chunk.start, chunk.stop).to_pylist()
-        name = part_name(address_of(rows), chunk.start, chunk.stop)
+        chunk, to, listing = self.chunk, self.of.to, self.of.listing
+        rows = read_rows(listing.folder, listing.files[0].name, chunk.start, chunk.stop).to_pylist()
+        origin = Origin(address_of(self.of.question, rows), chunk.start, chunk.stop)
         # The part of raw_images is written last: where it exists, its sibling is whole too.
-        raw = finished_parquet(to.raw, name)
-        rejected = finished_parquet(to.rejected, name) if raw else None
+        raw = finished_part(to.raw, origin)
+        rejected = finished_part(to.rejected, origin) if raw else None
         if raw is None:
-            tables = _ingest_chunk(rows, photos_at(self.of.root), self.of.limits)
-            rejected = write_part(to.rejected, name, tables[1])
-            raw = write_part(to.raw, name, tables[0])
+            tables = _ingest_chunk(rows, photos_at(self.of.photos), self.of.limits)
+            rejected = write_rows(to.rejected, origin, tables[1])
+            raw = write_rows(to.raw, origin, tables[0])
         seconds = self.of.limits.max_seconds
         found = summary(raw, rejected, chunk.thumbnails, max_seconds=seconds)
         return Done(len(rows), {**found, "read": len(rows)})
@@ -211,21 +227,20 @@ class _Earlier:
         gone: paths of the others.
     """
 
-    raw: Dataset | None
-    rejected: Dataset | None
+    raw: Snapshot | None
+    rejected: Snapshot | None
     photos: pa.Table
     refused: pa.Table
     still: frozenset[str]
     gone: frozenset[str]
 
     @classmethod
-    def of(cls, uris: Mapping[str, str] | None, listing: Listing) -> Self:
+    def of(cls, raw: Snapshot | None, listing: Listing) -> Self:
         """Compares an earlier version, or what is whole of it, with a listing."""
-        if uris is None:
+        if raw is None:
             nothing = pa.table({"path": []})
             return cls(None, None, nothing, nothing, frozenset(), frozenset())
-        raw = Dataset.remains(uris["raw_images"])
-        rejected = Dataset.remains(uris["rejected_images"])
+        rejected = raw.siblings["rejected_images"]
         photos = raw.arrow_with_parts(["path", "label", "split", "format"])
         refused = rejected.arrow_with_parts(["path", "reason", "detail"])
         paths = {*photos["path"].to_pylist(), *refused["path"].to_pylist()}
@@ -257,9 +272,9 @@ class _Earlier:
             "thumbnails": self._thumbnails(len(self.still) / listing.rows),
         }
 
-    def merges(self, raw_images: str, rejected_images: str) -> list[Merging]:
+    def merges(self, to: _Folders) -> list[Merging]:
         """The parts that must be rewritten."""
-        folders = {"raw": raw_images, "rejected": rejected_images}
+        folders = vars(to)
         return [
             Merging(table, dataset, merge, self.gone, folders[table], PLAIN)
             for table, (dataset, taken) in self._takeovers.items()
@@ -267,7 +282,7 @@ class _Earlier:
         ]
 
     @cached_property
-    def _takeovers(self) -> dict[str, tuple[Dataset, Takeover]]:
+    def _takeovers(self) -> dict[str, tuple[Snapshot, Takeover]]:
         tables = {"raw": (self.raw, self.photos), "rejected": (self.rejected, self.refused)}
         return {
             table: (dataset, takeover(dataset, paths, self.gone, PART))
@@ -280,7 +295,7 @@ class _Earlier:
         if self.raw is None:
             return []
         try:
-            table = self.raw.table(THUMBNAILS)
+            table = self.raw.siblings[THUMBNAILS].arrow(THUMBNAIL_SCHEMA.names)
         except DatasetError:
             return []
         rows = [row for row in table.to_pylist() if row["path"] in self.still]
@@ -288,22 +303,22 @@ class _Earlier:
         return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
 
 
-def _listed(raw: Dataset) -> set[Entry]:
+def _listed(raw: Snapshot) -> set[Entry]:
     """What a version was made from; nothing where its listing is damaged, for nobody can tell."""
-    try:  # not `raw.read`: a version that is made again has this run's listing in its place
-        return set(Listing.read(read(join(raw.uri, LISTING))).entries())
-    except READ_ERRORS:
+    try:
+        return set(Listing.of(raw.siblings[LISTING]).entries())
+    except (DatasetError, ValueError):  # it is damaged, or gone
         return set()
 
 
 Part = tuple[File, pa.Table]
 
 
-def write_part(folder: str, name: str, table: pa.Table) -> Part | None:
+def write_rows(folder: Folder, origin: Origin, table: pa.Table) -> Part | None:
     """Writes a part, unless it has no rows."""
     if not table.num_rows:
         return None
-    return write_parquet(folder, name, table, incompressible=PLAIN), table
+    return write_part(folder, origin, table, incompressible=PLAIN), table
 
 
 def summary(
@@ -328,54 +343,81 @@ def summary(
     return found
 
 
-def raw_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
-    """`raw_images` from what its parts' summaries say."""
+def outputs(
+    folders: Mapping[str, Folder], done: list[dict[str, Any]], listing: Listing, source: Snapshot
+) -> dict[str, Output]:
+    """All tables of an ingest, from what the summaries of its parts say.
+
+    Args:
+        folders: of `_thumbnails` and `_classes`, which are written here.
+        done: the summaries.
+        listing: of the source.
+        source: the same, as it lies in the lake.
+    """
+    small = {name: _write_small(folders[name], name, rows) for name, rows in _small(done).items()}
+    return {
+        "raw_images": _raw_output(done, listing),
+        "rejected_images": _rejected_output(done, listing),
+        LISTING: Output(source.files, {"files": listing.rows}),
+        **{name: Output(files) for name, files in small.items()},
+    }
+
+
+def _small(done: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the two tables that the driver writes."""
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for one in done:
+        for label, split, count in one.get("classes", ()):
+            counts[label, split] += count
+    classes = [
+        {"label": label, "split": split, "images": counts[label, split]}
+        for label, split in sorted(counts, key=str)
+    ]
     thumbnails = [
         {**row, "jpeg": base64.b64decode(row["jpeg"])}
         for one in done
         for row in one.get("thumbnails", ())
     ]
-    table = pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)
-    counts: Counter[tuple[str | None, str | None]] = Counter()
-    for one in done:
-        for label, split, count in one.get("classes", ()):
-            counts[label, split] += count
-    images = sum(counts.values())
-    files = (
-        *_files(done, "raw"),
-        listing.write(folder),
-        write_parquet(folder, THUMBNAILS, table, incompressible=["jpeg"]),
-    )
+    return {THUMBNAILS: thumbnails, CLASSES: classes}
+
+
+def _write_small(folder: Folder, name: str, rows: list[dict[str, Any]]) -> tuple[File, ...]:
+    if not rows:
+        return ()
+    table = pa.Table.from_pylist(rows, schema=TABLES[name])
+    origin = Origin(address_of(rows), 0, len(rows))
+    return (write_part(folder, origin, table, incompressible=["jpeg"]),)
+
+
+def _raw_output(done: list[dict[str, Any]], listing: Listing) -> Output:
+    """`raw_images` from what its parts' summaries say."""
+    classes = [one for summary in done for one in summary.get("classes", ())]
     figures = {
-        "images": images,
-        "files_found": listing.files.num_rows,
+        "images": sum(count for _, _, count in classes),
+        "classes": len({label for label, _, _ in classes}),
+        "labelled_classes": len({label for label, _, _ in classes if label is not None}),
+        "files_found": listing.rows,
         "files_read": sum(one.get("read", 0) for one in done),
         "hidden_passed_over": listing.hidden,
-        "classes": [
-            [label, split, counts[label, split]] for label, split in sorted(counts, key=str)
-        ],
         "formats": _total(one.get("formats", {}) for one in done),
     }
-    return Output(files, figures, schema_of(RAW_SCHEMA))
+    return Output(_files(done, "raw"), figures)
 
 
 def _is_unread(detail: str) -> bool:
     return detail.startswith(UNREAD)
 
 
-def rejected_output(folder: str, done: list[dict[str, Any]], listing: Listing) -> Output:
+def _rejected_output(done: list[dict[str, Any]], listing: Listing) -> Output:
     """`rejected_images` from what its parts' summaries say."""
-    files = _files(done, "rejected")
-    if not files:
-        files = (write_parquet(folder, "part-none.parquet", REJECTED_SCHEMA.empty_table()),)
     reasons = _total(one.get("reasons", {}) for one in done)
     figures = {
         "rejected": sum(reasons.values()),
-        "files_found": listing.files.num_rows,
+        "files_found": listing.rows,
         "reasons": reasons,
     }
     unread = sum(one.get("unread", 0) for one in done)
-    return Output(files, figures, schema_of(REJECTED_SCHEMA), provisional=unread)
+    return Output(_files(done, "rejected"), figures, provisional=unread)
 
 
 def _files(done: list[dict[str, Any]], table: str) -> tuple[File, ...]:
@@ -493,6 +535,7 @@ def _accepted(row: dict[str, Any], read_it: Callable[[], bytes], limits: _Limits
         "label": label_of(row["path"]),
         "sha256": digest,
         "content": photo.content,
+        "content_sha256": hashlib.sha256(photo.content).hexdigest(),
         "format": photo.format,
         "width": photo.width,
         "height": photo.height,

@@ -1,84 +1,114 @@
 """What the asset checks need to know of data that are too large for the Dagster host.
 
-A measure is a transform whose output has figures and no files.
+A measure is a transform whose results are figures, kept in the lake so that they are computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.dataset import Dataset, Output, vectors_matrix
 from fruits_assets.core.source import TEST, TRAINING
-from fruits_assets.transforms.transform import Done, Log, for_each, transform
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import File, Origin, vectors_matrix, write_part
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.transform import (
+    FIGURES_SCHEMA,
+    Done,
+    Log,
+    for_each,
+    transform,
+    write_figures,
+)
+
+INSPECTION = "_inspection"
+INSPECTION_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("widths", pa.list_(pa.field("element", pa.int64())), nullable=False),
+        pa.field("not_finite", pa.int64(), nullable=False),
+        pa.field("constant", pa.int64(), nullable=False),
+    ]
+)
+"""What each part of the features holds that it should not hold."""
 
 MAX_TRAINING = 20_000
 MAX_TEST = 5_000
 """There are training x test distances: larger splits are sampled, evenly by content."""
 
 
-@transform(code_version="2", outputs=["features_inspection"], grows_with="features")
+@transform(code_version="3", outputs={INSPECTION: INSPECTION_SCHEMA}, grows_with="features")
 def inspect_features(
     spark: SparkSession,
     *,
-    features: str,
-    features_inspection: str,  # noqa: ARG001 - figures only
-    earlier: Mapping[str, str] | None = None,
+    features: Snapshot,
+    _inspection: Folder,
+    earlier: Snapshot | None = None,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Reads every feature vector back, once, and counts what should not be there.
 
     Args:
         spark: where to run.
-        features: URI of a version of `features`.
-        features_inspection: URI of the version; only figures, no files.
-        earlier: URI of an earlier version, whose parts are not read again, if there is one.
+        features: a version of `features`.
+        _inspection: folder to write what was found to.
+        earlier: an earlier version, whose parts are not read again, if there is one.
+        question: see `Transform`.
         log: told the progress.
     """
-    source = Dataset.open(features)
-    seen: dict[str, list[Any]] = {}
-    if earlier:
-        seen = dict(Dataset.open(earlier["features_inspection"]).manifest.figures["parts"])
+    source = features.alone()
+    seen = {row["part"]: row for row in _inspected(earlier)}
 
-    def work(name: str) -> Done:
+    def work(file: File) -> Done:
         widths: set[int] = set()
-        rows = not_finite = constant = 0
-        for batch in source.batches(name, ["features"]):
+        not_finite = constant = 0
+        for batch in source.batches(file, ["features"]):
             lengths = batch.column("features").value_lengths()
             widths.update(lengths.unique().to_pylist())
-            rows += batch.num_rows
             for vector in batch.column("features"):
                 values = vector.values.to_numpy(zero_copy_only=False)
                 not_finite += not np.isfinite(values).all()
                 constant += bool(np.ptp(values) == 0) if len(values) else True
-        return Done(rows, [rows, sorted(widths), int(not_finite), int(constant)])
+        counts = [file.rows, sorted(widths), int(not_finite), int(constant)]
+        return Done(
+            file.rows, dict(zip(INSPECTION_SCHEMA.names, [file.name, *counts], strict=True))
+        )
 
-    new = [file for file in source.parts if file.sha256 not in seen]
-    names, total = [file.name for file in new], sum(file.rows for file in new)
-    done = for_each(spark, names, work, doing="features inspected", total=total, log=log)
-    seen.update(zip((file.sha256 for file in new), done, strict=True))
-    parts = {file.sha256: seen[file.sha256] for file in source.parts}
+    new = [file for file in source.files if file.name not in seen]
+    total = sum(file.rows for file in new)
+    done = for_each(spark, new, work, doing="features inspected", total=total, log=log)
+    seen.update({row["part"]: row for row in done})
+    rows = [seen[file.name] for file in source.files]
     figures = {
-        "rows": sum(one[0] for one in parts.values()),
-        "widths": sorted({width for one in parts.values() for width in one[1]}),
-        "not_finite": sum(one[2] for one in parts.values()),
-        "constant": sum(one[3] for one in parts.values()),
-        "parts": parts,
+        "rows": sum(row["rows"] for row in rows),
+        "widths": sorted({width for row in rows for width in row["widths"]}),
+        "not_finite": sum(row["not_finite"] for row in rows),
+        "constant": sum(row["constant"] for row in rows),
     }
-    return {"features_inspection": Output((), figures)}
+    table = pa.Table.from_pylist(rows, INSPECTION_SCHEMA)
+    file = write_part(_inspection, Origin(question, 0, len(rows)), table)
+    return {INSPECTION: Output((file,), figures)}
 
 
-@transform(code_version="1", outputs=["recognition"])
+def _inspected(earlier: Snapshot | None) -> list[dict[str, Any]]:
+    return earlier.arrow(INSPECTION_SCHEMA.names).to_pylist() if earlier else []
+
+
+@transform(code_version="2", outputs={"recognition": FIGURES_SCHEMA})
 def recognize(
     spark: SparkSession,
     *,
-    features: str,
-    pca_features: str,
-    recognition: str,  # noqa: ARG001 - figures only
+    features: Snapshot,
+    pca_features: Snapshot,
+    recognition: Folder,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Gives every Test photo the label of its nearest Training photo (Euclidean distance).
@@ -87,29 +117,30 @@ def recognize(
 
     Args:
         spark: where to run.
-        features: URI of a version of `features`.
-        pca_features: URI of the version of `pca_features` made from it.
-        recognition: URI of the version; only figures, no files.
+        features: a version of `features`.
+        pca_features: the version of `pca_features` made from it.
+        recognition: folder to write the figures to.
+        question: see `Transform`.
         log: told the progress.
     """
-    sources = {"features": Dataset.open(features), "components": Dataset.open(pca_features)}
-    splits = dict(sources["features"].manifest.figures["splits"])
+    sources = {"features": features.alone(), "components": pca_features.alone()}
+    splits = dict(features.figures["splits"])
     shares = {
         TRAINING: min(1.0, MAX_TRAINING / splits.get(TRAINING, 1)),
         TEST: min(1.0, MAX_TEST / splits.get(TEST, 1)),
     }
 
-    def work(task: tuple[str, str]) -> Done:
-        column, name = task
-        queries = _Photos.read(sources[column], name, column, TEST, shares[TEST])
+    def work(task: tuple[str, File]) -> Done:
+        column, part = task
+        queries = _Photos.read(sources[column], part, column, TEST, shares[TEST])
         training = (
-            _Photos.read(sources[column], file.name, column, TRAINING, shares[TRAINING])
-            for file in sources[column].parts
+            _Photos.read(sources[column], file, column, TRAINING, shares[TRAINING])
+            for file in sources[column].files
         )
         recognized, compared = _recognized(queries, training) if len(queries.labels) else (0, 0)
         return Done(len(queries.labels), [recognized, len(queries.labels), compared])
 
-    tasks = [(column, file.name) for column, dataset in sources.items() for file in dataset.parts]
+    tasks = [(column, file) for column, snapshot in sources.items() for file in snapshot.files]
     total = int(2 * splits.get(TEST, 0) * shares[TEST])
     done = for_each(spark, tasks, work, doing="recognition", total=total, log=log)
     figures: dict[str, Any] = {}
@@ -118,7 +149,7 @@ def recognize(
         figures["test"] = sum(one[1] for one in own)
         figures["training"] = max(one[2] for one in own)
         figures[f"accuracy_{column}"] = sum(one[0] for one in own) / max(1, figures["test"])
-    return {"recognition": Output((), figures)}
+    return {"recognition": Output((write_figures(recognition, question, figures),), figures)}
 
 
 @dataclass(frozen=True)
@@ -129,10 +160,10 @@ class _Photos:
     vectors: np.ndarray
 
     @classmethod
-    def read(cls, dataset: Dataset, part: str, column: str, split: str, share: float) -> _Photos:
+    def read(cls, source: Snapshot, part: File, column: str, split: str, share: float) -> _Photos:
         """A share of the split's labelled photos in one part, chosen by their content."""
         labels, vectors = [], []
-        for batch in dataset.batches(part, ["label", "split", "sha256", column]):
+        for batch in source.batches(part, ["label", "split", "sha256", column]):
             frame = batch.select(["label", "split", "sha256"]).to_pandas()
             lottery = frame["sha256"].str[:8].map(lambda digits: int(digits, 16) / 2**32)
             chosen = frame["label"].notna() & (frame["split"] == split) & (lottery < share)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,40 +15,41 @@ import pyarrow.csv as pacsv
 from pyspark.sql import SparkSession
 
 from fruits_assets.core import pca
-from fruits_assets.core.dataset import (
-    VECTOR,
-    Dataset,
-    File,
-    Output,
-    file_of,
-    parquet_once,
-    part_name,
-    read_table,
-    schema_of,
-    uri_of,
-    vectors_array,
-    vectors_matrix,
-    write_file,
-    write_parquet,
-)
 from fruits_assets.core.errors import DatasetError, PcaError
-from fruits_assets.core.increment import evenly
 from fruits_assets.core.pca import Moments, PcaModel
 from fruits_assets.core.source import ALL, AUTO, TRAINING
-from fruits_assets.core.storage import join, on_workers, storage_of
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import (
+    FILES_SCHEMA,
+    VECTOR,
+    File,
+    Origin,
+    address_of,
+    part_once,
+    vectors_array,
+    vectors_matrix,
+    write_files,
+    write_part,
+)
+from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import IDENTITY
+from fruits_assets.transforms.increment import evenly
 from fruits_assets.transforms.transform import (
+    FIGURES_SCHEMA,
     Done,
     Log,
     for_each,
     run_logged,
     transform,
+    write_figures,
 )
 
 MODEL = pca.FILE
 DESCRIPTION = "pca.json"
-CSV = "pca_features.csv"
-MAP = "map.parquet"
+MOMENTS, MOMENTS_FILE = "_moments", "moments.npz"
+"""Table of files: the sums that the PCA was fitted on, from which an erasure subtracts."""
+MAP = "_map"
+"""Table of the first two components of some photos, for a picture of the whole."""
 MAP_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -58,6 +59,8 @@ MAP_SCHEMA = pa.schema(
         ("part", pa.string()),
     ]
 )
+DRIFT = "_drift"
+"""Table of figures: how far the features have moved from those that the PCA was fitted on."""
 MAX_MAP_POINTS = 5000
 PCA_FEATURES_SCHEMA = pa.schema(
     [
@@ -70,55 +73,102 @@ PCA_FEATURES_SCHEMA = pa.schema(
 )
 
 
-@transform(code_version="1", outputs=["pca_model"])
+@transform(code_version="2", outputs={"pca_model": FILES_SCHEMA, MOMENTS: FILES_SCHEMA})
 def fit_pca(
     spark: SparkSession,
     *,
-    features: str,
-    pca_model: str,
+    features: Snapshot,
+    pca_model: Folder,
+    _moments: Folder,
     n_components: float,
     standardize: bool,
     fit_split: str,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Fits the PCA in one pass: a Gram matrix per group of parts, added up as a tree.
 
     Args:
         spark: where to run.
-        features: URI of a version of `features`.
-        pca_model: URI of the version to write.
+        features: a version of `features`.
+        pca_model: folder to write the PCA to.
+        _moments: folder to write the moments to.
         n_components: share of variance in (0, 1), or a number of components.
         standardize: divide each feature by its standard deviation.
         fit_split: the split to fit on, `all`, or `auto`: Training where there is one, else all.
+        question: see `Transform`.
         log: told the progress.
 
     Raises:
         PcaError: there is no such PCA of these features.
     """
     pca.check_n_components(n_components)
-    source = Dataset.open(features)
-    split = _fit_split(source, fit_split)
+    source = features.alone()
+    split = fit_split_of(source, fit_split)
     pivot = _first_row(source)
-    context = spark.sparkContext
-    names = [file.name for file in source.parts]
-    groups = [names[i :: context.defaultParallelism] for i in range(context.defaultParallelism)]
+    moments = gather(spark, source, split, pivot, log=log)
+    return write_model(
+        moments,
+        pivot,
+        {"pca_model": pca_model, MOMENTS: _moments},
+        question=address_of(question, [file.name for file in source.files]),
+        n_components=n_components,
+        standardize=standardize,
+        fitted_on=split or ALL,
+    )
 
-    def gather(group: list[str]) -> Moments:
+
+def gather(
+    spark: SparkSession, source: Snapshot, split: str | None, pivot: np.ndarray, *, log: Log
+) -> Moments:
+    """The moments of the features of a split, or of all of them."""
+    context = spark.sparkContext
+    groups = [
+        source.files[i :: context.defaultParallelism] for i in range(context.defaultParallelism)
+    ]
+
+    def of_group(group: Sequence[File]) -> Moments:
         moments = Moments.zero(len(pivot))
         for matrix in _matrices(source, group, split):
             moments += Moments.of(matrix, pivot)
         return moments
 
     tasks = context.parallelize([group for group in groups if group], len(groups))
-    moments = run_logged(
+    return run_logged(
         spark,
-        lambda: tasks.map(on_workers(gather)).treeReduce(operator.add),
+        lambda: tasks.map(of_group).treeReduce(operator.add),
         log=log,
-        progress=lambda: f"PCA: gathering the moments of {source.manifest.rows} images",
+        progress=lambda: f"PCA: gathering the moments of {source.rows} images",
     )
+
+
+def write_model(
+    moments: Moments,
+    pivot: np.ndarray,
+    folders: Mapping[str, Folder],
+    *,
+    question: str,
+    n_components: float,
+    standardize: bool,
+    fitted_on: str,
+) -> dict[str, Output]:
+    """Solves the PCA of some moments, and writes it with them.
+
+    Args:
+        moments: of the features, about
+        pivot: (d,) float64.
+        folders: of `pca_model` and `_moments`.
+        question: hash of all that it was made from.
+        n_components: share of variance in (0, 1), or a number of components.
+        standardize: divide each feature by its standard deviation.
+        fitted_on: name of the split, or `all`.
+
+    Raises:
+        PcaError: there is no such PCA of these features.
+    """
     model = pca.fit(moments, pivot, n_components=n_components, standardize=standardize)
     description = {
-        "fitted_on": split or ALL,
+        "fitted_on": fitted_on,
         "images": moments.rows,
         "features": len(pivot),
         "components": len(model.components),
@@ -126,16 +176,20 @@ def fit_pca(
         "standardize": standardize,
         "explained_variance": float(model.explained_variance_ratio.sum()),
     }
-    files = (
-        write_file(pca_model, MODEL, model.to_npz()),
-        write_file(pca_model, DESCRIPTION, json.dumps(description, indent=2).encode()),
-    )
-    return {"pca_model": Output(files, description)}
+    contents = {
+        MODEL: model.to_npz(),
+        DESCRIPTION: json.dumps(description, indent=2).encode(),
+    }
+    sums = {MOMENTS_FILE: moments.to_npz(pivot)}
+    return {
+        "pca_model": Output((write_files(folders["pca_model"], question, contents),), description),
+        MOMENTS: Output((write_files(folders[MOMENTS], question, sums),)),
+    }
 
 
-def _fit_split(features: Dataset, fit_split: str) -> str | None:
+def fit_split_of(features: Snapshot, fit_split: str) -> str | None:
     """The split to fit on, None for all images."""
-    splits = dict(features.manifest.figures["splits"])
+    splits = dict(features.figures["splits"])
     if fit_split == ALL or (fit_split == AUTO and TRAINING not in splits):
         return None
     chosen = TRAINING if fit_split == AUTO else fit_split
@@ -148,29 +202,30 @@ def _fit_split(features: Dataset, fit_split: str) -> str | None:
     return chosen
 
 
-def _first_row(features: Dataset) -> np.ndarray:
+def _first_row(features: Snapshot) -> np.ndarray:
     """(d,) float64: any row will do as the pivot of the moments."""
-    batch = next(features.batches(features.parts[0].name, ["features"], rows=1))
+    batch = next(features.batches(features.files[0], ["features"], rows=1))
     return vectors_matrix(batch, "features")[0].astype(np.float64)
 
 
-def _matrices(features: Dataset, names: list[str], split: str | None) -> Iterator[np.ndarray]:
-    for name in names:
-        for batch in features.batches(name, ["split", "features"]):
+def _matrices(features: Snapshot, files: Iterable[File], split: str | None) -> Iterator[np.ndarray]:
+    for file in files:
+        for batch in features.batches(file, ["split", "features"]):
             matrix = vectors_matrix(batch, "features")
             if split is not None:
                 matrix = matrix[np.array(batch.column("split").to_pylist(), object) == split]
             yield matrix
 
 
-@transform(code_version="1", outputs=["pca_drift"])
+@transform(code_version="2", outputs={DRIFT: FIGURES_SCHEMA})
 def measure_drift(
     spark: SparkSession,
     *,
-    features: str,
-    model: str,
-    fitted: str,
-    pca_drift: str,  # noqa: ARG001 - figures only
+    features: Snapshot,
+    model: Snapshot,
+    fitted: Snapshot,
+    _drift: Folder,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """How far the features have moved from those that a PCA was fitted on.
@@ -179,33 +234,34 @@ def measure_drift(
 
     Args:
         spark: where to run.
-        features: URI of a version of `features`.
-        model: URI of a version of `pca_model`.
-        fitted: URI of the version of `features` that the model was fitted on.
-        pca_drift: URI of the version; only figures, no files.
+        features: a version of `features`.
+        model: a version of `pca_model`.
+        fitted: the version of `features` that the model was fitted on.
+        _drift: folder to write the figures to.
+        question: see `Transform`.
         log: told the progress.
     """
-    now, then = Dataset.open(features), Dataset.open(fitted)
-    description = json.loads(Dataset.open(model).read(DESCRIPTION))
-    fitted_model = PcaModel.from_npz(Dataset.open(model).read(MODEL))
+    now, then = features.alone(), fitted.alone()
+    description = json.loads(model.read(DESCRIPTION))
+    fitted_model = PcaModel.from_npz(model.read(MODEL))
     split = None if description["fitted_on"] == ALL else description["fitted_on"]
-    shared = {file.sha256 for file in now.parts} & {file.sha256 for file in then.parts}
+    shared = now.by_name.keys() & then.by_name.keys()
 
-    def work(task: tuple[bool, str]) -> Done:
-        is_new, name = task
+    def work(task: tuple[bool, File]) -> Done:
+        is_new, file = task
         rows, total = 0, np.zeros(len(fitted_model.mean))
-        for matrix in _matrices(now if is_new else then, [name], split):
+        for matrix in _matrices(now if is_new else then, [file], split):
             rows += len(matrix)
             total += (matrix - fitted_model.mean).sum(axis=0)
         return Done(rows, [is_new, rows, total.tolist()])
 
     tasks = [
-        (dataset is now, file.name)
-        for dataset in (now, then)
-        for file in dataset.parts
-        if file.sha256 not in shared
+        (snapshot is now, file)
+        for snapshot in (now, then)
+        for file in snapshot.files
+        if file.name not in shared
     ]
-    total = sum(file.rows for one in (now, then) for file in one.parts if file.sha256 not in shared)
+    total = sum(file.rows for _, file in tasks)
     done = for_each(spark, tasks, work, doing="PCA: drift", total=total, log=log)
     rows, moved = description["images"], np.zeros(len(fitted_model.mean))
     for is_new, count, difference in done:
@@ -219,10 +275,10 @@ def measure_drift(
         "changed": len(before ^ after) / len(before),
         "mean_shift": _length(moved / fitted_model.scale) / max(1, rows) / math.sqrt(scatter),
     }
-    return {"pca_drift": Output((), figures)}
+    return {DRIFT: Output((write_figures(_drift, question, figures),), figures)}
 
 
-def _keys(features: Dataset, split: str | None) -> set[tuple[str, str]]:
+def _keys(features: Snapshot, split: str | None) -> set[tuple[str, str]]:
     """Path and content of the images of a split, or of all."""
     table = features.arrow(["path", "sha256", "split"])
     rows = zip(*(table[name].to_pylist() for name in ("path", "sha256", "split")), strict=True)
@@ -233,15 +289,20 @@ def _length(vector: np.ndarray) -> float:
     return float(np.linalg.norm(vector))
 
 
-@transform(code_version="2", outputs=["pca_features"], grows_with="features")
+TABLES = {"pca_features": PCA_FEATURES_SCHEMA, MAP: MAP_SCHEMA}
+"""What a projection writes: name -> schema."""
+
+
+@transform(code_version="3", outputs=TABLES, grows_with="features")
 def apply_pca(
     spark: SparkSession,
     *,
-    features: str,
-    model: str,
-    pca_features: str,
-    csv: bool,
-    earlier: Mapping[str, str] | None = None,
+    features: Snapshot,
+    model: Snapshot,
+    pca_features: Folder,
+    _map: Folder,
+    earlier: Snapshot | None = None,
+    question: str,
     log: Log,
 ) -> dict[str, Output]:
     """Projects every image onto the components; what an earlier version projected stays.
@@ -250,37 +311,35 @@ def apply_pca(
 
     Args:
         spark: where to run.
-        features: URI of a version of `features`.
-        model: URI of a version of `pca_model`.
-        pca_features: URI of the version to write.
-        csv: write `pca_features.csv` too (path, label, pc_1 ... pc_k).
-        earlier: URI of an earlier version, made with the same model, if there is one.
+        features: a version of `features`.
+        model: a version of `pca_model`.
+        pca_features: folder to write the components to.
+        _map: folder to write the points of a picture to.
+        earlier: an earlier version, made with the same model, if there is one.
+        question: see `Transform`.
         log: told the progress.
     """
-    source = Dataset.open(features)
-    fitted = spark.sparkContext.broadcast(PcaModel.from_npz(Dataset.open(model).read(MODEL)))
+    source = features.alone()
+    fitted = spark.sparkContext.broadcast(PcaModel.from_npz(model.read(MODEL)))
+    origins = {file: Origin(address_of(question, file.name), 0, file.rows) for file in source.files}
     before = _Projections.of(earlier)
-    total = source.manifest.rows
-    step = max(1, total // MAX_MAP_POINTS)
-    new = [file for file in source.parts if _projection_of(file) not in before.parts]
+    step = max(1, source.rows // MAX_MAP_POINTS)
+    new = [file for file in source.files if origins[file] not in before.parts]
 
     def work(file: File) -> Done:
-        name = _projection_of(file)
-
         def projected() -> pa.Table:
-            batches = source.batches(file.name, [*IDENTITY, "features"])
+            batches = source.batches(file, [*IDENTITY, "features"])
             return pa.Table.from_batches(
                 (_projected(batch, fitted.value) for batch in batches), PCA_FEATURES_SCHEMA
             )
 
         plain = ["components"]
-        written, table = parquet_once(pca_features, name, projected, incompressible=plain)
+        written, table = part_once(pca_features, origins[file], projected, incompressible=plain)
         return Done(table.num_rows, [vars(written), _map_points(table, step)])
 
     rows = sum(file.rows for file in new)
     done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)
-    names = map(_projection_of, source.parts)
-    kept = [before.parts[name] for name in names if name in before.parts]
+    kept = [before.parts[origin] for origin in origins.values() if origin in before.parts]
     parts = (*kept, *(File(**file) for file, _ in done))
     fresh = [
         dict(zip(MAP_SCHEMA.names, [*point, file["name"]], strict=True))
@@ -288,20 +347,13 @@ def apply_pca(
         for point in points
     ]
     points = pa.concat_tables([before.points, pa.Table.from_pylist(fresh, schema=MAP_SCHEMA)])
-    table = _map(points, {part.name for part in parts})
-    files = (*parts, write_parquet(pca_features, MAP, table))
-    if csv:
-        uris = [uri_of(pca_features, part) for part in parts]
-        rows = (batch for uri in uris for batch in read_table(uri).to_batches())
-        count = len(fitted.value.components)
-        files = (*files, write_csv(pca_features, CSV, rows, components=count))
-    figures = {"images": total, "components": len(fitted.value.components)}
-    return {"pca_features": Output(files, figures, schema_of(PCA_FEATURES_SCHEMA))}
-
-
-def _projection_of(part: File) -> str:
-    """Name of the part that a part of the features becomes."""
-    return part_name(part.sha256[:16], 0, part.rows)
+    table = _shown(points, {part.name for part in parts})
+    figures = {"images": source.rows, "components": len(fitted.value.components)}
+    origin = Origin(address_of([part.name for part in parts]), 0, table.num_rows)
+    return {
+        "pca_features": Output(parts, figures),
+        MAP: Output((write_part(_map, origin, table),)),
+    }
 
 
 @dataclass(frozen=True)
@@ -309,27 +361,26 @@ class _Projections:
     """What an earlier version has projected.
 
     Attributes:
-        parts: by name.
+        parts: by what they were made from.
         points: its `MAP_SCHEMA`.
     """
 
-    parts: Mapping[str, File]
+    parts: Mapping[Origin, File]
     points: pa.Table
 
     @classmethod
-    def of(cls, uris: Mapping[str, str] | None) -> Self:
+    def of(cls, earlier: Snapshot | None) -> Self:
         """Of an earlier version, or of what is whole of it."""
-        if uris is None:
+        if earlier is None:
             return cls({}, MAP_SCHEMA.empty_table())
-        dataset = Dataset.remains(uris["pca_features"])
         try:
-            points = dataset.table(MAP)
+            points = earlier.siblings[MAP].arrow(MAP_SCHEMA.names)
         except DatasetError:  # a picture with fewer points
             points = MAP_SCHEMA.empty_table()
-        return cls({file.name: dataset.carried(file) for file in dataset.parts}, points)
+        return cls({origin: file for file in earlier.files if (origin := file.origin)}, points)
 
 
-def _map(points: pa.Table, parts: Collection[str]) -> pa.Table:
+def _shown(points: pa.Table, parts: Collection[str]) -> pa.Table:
     """The points of some parts, or as many of them as a picture can show."""
     shown = [part in parts for part in points["part"].to_pylist()]
     table = points.filter(pa.array(shown, pa.bool_()))
@@ -351,34 +402,27 @@ def _map_points(table: pa.Table, step: int) -> list[list[Any]]:
 
 
 def write_csv(
-    folder: str,
-    name: str,
+    sink: BinaryIO,
     batches: Iterable[pa.RecordBatch],
     *,
     components: int,
     text: Callable[[pa.Array], pa.Array] = lambda column: column,
-) -> File:
-    """Streams rows of `PCA_FEATURES_SCHEMA` into one CSV file.
+) -> None:
+    """Streams rows of `PCA_FEATURES_SCHEMA` into one CSV file: path, label, pc_1 ... pc_k.
 
     Args:
-        folder: URI of the version.
-        name: of the file.
+        sink: a file to write to.
         batches: of at least `path`, `label` and `components`.
         components: how many a row has, k.
         text: is applied to `path` and `label`; both are written as they are without.
-
-    Returns:
-        The file: path, label, pc_1 ... pc_k, with a header.
     """
     schema = pa.schema(
         [("path", pa.string()), ("label", pa.string())]
         + [(f"pc_{i + 1}", pa.float32()) for i in range(components)]
     )
-    uri = join(folder, name)
-    with storage_of(uri).create(uri) as sink, pacsv.CSVWriter(sink, schema) as writer:
+    with pacsv.CSVWriter(sink, schema) as writer:
         for batch in batches:
             matrix = vectors_matrix(batch, "components")
             named = [text(batch.column("path")), text(batch.column("label"))]
             columns = [*named, *map(pa.array, matrix.T)]
             writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return file_of(folder, name)

@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 import zipimport
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,34 +19,41 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from fruits_assets.core import errors
-from fruits_assets.core.dataset import Dataset, Output, parquet_once
-from fruits_assets.core.increment import Merge
-from fruits_assets.core.storage import on_workers
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import File, Origin, part_once, write_part
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.increment import Merge
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Log = Callable[[str], None]
 PROGRESS_SECONDS = 5.0
+FIGURES_SCHEMA = pa.schema(
+    [pa.field("name", pa.string(), nullable=False), pa.field("value", pa.float64(), nullable=False)]
+)
+"""A table of figures: what a measure has found."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A Spark computation: `function(spark, *, log, **inputs, **outputs, **params) -> outputs`.
+    """A Spark computation: `function(spark, *, question, log, **inputs, **outputs, **params)`.
 
-    Inputs and outputs are URIs, params are JSON values; it reads its inputs, writes its outputs
-    and returns an `Output` for each of them, by name.
+    Inputs are snapshots, outputs are folders of tables, params are JSON values. The function reads
+    its inputs, writes parts into the outputs, and returns an `Output` for each of them, by name.
+    `question` is a hash of all that its parts depend on beside the rows that they are made from.
 
     Attributes:
         function: a plain function.
         code_version: changes whenever the results would.
-        outputs: names of the assets it writes.
-        grows_with: the input that may have grown since an earlier version, whose URIs it is then
-            given by asset, as `earlier`, to take over what still holds; empty where it has no such.
+        outputs: the tables that it writes: name -> schema. The first is published last: it leads.
+        grows_with: the input that may have grown since an earlier version, whose snapshot the
+            function is then given as `earlier`, to take over what still holds; empty where there is
+            none.
     """
 
     function: Callable[..., dict[str, Output]]
     code_version: str
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, pa.Schema]
     grows_with: str = ""
 
     @property
@@ -58,6 +65,11 @@ class Transform:
     def address(self) -> str:
         """`module:name`, by which another process finds it."""
         return f"{self.function.__module__}:{self.name}"
+
+    @property
+    def lead(self) -> str:
+        """Name of the table that is published last."""
+        return next(iter(self.outputs))
 
 
 def transform_at(address: str) -> Transform:
@@ -71,12 +83,12 @@ def transform_at(address: str) -> Transform:
 
 
 def transform(
-    *, code_version: str, outputs: Sequence[str], grows_with: str = ""
+    *, code_version: str, outputs: Mapping[str, pa.Schema], grows_with: str = ""
 ) -> Callable[..., Transform]:
     """Declares a function to be a transform."""
 
     def declare(function: Callable[..., dict[str, Output]]) -> Transform:
-        return Transform(function, code_version, tuple(outputs), grows_with)
+        return Transform(function, code_version, dict(outputs), grows_with)
 
     return declare
 
@@ -111,15 +123,15 @@ class Merging:
         earlier: the version that the parts belong to.
         merge: which, and what they become.
         gone: paths of the rows to leave out.
-        folder: URI of the version to write to.
+        folder: of the table.
         incompressible: columns kept plain.
     """
 
     key: str
-    earlier: Dataset
+    earlier: Snapshot
     merge: Merge
     gone: Collection[str]
-    folder: str
+    folder: Folder
     incompressible: tuple[str, ...]
 
     def run(self) -> Done:
@@ -129,7 +141,7 @@ class Merging:
             return self.merge.table(self.earlier, self.gone)
 
         plain = self.incompressible
-        file, _ = parquet_once(self.folder, self.merge.name, table, incompressible=plain)
+        file, _ = part_once(self.folder, self.merge.origin, table, incompressible=plain)
         return Done(0, {self.key: [vars(file)]})
 
 
@@ -163,7 +175,6 @@ def for_each(
         return []
     done = spark.sparkContext.accumulator(0)
     started = time.monotonic()
-    work = on_workers(work)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _keep_archive_listings()
@@ -209,6 +220,19 @@ def run_logged(
         except BaseException:
             spark.sparkContext.cancelJobGroup(group)
             raise
+
+
+def write_figures(folder: Folder, question: str, figures: Mapping[str, float]) -> File:
+    """Writes figures as a table of them (`FIGURES_SCHEMA`)."""
+    columns = [list(figures), [float(value) for value in figures.values()]]
+    table = pa.Table.from_arrays(
+        [
+            pa.array(column, field.type)
+            for column, field in zip(columns, FIGURES_SCHEMA, strict=True)
+        ],
+        schema=FIGURES_SCHEMA,
+    )
+    return write_part(folder, Origin(question, 0, len(figures)), table)
 
 
 def _keep_archive_listings() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.deliverables.deck.canvas import (
     ACCENT,
     CONTENT,
@@ -25,6 +24,7 @@ from fruits_assets.deliverables.deck.charts import Axis, Marks, Series, bars, xy
 from fruits_assets.deliverables.deck.facts import Facts
 from fruits_assets.deliverables.deck.slide import Show, slide
 from fruits_assets.deliverables.figures import THEME
+from fruits_assets.storage.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pptx.shapes.base import BaseShape
@@ -95,10 +95,10 @@ def _graph(canvas: Canvas, box: Box, facts: Facts) -> None:
     canvas.link(nodes["pca_features"], shown, ("bottom", "top"), colour=THEME.muted, dashed=True)
 
 
-def _asset(canvas: Canvas, box: Box, dataset: Dataset, headline: str) -> BaseShape:
+def _asset(canvas: Canvas, box: Box, dataset: Snapshot, headline: str) -> BaseShape:
     small = dataset.bytes < SMALL_BYTES
     key, unit = ("assets.made.small", 1e3) if small else ("assets.made", 1e6)
-    made = canvas.t(key, size=dataset.bytes / unit, seconds=dataset.manifest.seconds)
+    made = canvas.t(key, size=dataset.bytes / unit, seconds=dataset.commit.seconds)
     return canvas.card(
         box,
         Line(dataset.name, 14, bold=True),
@@ -357,7 +357,7 @@ def pca(canvas: Canvas, show: Show) -> None:
     _curve(canvas, left, facts)
     _cloud(canvas, right, facts)
     split = t("pca.all") if found["fitted_on"] == "all" else canvas.fit(found["fitted_on"], 2)
-    seconds = facts.pipeline.pca_model.manifest.seconds
+    seconds = facts.pipeline.pca_model.commit.seconds
     canvas.text(
         below,
         Line(

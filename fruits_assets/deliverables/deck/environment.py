@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fruits_assets.core.region import EU_REGIONS
 from fruits_assets.deliverables.deck.canvas import (
     ACCENT,
     CONTENT,
@@ -21,6 +20,7 @@ from fruits_assets.deliverables.deck.canvas import (
 from fruits_assets.deliverables.deck.facts import PLAN_REGION, Facts
 from fruits_assets.deliverables.deck.slide import Show, slide
 from fruits_assets.deliverables.figures import THEME
+from fruits_assets.storage.region import EU_REGIONS
 
 if TYPE_CHECKING:
     from pptx.shapes.base import BaseShape

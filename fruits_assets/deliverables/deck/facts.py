@@ -17,15 +17,16 @@ from typing import Any, Literal, Self
 import numpy as np
 from PIL import Image
 
-from fruits_assets.core.dataset import Dataset, File
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.mobilenet import MODEL
 from fruits_assets.core.pca import PcaModel
-from fruits_assets.core.storage import storage_of
 from fruits_assets.deliverables.deck.benchmark import Benchmark
 from fruits_assets.sample.drawing import CLASSES as DRAWN
 from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits, Plan, Work, plan
+from fruits_assets.storage.base import storage_of
+from fruits_assets.storage.parquet import File
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.ingest import THUMBNAILS
 from fruits_assets.transforms.pca import MAP
 from fruits_assets.transforms.pca import MODEL as PCA_MODEL
@@ -47,14 +48,14 @@ LIBRARIES = ("dagster", "pyspark", "tensorflow", "ai-edge-litert", "python-pptx"
 class Pipeline:
     """The datasets that a deck is about, all made from one another."""
 
-    raw: Dataset
-    rejected: Dataset
-    weights: Dataset
-    features: Dataset
-    pca_model: Dataset
-    pca_features: Dataset
+    raw: Snapshot
+    rejected: Snapshot
+    weights: Snapshot
+    features: Snapshot
+    pca_model: Snapshot
+    pca_features: Snapshot
 
-    def __iter__(self) -> Iterator[Dataset]:
+    def __iter__(self) -> Iterator[Snapshot]:
         return iter(vars(self).values())
 
     def check(self) -> None:
@@ -68,7 +69,7 @@ class Pipeline:
             (self.pca_features, self.features),
             (self.pca_features, self.pca_model),
         ):
-            found = made.manifest.inputs.get(source.name)
+            found = made.commit.inputs.get(source.name)
             if found != source.version:
                 raise DatasetError(
                     f"{made.name} was made from version {found} of {source.name}, but version "
@@ -90,7 +91,7 @@ class Place:
     region: str | None
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
+    def of(cls, dataset: Snapshot) -> Self:
         """That of a dataset of it."""
         region = storage_of(dataset.uri).described().get("region")
         return cls(region is not None, region)
@@ -117,13 +118,13 @@ class Recognition:
     name: str = "recognition"
 
     @classmethod
-    def of(cls, dataset: Dataset | None, made_from: Sequence[Dataset]) -> Self | None:
+    def of(cls, dataset: Snapshot | None, made_from: Sequence[Snapshot]) -> Self | None:
         """None where nothing was compared, or not on these very datasets."""
         if dataset is None:
             return None
-        if dict(dataset.manifest.inputs) != {one.name: one.version for one in made_from}:
+        if dict(dataset.commit.inputs) != {one.name: one.version for one in made_from}:
             return None
-        found = dataset.manifest.figures
+        found = dataset.figures
         if not (found["test"] and found["training"]):
             return None
         accuracies = found["accuracy_components"], found["accuracy_features"]
@@ -154,18 +155,18 @@ class Facts:
     @property
     def images(self) -> int:
         """Usable photos."""
-        return self.pipeline.raw.manifest.figures["images"]
+        return self.pipeline.raw.figures["images"]
 
     @property
     def files_found(self) -> int:
         """In the source."""
-        return self.pipeline.raw.manifest.figures["files_found"]
+        return self.pipeline.raw.figures["files_found"]
 
     @cached_property
     def counts(self) -> dict[str | None, dict[str | None, int]]:
         """Photos by label and split."""
         counts: dict[str | None, dict[str | None, int]] = {}
-        for label, split, count in self.pipeline.raw.manifest.figures["classes"]:
+        for label, split, count in self.pipeline.raw.figures["classes"]:
             counts.setdefault(label, {})[split] = count
         return counts
 
@@ -190,7 +191,7 @@ class Facts:
     @cached_property
     def rejected(self) -> Rejected:
         """Files that are no usable photos."""
-        found = self.pipeline.rejected.manifest.figures
+        found = self.pipeline.rejected.figures
         rows = self.pipeline.rejected.arrow(["path", "reason"]).slice(0, 3).to_pylist()
         reasons = dict(sorted(found["reasons"].items(), key=lambda one: (-one[1], one[0])))
         return Rejected(found["rejected"], reasons, [(one["path"], one["reason"]) for one in rows])
@@ -253,7 +254,7 @@ class Facts:
     @property
     def model(self) -> Mapping[str, Any]:
         """Description of the network."""
-        return self.pipeline.weights.manifest.figures
+        return self.pipeline.weights.figures
 
     @property
     def model_file(self) -> File:
@@ -263,12 +264,12 @@ class Facts:
     @property
     def inference(self) -> Mapping[str, Any]:
         """Figures of the features."""
-        return self.pipeline.features.manifest.figures
+        return self.pipeline.features.figures
 
     @property
     def pca(self) -> Mapping[str, Any]:
         """Figures of the principal components."""
-        return self.pipeline.pca_model.manifest.figures
+        return self.pipeline.pca_model.figures
 
     @cached_property
     def components(self) -> PcaModel:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,6 +31,7 @@ from botocore.exceptions import (
     ClientError,
     FlexibleChecksumError,
     HTTPClientError,
+    NoCredentialsError,
 )
 from botocore.utils import parse_timestamp
 from obstore.auth.boto3 import Boto3CredentialProvider
@@ -37,8 +40,8 @@ from obstore.store import S3Store
 from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
 from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
-from fruits_assets.core.s3_errors import sentence
-from fruits_assets.core.storage import Bucket, Storage, join
+from fruits_assets.storage.base import Found, Storage, join
+from fruits_assets.storage.s3_errors import sentence
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -52,6 +55,8 @@ TAIL_BYTES = 2**16
 """Fetched with the size of a file: holds the footer of a Parquet file."""
 SPOOL_BYTES = 2**25
 """A streamed file is kept in memory up to here, and on disk beyond."""
+FEW = 20
+"""Objects to remove, below which the versions of each are asked for, and not of the whole folder."""
 DELETE_BATCH = 1000
 """Keys in one request, S3's limit."""
 UNEXPLAINED = frozenset({"400", "403"})
@@ -63,6 +68,8 @@ BROKEN_OFF = (*S3_RETRYABLE_DOWNLOAD_ERRORS, HTTPClientError, FlexibleChecksumEr
 """An answer began, but its body is not all there."""
 IDENTITY = ("Key", "VersionId")
 """Of an object, or of a version of one."""
+OVERRIDE = "AWS_ENDPOINT_URL_S3"
+"""Environment variable that delta-rs follows whatever else it is told."""
 BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable"})
 """One object of many was not deleted for a reason that passes."""
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -92,6 +99,23 @@ NOT_NEEDED = (
 """What they pull in for other clouds, or what PySpark has already."""
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket that has been seen to lie in the EU, and how to reach it.
+
+    Attributes:
+        name: of the bucket.
+        region: that it lies in.
+        kms_key: id or ARN of the key that everything written is encrypted with; None for S3's own.
+        endpoint: URL of a store other than AWS's that speaks S3's protocol; None for AWS.
+    """
+
+    name: str
+    region: str
+    kms_key: str | None = None
+    endpoint: str | None = None
+
+
 def split(uri: str) -> tuple[str, str]:
     """`s3://bucket/a/b` -> (bucket, a/b). Raises S3Error where there is no bucket."""
     parts = urlsplit(uri)
@@ -107,11 +131,16 @@ def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
         RegionError: it says another one, or nothing.
         S3Error: it cannot be asked.
     """
+    if OVERRIDE in os.environ:
+        raise S3Error(
+            f"{OVERRIDE} is set: some libraries would follow it to another place than the one that "
+            "was checked. Unset it; AWS_ENDPOINT_URL is followed by all of them alike."
+        )
     with told(name):
         client = _client(region, None)
     endpoint = client.meta.endpoint_url
     own = urlsplit(endpoint).hostname or ""
-    found = _region_of(client, name)
+    found = _verified_region(name, region, endpoint)
     if found != region:
         where = f"lies in {found!r}" if found else "does not say in which region it lies"
         raise RegionError(
@@ -120,6 +149,12 @@ def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
             "a bucket that is."
         )
     return Bucket(name, region, kms_key, None if own.endswith("amazonaws.com") else endpoint)
+
+
+@lru_cache(maxsize=64)
+def _verified_region(name: str, region: str, endpoint: str) -> str | None:
+    """Buckets do not move: each is asked once."""
+    return _region_of(_client(region, endpoint), name)
 
 
 def _region_of(client: Any, name: str) -> str | None:
@@ -196,12 +231,15 @@ def _store(bucket: Bucket) -> S3Store:
     )
 
 
+@dataclass(frozen=True)
 class S3Storage(Storage):
     """Objects of one bucket; URIs are `s3://bucket/key`, folders are what keys begin with."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
-        self._client = client_of(bucket)
+    bucket: Bucket
+
+    @property
+    def _client(self) -> Any:
+        return client_of(self.bucket)
 
     def open(self, uri: str) -> pa.NativeFile:  # noqa: D102 - see Storage
         return pa.PythonFile(_Object(self, split(uri)[1]), "r")
@@ -336,17 +374,16 @@ class S3Storage(Storage):
             return {"ServerSideEncryption": "AES256"}
         return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.bucket.kms_key}
 
-    def sizes(self, folder: str) -> dict[str, int]:  # noqa: D102 - see Storage
-        objects, _ = self.listed(self._prefix(folder))
-        return {_name(found["Key"]): found["Size"] for found in objects}
+    def files(self, folder: str, *, prefix: str = "") -> dict[str, Found]:  # noqa: D102
+        objects, _ = self.listed(self._prefix(folder) + prefix)
+        return {
+            _name(one["Key"]): Found(one["Size"], one["LastModified"].timestamp())
+            for one in objects
+        }
 
     def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
         objects, folders = self.listed(self._prefix(folder))
         return sorted({*(_name(found["Key"]) for found in objects), *map(_name, folders)})
-
-    def modified_at(self, folder: str) -> float:  # noqa: D102 - see Storage
-        objects, _ = self.listed(self._prefix(folder))
-        return max((found["LastModified"].timestamp() for found in objects), default=time.time())
 
     def listed(self, prefix: str) -> tuple[list[Mapping[str, Any]], list[str]]:
         """S3's entries of the objects directly below a prefix, and the prefixes of its folders."""
@@ -362,28 +399,28 @@ class S3Storage(Storage):
                 folders += [one["Prefix"] for one in page.get("CommonPrefixes", ())]
         return objects, folders
 
-    def delete(self, folder: str, *, keep: Collection[str] = ()) -> None:  # noqa: D102
-        kept = {split(file)[1] for file in keep}
-        with told(self.bucket.name):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket.name, Prefix=self._prefix(folder)
-            )
-            found = [one for page in pages for one in page.get("Contents", ())]
-            self._delete([one for one in found if one["Key"] not in kept])
+    def remove(self, uris: Iterable[str]) -> int:  # noqa: D102 - see Storage
+        by_folder: dict[str, set[str]] = {}
+        for uri in uris:
+            key = split(uri)[1]
+            by_folder.setdefault(key.rpartition("/")[0], set()).add(key)
+        return sum(self._remove(folder, keys) for folder, keys in by_folder.items())
 
-    def purge(self, uri: str, *, keep: Collection[str] = ()) -> int:  # noqa: D102 - see Storage
-        own, below = split(uri)[1], self._prefix(uri)
-        kept = {split(file)[1] for file in keep}
+    def _remove(self, folder: str, keys: set[str]) -> int:
+        """All versions of some objects of one folder, listed together where they are many."""
+        if len(keys) < FEW:
+            return sum(map(self.purge_object, keys))
         with told(self.bucket.name):
-            doomed = [
-                found
-                for page in self._versions(own)
-                for found in page
-                if found["Key"] == own or found["Key"].startswith(below)
-                if not (found["IsLatest"] and found["Key"] in kept)
-            ]
+            pages = self._versions(f"{folder}/" if folder else "")
+            doomed = [found for page in pages for found in page if found["Key"] in keys]
             self._delete(doomed)
         return len(doomed)
+
+    def is_link(self, uri: str) -> bool:  # noqa: ARG002, D102 - a bucket has none
+        return False
+
+    def sync(self, uri: str) -> None:  # noqa: D102 - an answered request is durable
+        pass
 
     def purge_object(self, key: str) -> int:
         """Removes all versions of the object of just this key, and returns how many there were."""
@@ -432,6 +469,33 @@ class S3Storage(Storage):
             "region": self.bucket.region,
             "encryption": "S3's own key (SSE-S3)" if key is None else f"SSE-KMS, {key}",
         }
+
+    def delta_options(self) -> dict[str, str]:  # noqa: D102 - see Storage
+        session = boto3.Session(region_name=self.bucket.region)
+        with told(self.bucket.name):
+            credentials = session.get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            frozen = credentials.get_frozen_credentials()
+        options = {
+            "aws_access_key_id": frozen.access_key,
+            "aws_secret_access_key": frozen.secret_key,
+            "aws_region": self.bucket.region,
+            "aws_endpoint": self.bucket.endpoint
+            or f"https://s3.{self.bucket.region}.amazonaws.com",
+            "aws_virtual_hosted_style_request": "false",
+            "aws_allow_http": str(self.bucket.endpoint is not None).lower(),
+            "aws_server_side_encryption": "aws:kms" if self.bucket.kms_key else "AES256",
+            "aws_conditional_put": "etag",
+        }
+        if frozen.token:
+            options["aws_session_token"] = frozen.token
+        if self.bucket.kms_key:
+            options["aws_sse_kms_key_id"] = self.bucket.kms_key
+        return options
+
+    def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
+        return {"region": self.bucket.region, "kms_key": self.bucket.kms_key}
 
     def spark_path(self, uri: str) -> str:  # noqa: D102 - see Storage
         return "s3a" + uri.removeprefix("s3")

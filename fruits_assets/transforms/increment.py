@@ -1,19 +1,19 @@
 """What a version takes over from an earlier one of the same asset.
 
-Parts whose rows all still hold are listed again where they lie. The others are rewritten without
+Parts whose rows all still hold are listed again. The others are rewritten without
 the rows that are gone, and small ones are merged once there are many, so that a table that grows
 by small steps does not end as thousands of small files.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fruits_assets.core.dataset import Dataset, File, part_name
+from fruits_assets.storage.parquet import File, Origin, address_of
+from fruits_assets.storage.snapshot import Snapshot
 
 MAX_SMALL_PARTS = 100
 """More of them are merged."""
@@ -55,23 +55,21 @@ class Merge:
     """Parts of an earlier version that become one part, without the rows that are gone.
 
     Attributes:
-        sources: names of the parts.
-        name: of the new part.
-        rows: that it will have.
+        sources: the parts.
+        origin: of the new part.
     """
 
-    sources: tuple[str, ...]
-    name: str
-    rows: int
+    sources: tuple[File, ...]
+    origin: Origin
 
-    def table(self, earlier: Dataset, gone: Collection[str]) -> pa.Table:
+    def table(self, earlier: Snapshot, gone: Collection[str]) -> pa.Table:
         """The new part. Raises DatasetError where a source is damaged.
 
         Args:
             earlier: the version that the sources belong to.
             gone: paths of the rows to leave out.
         """
-        return pa.concat_tables(without(earlier.table(name), gone) for name in self.sources)
+        return pa.concat_tables(without(earlier.table(file), gone) for file in self.sources)
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Takeover:
     """What becomes of the parts of an earlier version.
 
     Attributes:
-        kept: they are listed again, where they lie.
+        kept: they are listed again, as they are.
         merges: they are rewritten.
     """
 
@@ -87,7 +85,7 @@ class Takeover:
     merges: tuple[Merge, ...] = ()
 
 
-def takeover(earlier: Dataset, paths: pa.Table, gone: Collection[str], full: PartSize) -> Takeover:
+def takeover(earlier: Snapshot, paths: pa.Table, gone: Collection[str], full: PartSize) -> Takeover:
     """What becomes of the parts of an earlier version.
 
     Args:
@@ -96,36 +94,31 @@ def takeover(earlier: Dataset, paths: pa.Table, gone: Collection[str], full: Par
         gone: paths of the rows that do not hold any more.
         full: how large a part may be.
     """
-    left: dict[str, list[str]] = {file.name: [] for file in earlier.parts}
+    left: dict[str, list[str]] = {file.name: [] for file in earlier.files}
     for path, part in zip(paths["path"].to_pylist(), paths["part"].to_pylist(), strict=True):
         if path not in gone:
             left[part].append(path)
-    whole = [file for file in earlier.parts if len(left[file.name]) == file.rows]
-    groups = [[file] for file in earlier.parts if 0 < len(left[file.name]) < file.rows]
+    whole = [file for file in earlier.files if len(left[file.name]) == file.rows]
+    groups = [[file] for file in earlier.files if 0 < len(left[file.name]) < file.rows]
     small = [file for file in whole if full.is_small(file)]
     if len(small) > MAX_SMALL_PARTS:
         groups += full.groups(small)
         whole = [file for file in whole if not full.is_small(file)]
-    kept = tuple(earlier.carried(file) for file in whole if file.rows)
+    kept = tuple(file for file in whole if file.rows)
     return Takeover(kept, tuple(_merge(group, left) for group in groups))
 
 
 def _merge(group: Sequence[File], left: dict[str, list[str]]) -> Merge:
-    sources = tuple(file.name for file in group)
-    kept = [left[name] for name in sources]
+    kept = [left[file.name] for file in group]
     rows = sum(map(len, kept))
-    return Merge(sources, part_name(address_of([sources, kept]), 0, rows), rows)
+    made_from = address_of([file.name for file in group], kept)
+    return Merge(tuple(group), Origin(made_from, 0, rows))
 
 
 def without(table: pa.Table, gone: Collection[str]) -> pa.Table:
     """A table without the rows of some paths, and without metadata, which may name them."""
     kept = [path not in gone for path in table["path"].to_pylist()]
     return table.filter(pa.array(kept, pa.bool_())).replace_schema_metadata(None)
-
-
-def address_of(made_from: object) -> str:
-    """Names a part by what it is made from (its `repr`): 12 hexadecimal digits."""
-    return hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
 
 
 def evenly(rows: int, count: int) -> list[int]:

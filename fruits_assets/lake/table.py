@@ -1,0 +1,275 @@
+"""Tables: one Delta table in one folder of the lake, read and committed to with delta-rs.
+
+All that the project knows of the Delta log is here. What it relies on, and guards against, was tried
+with deltalake 1.6 (docs/choices.md): a commit is one file that appears whole or not at all, and only
+one writer can make it; delta-rs neither syncs it to disk, nor looks whether the files that it names
+are there, nor minds an empty last commit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
+from fruits_assets.storage.base import Folder, join
+from fruits_assets.storage.parquet import File
+from fruits_assets.storage.snapshot import DRAFT, REPAIR, Commit, Snapshot
+
+LOG = "_delta_log"
+ENTRY = re.compile(r"(\d{20})\.json")
+PREFIX = "fruits."
+"""Begins the names of our metadata in a commit."""
+CONFIGURATION = {
+    # Minima and maxima of paths and labels would be personal data in a log that is kept.
+    "delta.dataSkippingNumIndexedCols": "0",
+    # The log is the history of the table: delta-rs would remove it after 30 days.
+    "delta.enableExpiredLogCleanup": "false",
+}
+LOOK_BACK = 100
+"""Commits that are searched for a version that was published before."""
+COMMIT_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lake, which need not exist yet.
+
+    Attributes:
+        name: of the table.
+        folder: that its parts and its log lie in.
+    """
+
+    name: str
+    folder: Folder
+
+    def latest(self) -> int:
+        """Number of its last commit; `DRAFT` where it has none.
+
+        Raises:
+            LakeError: its folder is a symbolic link.
+            DatasetError: the last commit is empty: it was torn by a power cut.
+        """
+        if self.folder.storage.is_link(self.folder.uri):
+            raise LakeError(
+                f"{self.folder.uri} is a symbolic link: its files would lie outside the lake, where "
+                "no erasure looks for them. Replace it by a folder, and move its files into it."
+            )
+        entries = self.entries()
+        if not entries:
+            return DRAFT
+        last = max(entries)
+        if not entries[last]:
+            raise self._damaged("its last commit is empty")
+        return last
+
+    def entries(self) -> dict[int, int]:
+        """Number -> size in bytes of every commit, as our own storage lists them."""
+        found = self.folder.storage.sizes(join(self.folder.uri, LOG))
+        return {
+            int(match[1]): size for name, size in found.items() if (match := ENTRY.fullmatch(name))
+        }
+
+    def entry(self, number: int) -> str:
+        """URI of a commit."""
+        return join(self.folder.uri, LOG, f"{number:020d}.json")
+
+    def open(self, number: int) -> Snapshot:
+        """The version of a number. Raises DatasetError where it is not a publish, or damaged."""
+        delta = self._delta(number)
+        (metadata,) = delta.history(1)
+        commit = _commit(metadata)
+        if commit is None:
+            raise self._damaged(f"commit {number} was not made by this project")
+        schema = pa.schema(delta.schema().to_arrow())
+        return Snapshot(self.folder, self.name, schema, number, commit, _files(delta))
+
+    def publishes(self, limit: int = LOOK_BACK) -> Iterator[tuple[int, Commit]]:
+        """Number and metadata of what was published, the newest first. Raises DatasetError."""
+        if (last := self.latest()) == DRAFT:
+            return
+        for metadata in self._delta(last).history(limit):
+            if commit := _commit(metadata):
+                yield metadata["version"], commit
+
+    def current(self) -> Snapshot | None:
+        """What was published last, or None. Raises DatasetError, or LakeError."""
+        for number, _ in self.publishes():
+            return self.open(number)
+        return None
+
+    def publish(self, draft: Snapshot, siblings: Mapping[str, int]) -> int:
+        """Makes a draft the current version, by one commit, and returns its number.
+
+        Args:
+            draft: all of its parts must be there.
+            siblings: numbers of the tables that were made with it, by name.
+
+        Raises:
+            ConflictError: another run published something else since the draft was asked for.
+            LakeError: the table cannot be written, or S3Error.
+        """
+        storage = self.folder.storage
+        if draft.files:
+            storage.sync(self.folder.uri)
+        for _ in range(COMMIT_ATTEMPTS):
+            last = self.latest()
+            # Who was faster with the same recipe has published what this run would have.
+            for number, commit in self._since(draft.follows):
+                if commit.recipe == draft.commit.recipe:
+                    return number
+                raise self._conflict(draft)
+            commit = {**asdict(draft.commit), "siblings": dict(siblings)}
+            try:
+                self._commit(draft, last, {PREFIX + key: json.dumps(commit[key]) for key in commit})
+            except (CommitFailedError, ConflictError):
+                continue  # somebody was faster: see who
+            except (DeltaError, OSError) as error:
+                raise LakeError(
+                    f"{self.folder.uri} cannot be published to ({_short(error)}). Free space or "
+                    "grant the permission to write there; then run again: what is finished is kept."
+                ) from error
+            self._sync(last + 1)
+            return last + 1
+        raise self._conflict(draft)
+
+    def _since(self, number: int) -> Iterator[tuple[int, Commit]]:
+        for found, commit in self.publishes():
+            if found <= number:
+                return
+            yield found, commit
+
+    def _commit(self, draft: Snapshot, last: int, metadata: dict[str, str]) -> None:
+        if last == DRAFT:
+            lines = _first_commit(draft, metadata)
+            self.folder.storage.swap(self.entry(0), lines, expected=None)
+            return
+        delta = self._delta(last)
+        # delta-rs removes what a schema change replaces by itself, and refuses to be told of it.
+        changed = pa.schema(delta.schema().to_arrow()) != _delta_schema(draft.schema)
+        listed = {} if changed else {file.name: file for file in _files(delta)}
+        wanted = {file.name for file in draft.files}
+        actions: list[AddAction | RemoveAction] = [
+            _add(file) for file in draft.files if file.name not in listed
+        ]
+        actions += [_remove(file) for name, file in listed.items() if name not in wanted]
+        delta.create_write_transaction(
+            actions,
+            "overwrite" if changed else "append",
+            Schema.from_arrow(draft.schema),
+            commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
+        )
+
+    def _sync(self, number: int) -> None:
+        """Makes a commit survive a power cut: its file, and the folders that name it."""
+        storage = self.folder.storage
+        log = join(self.folder.uri, LOG)
+        for uri in (self.entry(number), log, self.folder.uri, self.folder.uri.rpartition("/")[0]):
+            storage.sync(uri)
+
+    def _delta(self, number: int) -> DeltaTable:
+        """The log up to a commit. A handle does not follow later ones."""
+        options = self.folder.storage.delta_options()
+        try:
+            return DeltaTable(self.folder.uri, version=number, storage_options=options)
+        except (DeltaError, OSError, ValueError) as error:
+            raise self._damaged(f"its log cannot be read ({_short(error)})") from error
+
+    def _damaged(self, what: str) -> DatasetError:
+        return DatasetError(f"{self.name} ({self.folder.uri}) is damaged: {what}. {REPAIR}")
+
+    def _conflict(self, draft: Snapshot) -> ConflictError:
+        return ConflictError(
+            f"another run published {self.name} while this one was at work. What it published is "
+            f"current; the parts of this run's version {draft.version} stay in the lake. "
+            f"Materialise {self.name} again to make it current: nothing is computed twice."
+        )
+
+
+def _first_commit(draft: Snapshot, metadata: Mapping[str, str]) -> bytes:
+    """The log's first entry. delta-rs would record in it the folder that the table lies in."""
+    now = int(time.time() * 1000)
+    lines: list[Mapping[str, Any]] = [
+        {"commitInfo": {"timestamp": now, "operation": "CREATE TABLE", **metadata}},
+        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
+        {
+            "metaData": {
+                "id": str(uuid.uuid4()),
+                "name": draft.name,
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": Schema.from_arrow(draft.schema).to_json(),
+                "partitionColumns": [],
+                "configuration": CONFIGURATION,
+                "createdTime": now,
+            }
+        },
+        *({"add": _add_fields(file)} for file in draft.files),
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _add_fields(file: File) -> dict[str, Any]:
+    return {
+        "path": file.name,
+        "partitionValues": {},
+        "size": file.bytes,
+        "modificationTime": int(time.time() * 1000),
+        "dataChange": True,
+        "stats": json.dumps({"numRecords": file.rows}),
+    }
+
+
+def _add(file: File) -> AddAction:
+    fields = _add_fields(file)
+    return AddAction(
+        path=fields["path"],
+        size=fields["size"],
+        partition_values={},
+        modification_time=fields["modificationTime"],
+        data_change=True,
+        stats=fields["stats"],
+    )
+
+
+def _remove(file: File) -> RemoveAction:
+    return RemoveAction(file.name, True, int(time.time() * 1000), file.bytes, {})  # noqa: FBT003
+
+
+def _files(delta: DeltaTable) -> tuple[File, ...]:
+    """All parts of a version, in the order of their names."""
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+    return tuple(sorted((File(*row) for row in zip(*columns, strict=True)), key=lambda it: it.name))
+
+
+def _delta_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema as it comes back from a log."""
+    return pa.schema(Schema.from_arrow(schema).to_arrow())
+
+
+def _commit(metadata: Mapping[str, Any]) -> Commit | None:
+    """Our metadata of a commit; None where others made it."""
+    own = {
+        key.removeprefix(PREFIX): json.loads(value)
+        for key, value in metadata.items()
+        if key.startswith(PREFIX)
+    }
+    try:
+        return Commit(**own)
+    except TypeError:
+        return None
+
+
+def _short(error: Exception) -> str:
+    """The first line: delta-rs adds a trace of its own calls."""
+    return str(error).partition("\n")[0] or type(error).__name__
