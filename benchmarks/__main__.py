@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,20 +25,18 @@ from benchmarks.core_seconds import CoreSeconds
 from benchmarks.memory import PeakMemory
 from benchmarks.store import DELAY_SECONDS, delayed
 from benchmarks.weights import random_weights
-from fruits_assets.core.dataset import (
-    File,
-    Manifest,
-    schema_of,
-    vectors_array,
-    write_file,
-    write_parquet,
-)
+from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.parquet import File, Origin, address_of, vectors_array, write_part
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 
 FEATURE_CONTENDERS = ("intern", "predict_batch", "project", "ceiling")
 GET_CONTENDERS: tuple[str, ...] = ("get_boto3", "get_obstore", "get_pyarrow")
 PCA_CONTENDERS = ("spark_ml_pca", "project_pca", "scikit_learn_pca")
 CORES = os.cpu_count() or 1
+SNAPSHOT = "snapshot.json"
+"""What the features of an earlier sitting are, beside them."""
 
 
 def main() -> None:
@@ -212,7 +211,7 @@ class Bench:
             photos=str(folder),
             lake=str(self.work / f"lake-{folder.name}"),
             weights=str(self.weights),
-            features="",
+            features={},
             scratch=str(self.work / "scratch"),
             master="local[*]",
             cores=CORES,
@@ -220,7 +219,7 @@ class Bench:
 
     def _ingested(self, folder: Path, size: int) -> Spec:
         spec = self._on(folder)
-        if size and not Path(spec.lake, "model_weights", "current.json").exists():
+        if size and "model_weights" not in Lake.at(spec.lake).tables():
             self.compete({"ingest": size}, spec, 1)
         return spec
 
@@ -266,11 +265,15 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
     return json.loads(line)
 
 
-def _random_features(work: Path, rows: int, *, width: int, part: int = 4096) -> str:
-    """A version of `features` whose spectrum falls off as that of real features does."""
-    uri = str(work / f"features-{rows}x{width}")
-    if Path(uri, "manifest.json").exists():
-        return uri
+def _random_features(work: Path, rows: int, *, width: int, part: int = 4096) -> Mapping[str, Any]:
+    """A version of `features` whose spectrum falls off as that of real features does.
+
+    Returns:
+        What `Snapshot.to_dict` says of it; of an earlier sitting's, where there is one.
+    """
+    folder = folder_at(str(work / f"features-{rows}x{width}"))
+    if SNAPSHOT in folder.sizes():
+        return json.loads(folder.read(SNAPSHOT))
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(width, width)).astype(np.float32) / np.arange(1, width + 1)[:, None]
     files: list[File] = []
@@ -282,24 +285,13 @@ def _random_features(work: Path, rows: int, *, width: int, part: int = 4096) -> 
         columns = [names, nothing, nothing, names]
         table = dict(zip(FEATURES_SCHEMA.names, [*columns, vectors_array(matrix)], strict=True))
         arrow = pa.Table.from_pydict(table, schema=FEATURES_SCHEMA)
-        name = f"part-{start:09d}.parquet"
-        files.append(write_parquet(uri, name, arrow, incompressible=["features"]))
-    manifest = Manifest(
-        asset="features",
-        version="benchmark",
-        transform="random",
-        code_version="1",
-        params={},
-        inputs={},
-        run_id="",
-        created_at="",
-        seconds=0.0,
-        files=tuple(files),
-        figures={"splits": [[None, rows]]},
-        schema=schema_of(FEATURES_SCHEMA),
-    )
-    write_file(uri, "manifest.json", manifest.to_json())
-    return uri
+        origin = Origin(address_of("random"), start, start + count)
+        files.append(write_part(folder, origin, arrow, incompressible=["features"]))
+    made = Snapshot.unpublished(folder, "features", FEATURES_SCHEMA, tuple(files))
+    commit = replace(made.commit, figures={"splits": [[None, rows]]})
+    described = replace(made, commit=commit).to_dict()
+    folder.write(SNAPSHOT, json.dumps(described).encode())
+    return described
 
 
 def _tell(

@@ -28,9 +28,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from fruits_assets.core.dataset import Dataset
+from benchmarks import tables
 from fruits_assets.core.source import photos_at
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.places import folder_at, folder_from
+from fruits_assets.storage.snapshot import Snapshot
 
 BATCH = 32
 """Images per `predict`, Keras's default."""
@@ -49,7 +51,7 @@ class Spec:
         photos: folder of JPEGs, for those who read files.
         lake: with the same photos and the weights, once `ingest` has run.
         weights: Keras weights file.
-        features: URI of a version of `features` to fit a PCA to.
+        features: a version of `features` to fit a PCA to, as `Snapshot.to_dict` describes it.
         scratch: folder to write to.
         master: Spark master.
         cores: to use.
@@ -64,7 +66,7 @@ class Spec:
     photos: str
     lake: str
     weights: str
-    features: str
+    features: Mapping[str, Any]
     scratch: str
     master: str
     cores: int
@@ -76,14 +78,19 @@ class Spec:
     endpoint: str = ""
 
     @property
-    def images(self) -> str:
-        """URI of a version of `raw_images` with the same photos, for those who read the lake."""
-        return Lake.at(self.lake).current("raw_images").uri
+    def images(self) -> Snapshot:
+        """A version of `raw_images` with the same photos, for those who read the lake."""
+        return Lake.at(self.lake).current("raw_images")
 
     @property
-    def model(self) -> str:
-        """URI of a version of `model_weights`."""
-        return Lake.at(self.lake).current("model_weights").uri
+    def model(self) -> Snapshot:
+        """A version of `model_weights`."""
+        return Lake.at(self.lake).current("model_weights")
+
+    @property
+    def vectors(self) -> Snapshot:
+        """What `features` describes."""
+        return Snapshot.from_dict(self.features, folder_from(self.features["folder"]))
 
     def write(self, path: Path) -> Path:
         """Saves it for another process."""
@@ -183,15 +190,15 @@ def project(spec: Spec) -> Run:
     def run() -> int:
         output = f"{spec.scratch}/features"
         shutil.rmtree(output, ignore_errors=True)
-        made = featurize.function(
+        made = tables.run(
             spark,
+            featurize,
+            folder_at(output),
+            params={"reduced_decoding": False},
             images=spec.images,
             model=spec.model,
-            features=output,
-            reduced_decoding=False,
-            log=_quiet,
         )
-        return made["features"].figures["images"]
+        return made.figures["images"]
 
     return run
 
@@ -202,7 +209,7 @@ def ingest(spec: Spec) -> Run:
 
     def run() -> int:
         _materialize(spec, spec.lake, ["raw_images", "rejected_images", "model_weights"])
-        return Dataset.open(spec.images).manifest.rows
+        return spec.images.rows
 
     return run
 
@@ -217,7 +224,7 @@ def pipeline(spec: Spec) -> Run:
         shutil.rmtree(lake, ignore_errors=True)
         shutil.copytree(f"{spec.lake}/model_weights", f"{lake}/model_weights")
         _materialize(spec, lake, stages)
-        return Lake.at(lake).current("pca_features").manifest.rows
+        return Lake.at(lake).current("pca_features").rows
 
     return run
 
@@ -253,7 +260,7 @@ def cold_job(spec: Spec) -> Run:
         subprocess.run(
             [sys.executable, "-m", *command], env=environment, check=True, stdin=subprocess.DEVNULL
         )
-        return Lake.at(lake).current("pca_features").manifest.rows
+        return Lake.at(lake).current("pca_features").rows
 
     return run
 
@@ -283,7 +290,7 @@ def _infer_on_order(spec: Spec, paths: list[str], orders: Any, answers: Any) -> 
     from fruits_assets.core.images import pixels
     from fruits_assets.core.mobilenet import MODEL, FeatureExtractor
 
-    extract = FeatureExtractor(Dataset.open(spec.model).read(MODEL))
+    extract = FeatureExtractor(spec.model.read(MODEL))
     answers.put("ready")
     while orders.get():
         for path in paths:
@@ -295,19 +302,14 @@ def project_pca(spec: Spec) -> Run:
     """(e) This project's PCA fit."""
     from fruits_assets.transforms.pca import fit_pca
 
-    spark = _session(spec)
+    spark, features = _session(spec), spec.vectors
 
     def run() -> int:
-        made = fit_pca.function(
-            spark,
-            features=spec.features,
-            pca_model=f"{spec.scratch}/pca",
-            n_components=0.95,
-            standardize=False,
-            fit_split="all",
-            log=_quiet,
-        )
-        return made["pca_model"].figures["images"]
+        params = {"n_components": 0.95, "standardize": False, "fit_split": "all"}
+        folder = folder_at(f"{spec.scratch}/pca")
+        return tables.run(spark, fit_pca, folder, params=params, features=features).figures[
+            "images"
+        ]
 
     return run
 
@@ -319,12 +321,12 @@ def spark_ml_pca(spec: Spec) -> Run:
     from pyspark.sql.functions import col
 
     spark = _session(spec, memory="6g", options=PLAIN_JVM)
-    dataset = Dataset.open(spec.features)
+    features = spec.vectors
 
     def run() -> int:
-        rows = dataset.spark(spark).select(array_to_vector(col("features")).alias("features"))
+        rows = features.spark(spark).select(array_to_vector(col("features")).alias("features"))
         PCA(k=50, inputCol="features", outputCol="components").fit(rows)
-        return dataset.manifest.rows
+        return features.rows
 
     return run
 
@@ -333,10 +335,10 @@ def scikit_learn_pca(spec: Spec) -> Run:
     """(e) scikit-learn's fastest exact PCA for this shape, in memory, reading counted."""
     from sklearn.decomposition import PCA
 
-    dataset = Dataset.open(spec.features)
+    features = spec.vectors
 
     def run() -> int:
-        column = dataset.arrow(["features"])["features"].combine_chunks()
+        column = features.arrow(["features"])["features"].combine_chunks()
         rows = column.flatten().to_numpy().reshape(len(column), -1)
         PCA(n_components=0.95, svd_solver="covariance_eigh").fit(rows)
         return len(rows)
@@ -355,26 +357,18 @@ def ingest_bucket(spec: Spec) -> Run:
 
 
 def _ingesting(spec: Spec, photos: str) -> Run:
-    from fruits_assets.core.storage import connect
     from fruits_assets.transforms.ingest import ingest as transform
 
     spark = _session(spec)
-    connect(photos, region=spec.region)
-    raw, rejected = f"{spec.scratch}/raw", f"{spec.scratch}/rejected"
+    store = photos_at(folder_at(photos, region=spec.region or None))
+    output = f"{spec.scratch}/ingested"
+    limits = {"max_pixels": MAX_PIXELS, "max_bytes": MAX_BYTES, "photos": store.folder}
 
     def run() -> int:
-        for folder in (raw, rejected):
-            shutil.rmtree(folder, ignore_errors=True)
-        made = transform.function(
-            spark,
-            source=photos_at(photos).list(recursive=True).stage(raw),
-            raw_images=raw,
-            rejected_images=rejected,
-            max_pixels=MAX_PIXELS,
-            max_bytes=MAX_BYTES,
-            log=_quiet,
-        )
-        return made["raw_images"].figures["images"]
+        shutil.rmtree(output, ignore_errors=True)
+        listing = store.list(recursive=True)
+        made = tables.run(spark, transform, folder_at(output), params=limits, source=listing)
+        return made.figures["images"]
 
     return run
 
@@ -383,10 +377,7 @@ def binary_file(spec: Spec) -> Run:
     """Spark's own reader of many files, over s3a: every photo's bytes reach a Python worker."""
     from pyspark.sql import functions
 
-    from fruits_assets.core.storage import connect, storage_of
-
-    connect(spec.few, region=spec.region)
-    storage = storage_of(spec.few)
+    storage = folder_at(spec.few, region=spec.region).storage
     spark = _session(spec, options={**PLAIN_JVM, **storage.spark_config()})
 
     def digests(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -413,7 +404,7 @@ def get_boto3(spec: Spec) -> Run:
     import boto3
     from botocore.config import Config
 
-    from fruits_assets.core.s3 import split
+    from fruits_assets.storage.s3 import split
 
     bucket, _ = split(spec.bucket)
     client = boto3.client(
@@ -433,7 +424,7 @@ def get_obstore(spec: Spec) -> Run:
     """Reads objects by obstore."""
     from obstore.store import S3Store
 
-    from fruits_assets.core.s3 import split
+    from fruits_assets.storage.s3 import split
 
     store = S3Store(
         split(spec.bucket)[0],
@@ -451,7 +442,7 @@ def get_pyarrow(spec: Spec) -> Run:
     """Reads objects by pyarrow, which asks for the size of each first."""
     from pyarrow.fs import S3FileSystem
 
-    from fruits_assets.core.s3 import split
+    from fruits_assets.storage.s3 import split
 
     bucket, _ = split(spec.bucket)
     files = S3FileSystem(endpoint_override=spec.endpoint, region=spec.region)
@@ -464,10 +455,10 @@ def get_pyarrow(spec: Spec) -> Run:
 
 
 def _getting(spec: Spec, get: Callable[[str], bytes]) -> Run:
-    from fruits_assets.core.s3 import split
+    from fruits_assets.storage.s3 import split
 
     _, prefix = split(spec.bucket)
-    names = photos_at(spec.photos).list(recursive=True).files["path"].to_pylist()[:GETS]
+    names = photos_at(folder_at(spec.photos)).list(recursive=True).files["path"].to_pylist()[:GETS]
     keys = [f"{prefix}/{name}" for name in names]
 
     def run() -> int:
@@ -555,10 +546,6 @@ def _keras_pixels(content: bytes, size: int) -> np.ndarray:
 
     picture = Image.open(io.BytesIO(content)).convert("RGB").resize((size, size))
     return np.asarray(preprocess_input(np.asarray(picture, np.float32)))
-
-
-def _quiet(_: str) -> None:
-    """No progress: it would be measured too."""
 
 
 def main() -> None:

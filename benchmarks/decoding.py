@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contenders import Spec
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.images import pixels
 from fruits_assets.core.mobilenet import MODEL, FeatureExtractor, relative_error
 
@@ -45,7 +44,7 @@ class Decoding:
 
 def measure(spec: Spec) -> Decoding:
     """Compares both ways on the first photos of a folder."""
-    extract = FeatureExtractor(Dataset.open(spec.model).read(MODEL))
+    extract = FeatureExtractor(spec.model.read(MODEL))
     full, reduced, errors = [], [], []
     for path in sorted(Path(spec.photos).rglob("*.jpg"))[:PHOTOS]:
         exact, seconds = _timed(path.read_bytes(), spec.image_size, reduced=False)

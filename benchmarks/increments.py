@@ -1,7 +1,7 @@
 """`python -m benchmarks.increments`: what a run costs when few photos are new, or none.
 
 Three runs of the job on the same lake, in one process: of all photos, of one percent more, and of
-nothing new. The time of a stage is what its manifest says it took to make; that of its Dagster
+nothing new. The time of a stage is what its commit says it took to make; that of its Dagster
 step has the listing of the source, the pictures for the UI and the publishing in it, too. Spark's
 session is up before: it takes the same few seconds whatever there is to do.
 """
@@ -32,7 +32,7 @@ from fruits_assets.spark.local import LocalSpark
 STAGES = {
     "ingest": ("raw_images",),
     "features": ("features",),
-    "pca_model": ("pca_model", "pca_drift"),
+    "pca_model": ("pca_model", "_drift"),
     "pca_features": ("pca_features",),
 }
 """Dagster step -> what it may make."""
@@ -141,13 +141,13 @@ class _Job:
                 sys.exit("the job failed")
         seconds = time.monotonic() - started
         steps, lake = _steps(self.home), Lake.at(self.lake)
-        raw, features = (lake.current(asset).manifest for asset in ("raw_images", "features"))
+        raw, features = (lake.current(asset) for asset in ("raw_images", "features"))
         ran = self._jobs() - jobs
         return Run(
             name,
             count,
             seconds,
-            {step: _made(lake, assets, result.run_id) for step, assets in STAGES.items()},
+            {step: _made(lake, tables, result.run_id) for step, tables in STAGES.items()},
             {step: steps[step] for step in STAGES},
             sum(spent for step, spent in steps.items() if step not in (*STAGES, "model_weights")),
             raw.figures["files_read"] if ran else 0,
@@ -160,10 +160,10 @@ class _Job:
         return context._jsc.sc().dagScheduler().numTotalJobs()  # noqa: SLF001 - nothing public
 
 
-def _made(lake: Lake, assets: Iterable[str], run: str) -> float:
-    """Seconds that a run took to make some assets; 0 for those that it found."""
-    manifests = [lake.current(asset).manifest for asset in assets if asset in lake.assets()]
-    return sum(manifest.seconds for manifest in manifests if manifest.run_id == run)
+def _made(lake: Lake, tables: Iterable[str], run: str) -> float:
+    """Seconds that a run took to make some tables; 0 for those that it found."""
+    commits = [lake.current(table).commit for table in tables if table in lake.tables()]
+    return sum(commit.seconds for commit in commits if commit.run_id == run)
 
 
 def _steps(home: Path) -> dict[str, float]:

@@ -130,7 +130,7 @@ def _keras(spec: Spec, ready: Callable[[Any], Callable[[np.ndarray], Any]]) -> C
             model.load_weights(path)
     infer = ready(model)
     paths, rows = _training(lake)
-    pca = PCA(lake.current("pca_features").manifest.figures["components"], svd_solver="full")
+    pca = PCA(lake.current("pca_features").figures["components"], svd_solver="full")
     neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(pca.fit_transform(rows))
 
     def decode(photo: bytes) -> np.ndarray:
@@ -343,8 +343,8 @@ def _tell(results: Sequence[Result], spec: Spec, work: Path) -> None:
     from benchmarks.report import Target  # noqa: PLC0415
 
     lake = Lake.at(spec.lake)
-    figures = lake.current("pca_features").manifest.figures
-    size = lake.current("model_weights").manifest.figures["image_size"]
+    figures = lake.current("pca_features").figures
+    size = lake.current("model_weights").figures["image_size"]
     latency = results[0].milliseconds[TOGETHER][1]
     target = Target("one photo, p95: ms", latency, TARGET_MS, at_least=False)
     blocks = [

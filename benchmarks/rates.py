@@ -13,22 +13,26 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from benchmarks import photos
+from benchmarks import photos, tables
 from benchmarks.core_seconds import CoreSeconds
 from benchmarks.weights import random_weights
-from fruits_assets.core.dataset import MANIFEST, Manifest, Output, write_file
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL
-from fruits_assets.core.source import photos_at
+from fruits_assets.core.source import Listing, photos_at
 from fruits_assets.core.weights import Weights, convert
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.spark.local import LocalSpark
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.featurize import featurize
 from fruits_assets.transforms.ingest import ingest
 from fruits_assets.transforms.measures import inspect_features, recognize
@@ -40,6 +44,7 @@ SMALL, LARGE = (256, 2560), (16, 48)
 PHOTOS_PER_CLASS = (6, 2)
 MAX_PIXELS = MAX_BYTES = 100_000_000
 """Of ingest, as by default."""
+PCA = {"n_components": 0.95, "standardize": False, "fit_split": "all"}
 ON_CORES = ("worker", "jvm")
 """What works on the cores of a cluster; the driver has the primary node to itself."""
 Seconds = Mapping[str, float]
@@ -96,7 +101,7 @@ def rates(small: Slope, large: Slope) -> dict[str, dict[str, float]]:
 class Stages:
     """The stages of the pipeline on one core, without Dagster."""
 
-    def __init__(self, work: Path, spark: SparkSession, model: str) -> None:
+    def __init__(self, work: Path, spark: SparkSession, model: Snapshot) -> None:
         self._work, self._spark, self._model = work, spark, model
 
     @classmethod
@@ -108,14 +113,12 @@ class Stages:
         from fruits_assets.assets.model_weights import probe_photos  # noqa: PLC0415
 
         model = convert(weights, probe_photos(weights.image_size))
-        folder = str(work / "model")
-        files = (
-            write_file(folder, MODEL, model.tflite),
-            write_file(folder, DESCRIPTION, model.description.to_json()),
-        )
-        _publish(folder, "model_weights", Output(files))
+        folder = folder_at(str(work / "model"))
+        contents = {MODEL: model.tflite, DESCRIPTION: model.description.to_json()}
+        files = (write_files(folder, "0" * 16, contents),)
+        weights_table = Snapshot.unpublished(folder, "model_weights", FILES_SCHEMA, files)
         target = LocalSpark(lake=LakeResource(base=str(work / "lake")), master="local[1]")
-        return cls(work, target.session(), folder)
+        return cls(work, target.session(), weights_table)
 
     def small(self, count: int) -> Path:
         """Photos of 100 x 100 pixels."""
@@ -140,77 +143,34 @@ class Stages:
 
     def seconds(self, source: Path) -> Seconds:
         """CPU time of every stage over all photos of a folder."""
+        store = photos_at(folder_at(str(source)))
+        limits = {"max_pixels": MAX_PIXELS, "max_bytes": MAX_BYTES, "photos": store.folder}
         with tempfile.TemporaryDirectory(dir=self._work) as scratch:
-            uri = {name: f"{scratch}/{name}" for name in ("raw_images", "features", "pca_model")}
-            listing = photos_at(str(source)).list(recursive=True).stage(f"{scratch}/listing")
-            spent = {
-                "ingest": self._run(
-                    ingest,
-                    scratch,
-                    {"source": listing, "max_pixels": MAX_PIXELS, "max_bytes": MAX_BYTES},
-                ),
-                "featurize": self._run(
-                    featurize,
-                    scratch,
-                    {
-                        "images": uri["raw_images"],
-                        "model": self._model,
-                        "reduced_decoding": False,
-                    },
-                ),
-                "fit_pca": self._run(
-                    fit_pca,
-                    scratch,
-                    {
-                        "features": uri["features"],
-                        "n_components": 0.95,
-                        "standardize": False,
-                        "fit_split": "all",
-                    },
-                ),
-                "apply_pca": self._run(
-                    apply_pca,
-                    scratch,
-                    {"features": uri["features"], "model": uri["pca_model"], "csv": False},
-                ),
-            }
-            read = {"features": uri["features"]}
-            compared = {**read, "pca_features": f"{scratch}/pca_features"}
-            spent["measures"] = self._run(inspect_features, scratch, read) + self._run(
-                recognize, scratch, compared
+            run = partial(self._run, folder_at(scratch))
+            spent: dict[str, float] = {}
+            listing = store.list(recursive=True)
+            spent["ingest"], images = run(ingest, limits, source=listing)
+            decoding = {"reduced_decoding": False}
+            spent["featurize"], features = run(
+                featurize, decoding, images=images, model=self._model
             )
-            return spent
+            spent["fit_pca"], model = run(fit_pca, PCA, features=features)
+            spent["apply_pca"], projected = run(apply_pca, {}, features=features, model=model)
+            inspected, _ = run(inspect_features, {}, features=features)
+            recognized, _ = run(recognize, {}, features=features, pca_features=projected)
+            return {**spent, "measures": inspected + recognized}
 
-    def _run(self, transform: Transform, folder: str, arguments: Mapping[str, Any]) -> float:
-        outputs = {name: f"{folder}/{name}" for name in transform.outputs}
+    def _run(
+        self,
+        folder: Folder,
+        transform: Transform,
+        params: Mapping[str, Any],
+        **inputs: Snapshot | Listing,
+    ) -> tuple[float, Snapshot]:
+        """CPU time, and what was written."""
         with CoreSeconds(os.getpid(), MappingProxyType({})) as cpu:
-            made = transform.function(self._spark, log=_quiet, **arguments, **outputs)
-        for name, output in made.items():
-            _publish(outputs[name], name, output)
-        return sum(cpu.spent.get(kind, 0.0) for kind in ON_CORES)
-
-
-def _publish(folder: str, asset: str, output: Output) -> None:
-    """Makes a version of what was written, as the lake would."""
-    manifest = Manifest(
-        asset=asset,
-        version="rates",
-        transform="",
-        code_version="",
-        params={},
-        inputs={},
-        run_id="",
-        created_at="",
-        seconds=0.0,
-        files=output.files,
-        figures=output.figures,
-        schema=output.schema,
-    )
-    write_file(folder, MANIFEST, manifest.to_json())
-
-
-def _quiet(_: str) -> None:
-    """Nobody reads the progress."""
+            made = tables.run(self._spark, transform, folder, params=params, **inputs)
+        return sum(cpu.spent.get(kind, 0.0) for kind in ON_CORES), made
 
 
 if __name__ == "__main__":

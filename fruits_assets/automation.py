@@ -16,7 +16,7 @@ from fruits_assets.assets.places import Source
 from fruits_assets.assets.raw_images import IngestConfig
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.core.source import LISTING, Entry, Listing
-from fruits_assets.erasure import AT_WORK, gdpr_erasure
+from fruits_assets.erasure.job import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 
@@ -37,6 +37,11 @@ deliverables_job = dg.define_asset_job(
     "deliverables_job",
     selection=dg.AssetSelection.groups(DELIVERABLES),
     description="What is shown of the last run: notebook, presentation, gallery.",
+)
+AT_WORK = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 )
 WRITERS = (fruits_job.name, deliverables_job.name, gdpr_erasure.name)
 """Jobs that no run is started beside."""
@@ -122,7 +127,7 @@ class Look:
     def at(cls, source: Source, lake: Lake, *, recursive: bool) -> Self:
         """Lists the source. Raises FruitsError."""
         found = source.photos().list(recursive=recursive)
-        raw = lake.current(RAW) if RAW in lake.tables() else None
+        raw = lake.find(RAW)
         held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:
             return cls(held, held, found.rows, Changes(0, 0, 0))

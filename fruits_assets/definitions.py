@@ -17,7 +17,7 @@ from fruits_assets.assets.presentation import presentation
 from fruits_assets.assets.raw_images import ingest_images
 from fruits_assets.automation import Batch
 from fruits_assets.checks import CHECKS
-from fruits_assets.erasure import gdpr_erasure
+from fruits_assets.erasure.job import gdpr_erasure
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings

@@ -75,7 +75,7 @@ class Lineage:
             DatasetError: the lake has neither, a version that one was made from is missing or
                 damaged, or they were made with different weights.
         """
-        projected = lake.current("pca_features") if "pca_features" in lake.tables() else None
+        projected = lake.find("pca_features")
         if projected:
             pca_model = lake.made_from(projected, "pca_model")
         else:

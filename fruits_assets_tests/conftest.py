@@ -20,14 +20,13 @@ from fruits_assets.assets import common
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
-from fruits_assets.core import s3 as core_s3
-from fruits_assets.core import storage
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.spark.local import LocalSpark
+from fruits_assets.storage import s3 as storage_s3
 from fruits_assets_tests import s3
 from fruits_assets_tests.browser import browser_fixture, opened_fixture  # noqa: F401
 from fruits_assets_tests.emr import emr_service_fixture, fresh_emr_fixture  # noqa: F401
@@ -71,7 +70,7 @@ def server(request: pytest.FixtureRequest) -> s3.Server:
 
 @pytest.fixture
 def bucket(server: s3.Server) -> Iterator[Bucket]:
-    """An empty prefix of a new bucket, connected to."""
+    """An empty prefix of a new bucket."""
     with _connected(server) as bucket:
         yield bucket
 
@@ -110,26 +109,24 @@ def gate(server: s3.Server, _gates: Callable[[str], s3.Gate]) -> Iterator[s3.Gat
 
 @pytest.fixture
 def gated(gate: s3.Gate, server: s3.Server) -> Bucket:
-    """An empty prefix of a new bucket, connected to through the gate."""
-    base = f"s3://{server.bucket()}/a/prefix"
-    storage.connect(base, region=s3.REGION)
+    """An empty prefix of a new bucket, which the pipeline reaches through the gate."""
+    bucket = Bucket(f"s3://{server.bucket()}/a/prefix", server)
+    assert bucket.opened
     gate.requests.clear()
-    return Bucket(base, server)
+    return bucket
 
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are repeated as often as ever, but without waiting long between."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_, **__: 0.01)
-    monkeypatch.setattr(core_s3, "_pause", lambda _: None)
+    monkeypatch.setattr(storage_s3, "_pause", lambda _: None)
 
 
 @contextlib.contextmanager
 def _connected(server: s3.Server) -> Iterator[Bucket]:
     with s3.used(server.endpoint):
-        base = f"s3://{server.bucket()}/a/prefix"
-        storage.connect(base, region=s3.REGION)
-        yield Bucket(base, server)
+        yield Bucket(f"s3://{server.bucket()}/a/prefix", server)
 
 
 @pytest.fixture(scope="session")
@@ -286,4 +283,4 @@ def finished(
     shutil.copytree(_model_lake, base)
     pipeline = Pipeline(Lake.at(str(base)), photos, checks=CHECKS)
     with dg.DagsterInstance.ephemeral() as instance:
-        return pipeline, pipeline.run(config={"pca_features": {"csv": True}}, instance=instance)
+        return pipeline, pipeline.run(instance=instance)

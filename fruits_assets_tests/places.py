@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fruits_assets.storage.base import Folder as Opened
+from fruits_assets.storage.places import folder_at
+from fruits_assets_tests import s3
 from fruits_assets_tests.s3 import Server
 
 
@@ -22,6 +25,11 @@ class Place(ABC):
     def uri(self, name: str) -> str:
         """Of a file below the base."""
         return f"{self.base}/{name}"
+
+    @property
+    def opened(self) -> Opened:
+        """The place as the pipeline opens it."""
+        return folder_at(self.base, region=s3.REGION)
 
     @abstractmethod
     def names(self, folder: str = "") -> set[str]:

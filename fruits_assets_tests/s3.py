@@ -24,7 +24,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from fruits_assets.core import s3, storage
+from fruits_assets.storage import s3
 from fruits_assets.spark import aws
 
 REGION = "eu-west-3"
@@ -89,15 +89,14 @@ def used(endpoint: str) -> Iterator[None]:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
         for name, function in _clients_of(endpoint).items():
             patch.setattr(s3, name, function)
-        storage._connected.clear()
+        s3._verified_region.cache_clear()
         yield
-        storage._connected.clear()
 
 
 @lru_cache(maxsize=64)
 def _clients_of(endpoint: str) -> dict[str, Any]:
     """Cached client functions of one endpoint: a client takes a tenth of a second to make."""
-    names = ("_client", "_store")
+    names = ("_client", "_store", "_verified_region")
     return {name: lru_cache(maxsize=8)(getattr(s3, name).__wrapped__) for name in names}
 
 
@@ -106,8 +105,8 @@ def forget() -> None:
     _clients_of.cache_clear()
     s3._client.cache_clear()
     s3._store.cache_clear()
+    s3._verified_region.cache_clear()
     aws.emr_client.cache_clear()
-    storage._connected.clear()
 
 
 @contextlib.contextmanager

@@ -9,10 +9,12 @@ from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.common import materialized
 from fruits_assets.assets.deliverables import deliverables
 from fruits_assets.assets.gallery import gallery
-from fruits_assets.core.dataset import Dataset, Output, write_file
 from fruits_assets.definitions import ASSETS
-from fruits_assets.lake.lake import Recipe
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
+from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets_tests.conftest import Pipeline
 
 
@@ -22,25 +24,25 @@ def _made(
     authorship: Authorship,
     *names: str,
     figures: Mapping[str, Any],
-) -> dg.MaterializeResult[Dataset]:
+) -> dg.MaterializeResult[Snapshot]:
     (asset,) = context.selected_asset_keys
     name = asset.to_user_string()
 
-    def make(folders: Mapping[str, str]) -> dict[str, Output]:
+    def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
         contents = {file: f"<title>{name}</title>{file}".encode() for file in names}
-        files = tuple(write_file(folders[name], *one) for one in contents.items())
-        return {name: Output(files, dict(figures))}
+        file = write_files(folders[name], recipe.question(), contents)
+        return {name: Output((file,), dict(figures))}
 
     recipe = Recipe.of("stand_in", "1", [], params={"of": name, **authorship.params})
-    (dataset,) = lake.produce(context, recipe, [name], make)
-    return materialized(context, dataset, dict)
+    snapshot = lake.produce(context, recipe, {name: FILES_SCHEMA}, make)
+    return materialized(context, snapshot, dict)
 
 
 @dg.asset
 def notebook(
     context: dg.AssetExecutionContext, lake: LakeResource, authorship: Authorship
-) -> dg.MaterializeResult[Dataset]:
-    """Of the size of a line."""
+) -> dg.MaterializeResult[Snapshot]:
+    """Two files of a line each."""
     names = [authorship.file_name("1_notebook", extension) for extension in ("ipynb", "html")]
     figures = {"cells": 1, "live": {"photos": 0, "features_difference": 0.0}}
     return _made(context, lake, authorship, *names, figures=figures)
@@ -49,8 +51,8 @@ def notebook(
 @dg.asset
 def presentation(
     context: dg.AssetExecutionContext, lake: LakeResource, authorship: Authorship
-) -> dg.MaterializeResult[Dataset]:
-    """Of the size of a line."""
+) -> dg.MaterializeResult[Snapshot]:
+    """One file of a line."""
     name = authorship.file_name("3_presentation", "pptx")
     return _made(context, lake, authorship, name, figures={"slides": 1, "minutes": 1})
 

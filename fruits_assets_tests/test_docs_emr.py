@@ -244,15 +244,17 @@ def test_a_cluster_ran_all_of_it_and_ended_with_the_run(followed: Followed) -> N
 @pytest.mark.slow
 def test_the_results_are_in_the_lake(followed: Followed) -> None:
     lake = Lake.at(followed.settings["FRUITS_LAKE"], region=s3.REGION)
-    assert lake.current("pca_features").manifest.rows == 90
+    assert lake.current("pca_features").rows == 90
     summary = followed.of("python -m fruits_assets.lake")
     assert re.search(r"pca_features .* 90 photos, \d+ components each", summary)
     assert "components" in followed.of("lake.current")
-    encryption = followed.emr.s3.client.head_object(
-        Bucket=lake.base.split("/")[2],
-        Key=f"{lake.base.split('/', 3)[3]}/pca_features/current.json",
-    )
-    assert encryption["SSEKMSKeyId"] == followed.settings["FRUITS_KMS_KEY"]
+    client, (_, _, bucket, prefix) = followed.emr.s3.client, lake.base.split("/", 3)
+    found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/pca_features/")["Contents"]
+    keys = [one["Key"] for one in found]
+    assert {key.rpartition(".")[2] for key in keys} == {"json", "parquet"}, "the log, and parts"
+    for key in keys:
+        encryption = client.head_object(Bucket=bucket, Key=key)
+        assert encryption["SSEKMSKeyId"] == followed.settings["FRUITS_KMS_KEY"]
 
 
 @pytest.mark.slow

@@ -13,11 +13,10 @@ from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
-from benchmarks.faults.jobs import Site, Stamp
+from benchmarks.faults.jobs import Site, Stamp, is_part
 from benchmarks.faults.outcomes import Outcome, Record
 from benchmarks.faults.photos import files_of
 from benchmarks.faults.trials import Bench, SkippedError, Start, Trial
-from fruits_assets.core.dataset import is_part
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests import s3
 
@@ -93,7 +92,7 @@ class Denying:
     def __call__(self, request: s3.Request, forward: Forward) -> s3.Answer | None:
         """The answer to a request."""
         with self._lock:
-            self._written += request.makes_object and is_part(request.key.rpartition("/")[2])
+            self._written += request.makes_object and is_part(request.key)
             denied = self._written > PARTS_BEFORE
         return s3.refusal(403, "AccessDenied", "Access Denied") if denied else forward()
 
@@ -125,7 +124,7 @@ class BucketSite(Site):
             f"s3://{self.bucket}/{found['Key']}": (found["ETag"], found["LastModified"])
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix)
             for found in page.get("Contents", ())
-            if is_part(found["Key"].rpartition("/")[2])
+            if is_part(found["Key"])
         }
 
 

@@ -13,10 +13,11 @@ from benchmarks.faults.journal import Journal
 from benchmarks.faults.outcomes import Outcome
 from benchmarks.faults.photos import commented, jpegs_of
 from benchmarks.faults.trials import Bench, SkippedError, Trial
+from fruits_assets.core.errors import DatasetError
 
 LIBRARIES = "*/faketime/libfaketimeMT.so.1"
 KEPT = 3
-"""Versions of an asset that the lake promises to keep."""
+"""Versions of a table that the lake promises to keep."""
 OFFSETS = (None, "-1d", "-1d", "-1d")
 """Of the clock, from run to run."""
 
@@ -27,13 +28,13 @@ def backwards(bench: Bench) -> Outcome:
     start = replace(bench.yesterday, lake=Path(bench.yesterday.made.base))
     journal, chance = Journal(source), bench.random("clock")
     with Trial(bench.site("clock", source=source), start, judge=journal.judge) as trial:
-        published = [_version(trial)]
+        published = [_number(trial)]
         for offset in OFFSETS:
             _grow(source, journal, chance)
             trial.faults += offset is not None
             if not trial.run(environment=_clock(offset) if offset else None).well:
                 continue
-            published.append(_version(trial))
+            published.append(_number(trial))
             trial.notes += _pruned(trial, published)
         expected = bench.start(bench.site("reference-clock", source=source))
         usual = len(OFFSETS) * start.seconds
@@ -65,12 +66,19 @@ def _grow(source: Path, journal: Journal, chance: Random) -> None:
         target.write_bytes(content)
 
 
-def _version(trial: Trial) -> str:
-    return trial.site.lake().current("raw_images").version
+def _number(trial: Trial) -> int:
+    return trial.site.lake().current("raw_images").number
 
 
-def _pruned(trial: Trial, published: Sequence[str]) -> list[str]:
+def _pruned(trial: Trial, published: Sequence[int]) -> list[str]:
     """What is said of versions that should have been kept, but are gone."""
-    lake = trial.site.lake()
-    gone = [it for it in published[-KEPT:] if lake.finished("raw_images", it) is None]
+    gone = [number for number in published[-KEPT:] if not _is_there(trial, number)]
     return [f"{len(gone)} of the last {KEPT} versions of raw_images were pruned"] if gone else []
+
+
+def _is_there(trial: Trial, number: int) -> bool:
+    try:
+        trial.site.lake().version("raw_images", number)
+    except DatasetError:
+        return False
+    return True

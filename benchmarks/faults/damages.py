@@ -13,25 +13,30 @@ from pathlib import Path
 from random import Random
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from benchmarks.faults.jobs import Told
-from benchmarks.faults.lakes import ASSETS, Differences, differences, rows_of, verified
+from benchmarks.faults.lakes import (
+    ASSETS,
+    ENTRY,
+    LOG,
+    Differences,
+    differences,
+    rows_of,
+    verified,
+)
 from benchmarks.faults.outcomes import Outcome
 from benchmarks.faults.trials import Bench, Trial
-from fruits_assets.core.dataset import MANIFEST, is_part
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.lake.lake import CURRENT, Lake
+from fruits_assets.lake.lake import Lake
 
-OPS = {"raw_images": "ingest", "rejected_images": "ingest"}
-"""Asset -> op that makes it, where they are not called the same."""
 FLIPS = 60
 """Single bytes that are tried."""
 READABLE = 600
 """Characters; more is no sentence."""
 REPAIR = ("make repair", "fruits_assets.lake repair")
-ADVICE = re.compile(r"Materialise|Delete|repair")
+ADVICE = re.compile(r"Materialise|repair")
 BENT = "bent rows unnoticed"
-GARBAGE = b"\x00\xff not a pointer"
 
 
 def flip(file: Path, chance: Random) -> None:
@@ -51,9 +56,28 @@ def delete(file: Path, chance: Random) -> None:  # noqa: ARG001 - one of several
     file.unlink()
 
 
-def garbage(file: Path, chance: Random) -> None:  # noqa: ARG001 - one of several kinds of harm
-    """Writes something else in its place."""
-    file.write_bytes(GARBAGE)
+def empty(file: Path, chance: Random) -> None:  # noqa: ARG001 - one of several kinds of harm
+    """Leaves it without content, as a power cut may."""
+    file.write_bytes(b"")
+
+
+def part(lake: Lake, table: str, chance: Random) -> Path:
+    """A part of the current version; URIs of a lake in a folder are paths."""
+    current = lake.current(table)
+    return Path(current.folder.at(chance.choice(current.files).name))
+
+
+def commit(lake: Lake, table: str, chance: Random) -> Path:  # noqa: ARG001 - one of several kinds
+    """The last commit."""
+    return max(path for path in Path(lake.base, table, LOG).iterdir() if ENTRY.fullmatch(path.name))
+
+
+def checkpoint(lake: Lake, table: str, chance: Random) -> Path:  # noqa: ARG001 - see `commit`
+    """A checkpoint of the whole log, made if there is none: it takes a hundred commits."""
+    log = Path(lake.base, table, LOG)
+    if not [*log.glob(CHECKPOINTS)]:
+        DeltaTable(str(log.parent)).create_checkpoint()
+    return max(log.glob(CHECKPOINTS))
 
 
 @dataclass(frozen=True)
@@ -63,27 +87,27 @@ class Damage:
     Attributes:
         title: for people.
         harm: what is done to the file.
-        name: of the file; None for any part.
+        choose: the file of a table of a lake.
         singly: whether many single bytes are tried, too.
     """
 
     title: str
     harm: Callable[[Path, Random], None]
-    name: str | None = None
+    choose: Callable[[Lake, str, Random], Path]
     singly: bool = False
 
-    @property
-    def assets(self) -> tuple[str, ...]:
-        """That have such a file."""
-        return tuple(asset for asset in ASSETS if self.name or asset != "pca_model")
 
-
+CHECKPOINTS = "*.checkpoint.parquet"
 DAMAGES: Mapping[str, Damage] = {
-    "part-flipped": Damage("a byte of a part flipped", flip, singly=True),
-    "part-truncated": Damage("a part truncated", truncate),
-    "part-deleted": Damage("a part deleted", delete),
-    "manifest-flipped": Damage("a byte of manifest.json flipped", flip, MANIFEST, singly=True),
-    "pointer-garbage": Damage("garbage in current.json", garbage, CURRENT),
+    "part-flipped": Damage("a byte of a part flipped", flip, part, singly=True),
+    "part-truncated": Damage("a part truncated", truncate, part),
+    "part-deleted": Damage("a part deleted", delete, part),
+    "commit-flipped": Damage("a byte of the last commit flipped", flip, commit, singly=True),
+    "commit-truncated": Damage("the last commit truncated", truncate, commit),
+    "commit-empty": Damage("the last commit emptied", empty, commit),
+    "checkpoint-flipped": Damage("a byte of a checkpoint flipped", flip, checkpoint, singly=True),
+    "checkpoint-truncated": Damage("a checkpoint truncated", truncate, checkpoint),
+    "checkpoint-deleted": Damage("a checkpoint deleted", delete, checkpoint),
 }
 
 
@@ -94,11 +118,12 @@ def damaged(bench: Bench, name: str) -> Outcome:
     records = []
     for number in range(1, bench.repeat + 1):
         trial = Trial(bench.site(f"{name}-{number}"), whole)  # nobody reads it meanwhile
+        lake = trial.site.lake()
         if damage.singly and number == 1:
-            for asset in damage.assets:
-                _singly(trial, asset, _file(trial.site.lake(), asset, damage, chance), chance)
-        asset = chance.choice(damage.assets)
-        file = _file(trial.site.lake(), asset, damage, chance)
+            for asset in ASSETS:
+                _singly(trial, asset, damage.choose(lake, asset, chance), chance)
+        asset = chance.choice(ASSETS)
+        file = damage.choose(lake, asset, chance)
         damage.harm(file, chance)
         trial.faults = 1
         _mend(trial, asset, file)
@@ -109,20 +134,17 @@ def damaged(bench: Bench, name: str) -> Outcome:
 def _mend(trial: Trial, asset: str, file: Path) -> None:
     said = _read(trial.site.lake(), asset)
     if not said:
-        trial.notes.append("a damage went unnoticed")
+        if differences(asset, rows_of(trial.site.lake().current(asset)), _rows(trial, asset)):
+            trial.notes.append("a damage went unnoticed")
         return
     trial.read_in_vain(Told(said, clear=_is_clear(said, asset, file)))
-    _follow(said, trial, asset)
+    _follow(said, trial)
     if said := _read(trial.site.lake(), asset):
         trial.notes.append(f"still damaged after what was advised: {said}")
 
 
-def _file(lake: Lake, asset: str, damage: Damage, chance: Random) -> Path:
-    """One file of what is current; URIs of a lake in a folder are paths."""
-    dataset = lake.current(asset)
-    names = {part.name for part in dataset.parts} if damage.name is None else {damage.name}
-    files = sorted(Path(uri) for uri in lake.files(dataset))
-    return chance.choice([file for file in files if any(map(str(file).endswith, names))])
+def _rows(trial: Trial, asset: str) -> pa.Table:
+    return trial.start.after.tables[asset]
 
 
 def _read(lake: Lake, asset: str) -> str:
@@ -135,11 +157,12 @@ def _read(lake: Lake, asset: str) -> str:
 
 
 def _is_clear(said: str, asset: str, file: Path) -> bool:
-    names = asset in said and file.name in said
+    """Of a log, nobody needs to know which file is damaged: the repair finds it."""
+    names = asset in said and (file.name in said or file.parent.name == LOG)
     return names and bool(ADVICE.search(said)) and len(said) <= READABLE
 
 
-def _follow(said: str, trial: Trial, asset: str) -> None:
+def _follow(said: str, trial: Trial) -> None:
     """Does what a sentence says, to the letter: the one place that knows how lakes are repaired."""
     if any(command in said for command in REPAIR):
         subprocess.run(
@@ -149,15 +172,12 @@ def _follow(said: str, trial: Trial, asset: str) -> None:
             stdout=subprocess.DEVNULL,
             check=False,  # it says so where anything was damaged
         )
-    if "Delete that one file" in said:
-        Path(trial.site.base, asset, CURRENT).unlink()
-    forced = {OPS.get(asset, asset): {"force": True}} if "force: true" in said else None
-    trial.run(config=forced)
+    trial.run()
 
 
 def _singly(trial: Trial, asset: str, file: Path, chance: Random) -> None:
     """Flips many bytes, one at a time, and reads as the pipeline does: not by whole files."""
-    lake, expected = trial.site.lake(), trial.start.after.tables[asset]
+    lake, expected = trial.site.lake(), _rows(trial, asset)
     found: Counter[str] = Counter()
     for _ in range(FLIPS):
         with _flipped(file, chance):
@@ -191,4 +211,6 @@ def _flipped(file: Path, chance: Random) -> Iterator[None]:
 
 
 def _kind(file: Path) -> str:
-    return "part" if is_part(file.name) else file.name
+    if file.parent.name != LOG:
+        return "part"
+    return "commit" if ENTRY.fullmatch(file.name) else "checkpoint"

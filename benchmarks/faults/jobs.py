@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import yaml
 
-from fruits_assets.core.dataset import is_part
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.parquet import PART_NAME
 
 REPOSITORY = Path(__file__).parents[2]
 DAGSTER = Path(sys.executable).with_name("dagster")
@@ -34,6 +34,8 @@ GONE_SECONDS = 30
 """A process that outlives its run by so long has been left behind."""
 POLL_SECONDS = 0.01
 AT_WORK = frozenset({psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP})
+PARTED = ("raw_images", "rejected_images", "features", "pca_features")
+"""Tables with a row per photo: what they are made of is what a run computes."""
 DECODER_MODULE = "fruits_assets.core.decoder"
 DRIVER, JVM, WORKER, DECODER = VICTIMS = ("driver", "jvm", "worker", "decoder")
 """Processes of a run; the two last ones only while they are at work: nobody misses idle ones."""
@@ -46,6 +48,12 @@ UNTOLD = re.compile(r"STEP_FAILURE.*\n\n(\S.*)$", re.MULTILINE)
 
 Stamp = tuple[Any, ...]
 """Of a file: another one whenever it is written."""
+
+
+def is_part(uri: str) -> bool:
+    """Whether a file is a finished part of one of `PARTED`."""
+    folder, _, name = uri.rpartition("/")
+    return folder.rpartition("/")[2] in PARTED and PART_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -117,10 +125,10 @@ class Site:
         return Lake.at(self.base)
 
     def parts(self) -> Mapping[str, Stamp]:
-        """URI -> stamp of every finished part file in the lake, published or not."""
+        """URI -> stamp of every finished part of `PARTED` in the lake, published or not."""
         found = {}
-        for path in Path(self.base).rglob("*.parquet"):
-            if is_part(path.name):
+        for path in (path for table in PARTED for path in Path(self.base, table).glob("*")):
+            if is_part(str(path)):
                 with contextlib.suppress(OSError):  # pruned meanwhile
                     status = path.stat()
                     found[str(path)] = (status.st_ino, status.st_mtime_ns)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.faults.photos import files_of
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.images import RejectedImage, examine
+from fruits_assets.storage.snapshot import Snapshot
 
 MAX_PIXELS = 100_000_000
 
@@ -32,12 +32,12 @@ class Journal:
         with self._lock:
             self._contents[path][hashlib.sha256(content).hexdigest()] = content
 
-    def judge(self, dataset: Dataset) -> str:
+    def judge(self, snapshot: Snapshot) -> str:
         """What is wrong with a version: its rows of states that no file ever was in."""
-        if dataset.name not in {"raw_images", "features", "pca_features"}:
+        if snapshot.name not in {"raw_images", "features", "pca_features"}:
             return ""
-        columns = ["path", "sha256", *(["content"] if dataset.name == "raw_images" else [])]
-        rows = dataset.arrow(columns).to_pylist()
+        columns = ["path", "sha256", *(["content"] if snapshot.name == "raw_images" else [])]
+        rows = snapshot.arrow(columns).to_pylist()
         bent = [row["path"] for row in rows if not self._was(row)]
         return f"{len(bent)} rows that were no state of their file: {bent[:3]}" if bent else ""
 

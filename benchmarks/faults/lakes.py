@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca
 
 ASSETS = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
@@ -26,6 +32,8 @@ VECTORS: Mapping[str, tuple[str, float]] = {
 """Asset -> its column of numbers, and the relative L2 error that is no difference."""
 PCA_FIGURES = ("images", "features", "components", "explained_variance")
 SHOWN = 3
+LOG = "_delta_log"
+ENTRY = re.compile(r"\d{20}\.json")
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Contents:
 
     Attributes:
         tables: asset -> its rows; an asset that cannot be read is not among them.
-        unreadable: asset -> why.
+        unreadable: table -> what is wrong with its latest version, whether or not it is an asset.
     """
 
     tables: Mapping[str, pa.Table]
@@ -72,30 +80,72 @@ class Contents:
                 tables[asset] = rows_of(verified(lake.current(asset)))
             except (FruitsError, OSError, pa.ArrowInvalid) as error:
                 unreadable[asset] = str(error)
+        for table in lake.folders():
+            if wrong := unsound(lake.folder.child(table)):
+                tables.pop(table, None)
+                unreadable.setdefault(table, wrong)
         return cls(tables, unreadable)
 
 
-def verified(dataset: Dataset) -> Dataset:
-    """The same, once every file is what was written. Raises DatasetError."""
-    for file in dataset.manifest.files:
-        dataset.read(file.name)
-    return dataset
+def unsound(table: Folder) -> str:
+    """What is wrong with the latest version of a table, as other software finds it.
+
+    Its last commit must be whole, and every part that the log lists must be there, of the size that
+    the log says and with the content that its name promises.
+
+    Returns:
+        A sentence; empty where nothing is wrong.
+    """
+    log = table.child(LOG)
+    commits = sorted(name for name in log.sizes() if ENTRY.fullmatch(name))
+    if not commits:
+        return "it has no commit"
+    try:
+        actions = [json.loads(line) for line in log.read(commits[-1]).splitlines()]
+        delta = DeltaTable(table.uri, storage_options=table.storage.delta_options())
+        listed = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    except (DeltaError, OSError, ValueError) as error:
+        return f"its last commit is torn ({error})"
+    if not any("commitInfo" in action for action in actions):
+        return f"{commits[-1]} is no commit"
+    if delta.version() != len(commits) - 1:
+        return f"{len(commits)} commits make version {delta.version()}"
+    sizes = table.sizes()
+    for part in listed:
+        if sizes.get(part["path"]) != part["size_bytes"]:
+            return f"{part['path']} is missing, or of another size"
+        digest = hashlib.sha256(table.read(part["path"])).hexdigest()
+        if not part["path"].endswith(f"-{digest[:16]}.parquet"):
+            return f"{part['path']} is not what was written"
+    return ""
 
 
-def rows_of(dataset: Dataset) -> pa.Table:
+def verified(snapshot: Snapshot) -> Snapshot:
+    """The same, once every part, those of its siblings too, is what was written.
+
+    Raises:
+        DatasetError: one is not.
+    """
+    for one in (snapshot, *snapshot.siblings.values()):
+        for file in one.files:
+            one.table(file)
+    return snapshot
+
+
+def rows_of(snapshot: Snapshot) -> pa.Table:
     """All rows of a table; of the PCA model, one for each array, component and figure."""
-    if dataset.name == "pca_model":
-        return _rows_of_pca(dataset)
-    return dataset.arrow([*dataset.manifest.schema])
+    if snapshot.name == "pca_model":
+        return _rows_of_pca(snapshot)
+    return snapshot.arrow(snapshot.schema.names)
 
 
-def _rows_of_pca(dataset: Dataset) -> pa.Table:
-    model = PcaModel.from_npz(dataset.read(pca.MODEL))
+def _rows_of_pca(snapshot: Snapshot) -> pa.Table:
+    model = PcaModel.from_npz(snapshot.read(pca.MODEL))
     rows: dict[str, np.ndarray] = {}
     for name, array in vars(model).items():
         matrix = np.atleast_2d(np.asarray(array, np.float64))
         rows |= {f"{name} {number}": row for number, row in enumerate(matrix, 1)}
-    figures = dataset.manifest.figures
+    figures = snapshot.figures
     rows |= {name: np.array([figures.get(name, np.nan)], np.float64) for name in PCA_FIGURES}
     return pa.table({"path": [*rows], "values": [row.tolist() for row in rows.values()]})
 
@@ -109,6 +159,8 @@ def compared(found: Contents, expected: Contents) -> Differences:
         else:
             why = found.unreadable.get(asset, "it is not there")
             total += Differences(rows.num_rows, 0, (f"{asset}: {why}",))
+    for table in found.unreadable.keys() - expected.tables.keys():
+        total += Differences(0, 1, (f"{table}: {found.unreadable[table]}",))
     return total
 
 

@@ -8,27 +8,27 @@ import pyarrow as pa
 
 from benchmarks.background import Background
 from benchmarks.faults.lakes import ASSETS, Contents, differences, rows_of, verified
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.snapshot import Snapshot
 
 PAUSE_SECONDS = 0.2
 READ = (*ASSETS, "model_weights")
 UNREADABLE = "unreadable"
 NOT_YET = "Materialise {asset} first"
 
-Judge = Callable[[Dataset], str]
+Judge = Callable[[Snapshot], str]
 """What is wrong with the rows of a version; nothing, if nothing is."""
 
 
 def one_of(states: Sequence[Contents]) -> Judge:
     """A version must hold the rows of one of these states, all of them and as they are."""
 
-    def judge(dataset: Dataset) -> str:
-        if dataset.name not in ASSETS:
+    def judge(snapshot: Snapshot) -> str:
+        if snapshot.name not in ASSETS:
             return ""
-        rows = rows_of(dataset)
-        found = [differences(dataset.name, rows, state.tables[dataset.name]) for state in states]
+        name, rows = snapshot.name, rows_of(snapshot)
+        found = [differences(name, rows, state.tables[name]) for state in states]
         if not all(found):
             return ""
         least = min(found, key=lambda one: one.lost + one.bent)
@@ -40,14 +40,15 @@ def one_of(states: Sequence[Contents]) -> Judge:
 def all_but_unreadable(whole: Contents) -> Judge:
     """Photos may be missing, as long as `rejected_images` says that they cannot be read."""
 
-    def judge(dataset: Dataset) -> str:
-        if dataset.name.startswith("pca") or dataset.name not in ASSETS:
+    def judge(snapshot: Snapshot) -> str:
+        name = snapshot.name
+        if name.startswith("pca") or name not in ASSETS:
             return ""  # of fewer photos, another PCA
-        rows = rows_of(dataset)
-        if dataset.name == "rejected_images":
+        rows = rows_of(snapshot)
+        if name == "rejected_images":
             others = [reason != UNREADABLE for reason in rows["reason"].to_pylist()]
             rows = rows.filter(pa.array(others, pa.bool_()))
-        found = differences(dataset.name, rows, whole.tables[dataset.name])
+        found = differences(name, rows, whole.tables[name])
         return f"{found.bent} rows bent ({'; '.join(found.examples)})" if found.bent else ""
 
     return judge
@@ -67,7 +68,7 @@ class Reader(Background):
         self.wrong: list[str] = []
         self._lake, self._judge = lake, judge
         self._seen: set[str] = set()
-        self._judged: set[tuple[str, str]] = set()
+        self._judged: set[tuple[str, int]] = set()
 
     def look(self) -> None:  # noqa: D102 - see Background
         for asset in READ:
@@ -78,18 +79,18 @@ class Reader(Background):
 
     def _look(self, asset: str) -> None:
         try:
-            dataset = self._lake.current(asset)
+            snapshot = self._lake.current(asset)
         except DatasetError as error:
             if asset not in self._seen and NOT_YET.format(asset=asset) in str(error):
                 return
             raise
         self._seen.add(asset)
         self.looks += 1
-        verified(dataset)
-        version = (asset, dataset.version)
+        verified(snapshot)
+        version = (asset, snapshot.number)
         if self._judge and version not in self._judged:
             self._judged.add(version)
-            if problem := self._judge(dataset):
+            if problem := self._judge(snapshot):
                 self._note(f"a reader of {asset} saw {problem}")
 
     def _note(self, problem: str) -> None:

@@ -265,7 +265,8 @@ class Trial:
     def _used(self) -> set[str]:
         lake = self.site.lake()
         used: set[str] = set()
-        for asset in lake.assets():
-            with contextlib.suppress(FruitsError):  # told by the comparison
-                used |= lake.files(lake.current(asset))
+        for table in lake.folders():
+            with contextlib.suppress(FruitsError):  # the comparison says so
+                current = lake.current(table)
+                used |= {current.folder.at(file.name) for file in current.files}
         return used

@@ -1,30 +1,31 @@
 """`deliverables`: everything that is handed over, in one folder that can be zipped and sent."""
 
-from collections.abc import Mapping
+import time
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from fruits_assets.assets.authorship import Authorship
-from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig, materialized
+from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig
 from fruits_assets.core.errors import DatasetError
-from fruits_assets.deliverables.folder import Made, Names, Presented, gather
+from fruits_assets.deliverables.folder import Published
+from fruits_assets.deliverables.gather import Made, Names, Presented, gather
 from fruits_assets.deliverables.page import INDEX
 from fruits_assets.deliverables.texts import Language
+from fruits_assets.lake import lease
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
-from fruits_assets.storage.base import join
-from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.storage.snapshot import Snapshot
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 class DeliverablesConfig(ForceConfig):
     """How the page presents what is delivered."""
 
-    language: Language = Field(default="fr", description="Of the page: fr or en.")
+    language: Language = Field(default="fr", description="Language of the page: fr or en.")
     attribution: str = Field(
         default="",
         description="Whose photos they are, and under which licence: a line at the foot of the "
@@ -50,35 +51,34 @@ def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
     pca_model: Snapshot,
     pca_features: Snapshot,
     config: DeliverablesConfig,
-) -> dg.MaterializeResult[Snapshot]:
+) -> dg.MaterializeResult:
     """Notebook, data and presentation under their names, the gallery, and a page to open them."""
-    with told():
-        recognition = _recognition(lake.open(), pca_features)
-    made = Made(
-        notebook=notebook,
-        presentation=presentation,
-        gallery=gallery,
-        raw_images=raw_images,
-        rejected_images=rejected_images,
-        pca_model=pca_model,
-        pca_features=pca_features,
-        recognition=recognition,
-    )
-    recipe = Recipe.of(
-        "gather",
-        CODE_VERSION,
-        made.datasets,
-        params={**authorship.params, **config.model_dump(exclude={"force"})},
-        salt=context.run.run_id if config.force else "",
-    )
     names, presented = _names(authorship), _presented(authorship, config)
-
-    def make(folders: Mapping[str, str]) -> dict[str, Output]:
-        output = gather(folders["deliverables"], made, names=names, presented=presented)
-        return {"deliverables": output}
-
-    (dataset,) = lake.produce(context, recipe, ["deliverables"], make)
-    return materialized(context, dataset, lambda: _metadata(dataset, names))
+    with told():
+        opened = lake.open()
+        made = Made(
+            notebook=notebook,
+            presentation=presentation,
+            gallery=gallery,
+            raw_images=raw_images,
+            rejected_images=rejected_images,
+            pca_model=pca_model,
+            pca_features=pca_features,
+            recognition=_recognition(opened, pca_features),
+        )
+        params = {**authorship.params, **config.model_dump(exclude={"force"})}
+        recipe = Recipe.of("gather", CODE_VERSION, made.snapshots, params=params).version
+        published = Published.read(opened.folder)
+        if not config.force and published.answers(recipe):
+            context.log.info("gather: reused version %s", recipe)
+        else:
+            started = time.monotonic()
+            with lease.shared(opened.folder, context.run.run_id):
+                published = gather(published, made, recipe=recipe, names=names, presented=presented)
+            seconds = time.monotonic() - started
+            context.log.info("gather: made version %s in %.1f s", recipe, seconds)
+        metadata = _metadata(published, names)
+    return dg.MaterializeResult(data_version=dg.DataVersion(recipe), metadata=metadata)
 
 
 def _recognition(lake: Lake, projected: Snapshot) -> Snapshot | None:
@@ -109,11 +109,15 @@ def _presented(authorship: Authorship, config: DeliverablesConfig) -> Presented:
     )
 
 
-def _metadata(dataset: Snapshot, names: Names) -> dict[str, Any]:
+def _metadata(published: Published, names: Names) -> dict[str, Any]:
     """Where to begin, and what there is."""
-    sizes = dataset.figures["bytes_of"]
-    rows = [f"| {name} | {sizes[kind]:,} |" for kind, name in vars(names).items()]
+    sizes = published.folder.sizes()
+    rows = [f"| {name} | {sizes[name]:,} |" for name in vars(names).values()]
     return {
-        "open": dg.MetadataValue.path(join(dataset.uri, INDEX)),
+        **published.folder.storage.described(),
+        "open": dg.MetadataValue.path(published.folder.at(INDEX)),
         "deliverables": dg.MetadataValue.md("\n".join(["| file | bytes |", "|---|---:|", *rows])),
+        "version": published.recipe,
+        "files": len(published.sums),
+        "size_bytes": published.bytes,
     }

@@ -16,7 +16,7 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
 from fruits_assets.storage.base import S3, Folder
-from fruits_assets.storage.parquet import FILES_SCHEMA, address_of, write_files
+from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.measures import recognize
 
@@ -100,7 +100,7 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         return {"notebook": Output((file,), {"cells": executed.cells, **executed.figures})}
 
     made = lake.produce(context, recipe, {"notebook": FILES_SCHEMA}, make)
-    result = materialized(context, made, lambda: _metadata(made))
+    result = materialized(context, made, lambda: _metadata(made, names["html"]))
     return result._replace(check_results=[_reproduced(made.figures["live"])])
 
 
@@ -119,7 +119,8 @@ def _from_here(place: str) -> str:
     return str(Path(place).relative_to(here))
 
 
-def _metadata(made: Snapshot) -> dict[str, Any]:
+def _metadata(made: Snapshot, page: str) -> dict[str, Any]:
+    """What was found, and which file of the deliverables to open."""
     figures = made.figures
     live, recognition = figures["live"], figures["recognition"]
     lines = [
@@ -135,6 +136,7 @@ def _metadata(made: Snapshot) -> dict[str, Any]:
     return {
         "summary": dg.MetadataValue.md("\n".join(lines)),
         "cells": figures["cells"],
+        "page": page,
     }
 
 

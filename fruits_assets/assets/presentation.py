@@ -35,7 +35,9 @@ BILL = "fruits/cost_eur"
 class PresentationConfig(ForceConfig):
     """In which language, and what the throughput is compared with."""
 
-    language: Literal["fr", "en"] = Field(default="fr", description="Of slides and notes.")
+    language: Literal["fr", "en"] = Field(
+        default="fr", description="Language of the slides and notes: fr or en."
+    )
     benchmark: str = Field(
         default="artifacts/benchmark.json",
         description="What `make bench` measured, relative to the working directory: the comparison "
@@ -98,7 +100,7 @@ def _facts(
 
 
 def _bill(instance: dg.DagsterInstance, pipeline: Pipeline) -> float | None:
-    """What clusters cost that made these datasets; None where no run knows of any."""
+    """What clusters cost that made these snapshots; None where no run knows of any."""
     runs = {snapshot.commit.run_id for snapshot in pipeline}
     found = [
         run.tags[BILL]

@@ -10,31 +10,20 @@ from PIL import Image, ImageDraw
 
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.deliverables import figures
+from fruits_assets.deliverables.photos import class_counts, thumbnails
 from fruits_assets.storage.snapshot import Snapshot
-from fruits_assets.transforms.ingest import (
-    CLASSES,
-    CLASSES_SCHEMA,
-    THUMBNAIL_SCHEMA,
-    THUMBNAILS,
-)
 from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, MODEL
 
 MAX_REJECTED_SHOWN = 30
 SHOWN_WIDTH = 1000
 RADIUS = 14
-"""Of the corners, in pixels: a picture is a card on the ground of either theme."""
+"""Radius of the corners, in pixels: a picture is a card on the ground of either theme."""
 
 
 def raw_metadata(raw: Snapshot) -> dict[str, Any]:
     """Counts, the classes and a contact sheet."""
     found = raw.figures
-    counts: dict[str | None, dict[str | None, int]] = {}
-    for row in raw.siblings[CLASSES].arrow(CLASSES_SCHEMA.names).to_pylist():
-        counts.setdefault(row["label"], {})[row["split"]] = row["images"]
-    photos = [
-        (np.asarray(Image.open(io.BytesIO(row["jpeg"])).convert("RGB")), row["label"])
-        for row in raw.siblings[THUMBNAILS].arrow(THUMBNAIL_SCHEMA.names).to_pylist()
-    ]
+    counts = class_counts(raw)
     return {
         "images": found["images"],
         "classes": len(counts),
@@ -44,7 +33,7 @@ def raw_metadata(raw: Snapshot) -> dict[str, Any]:
         "files_per_second": round(found["files_read"] / max(raw.commit.seconds, 1e-3), 1),
         "formats": found["formats"],
         "images_per_class": picture(figures.class_bar_chart(counts)),
-        "contact_sheet": picture(figures.contact_sheet(photos)),
+        "contact_sheet": picture(figures.contact_sheet(thumbnails(raw))),
     }
 
 

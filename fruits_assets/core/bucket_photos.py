@@ -39,14 +39,20 @@ class BucketPhotos(PhotoStore):
         key = split(folder.uri)[1]
         self._prefix = f"{key}/" if key else ""
 
-    def list(self, *, recursive: bool) -> Listing:  # noqa: D102 - see PhotoStore
+    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:  # noqa: D102
         hidden = 0
         rows: list[Row] = []
         for objects, folders in self._walk(recursive=recursive):
             rows += [self._row(found) for found in objects if not is_hidden(_name(found["Key"]))]
             names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
             hidden += sum(map(is_hidden, names))
-        return listing_of(self.root, rows, recursive=recursive, hidden=lambda: hidden)
+        return listing_of(
+            self.root,
+            rows,
+            recursive=recursive,
+            hidden=lambda: hidden,
+            allow_empty=allow_empty,
+        )
 
     def read(self, row: Mapping[str, Any]) -> bytes:
         """The very bytes that were listed: another ETag is an OSError."""

@@ -39,3 +39,11 @@ class S3Error(FruitsError):
 
 class ConflictError(LakeError):
     """Another run published meanwhile."""
+
+
+class LeaseError(LakeError):
+    """Another run is at work in the lake, or this one has lost its lease."""
+
+
+class ErasureError(FruitsError):
+    """An erasure cannot be done, or has left something."""

@@ -159,10 +159,14 @@ class PhotoStore(ABC):
         self.root = folder.uri
 
     @abstractmethod
-    def list(self, *, recursive: bool) -> Listing:
+    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:
         """Every file there is.
 
         Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted.
+
+        Args:
+            recursive: look into sub-folders, to any depth.
+            allow_empty: a source without a file is a listing without a row, not an error.
 
         Raises:
             SourceError: it is missing, not readable, or holds no file.
@@ -178,7 +182,12 @@ class PhotoStore(ABC):
 
     @abstractmethod
     def erase(self, paths: Sequence[str]) -> int:
-        """Removes files for good, with every older version; returns how many there were."""
+        """Removes files for good, with every older version; returns how many there were.
+
+        Raises:
+            SourceError: some are left; its text says how many.
+            S3Error: the bucket refuses.
+        """
 
     def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
         """The files of some rows, in order: calling what is yielded does what `read` does."""
@@ -189,9 +198,15 @@ class PhotoStore(ABC):
 class FolderPhotos(PhotoStore):
     """A folder of this machine. Symbolic links are followed, but never round in a circle."""
 
-    def list(self, *, recursive: bool) -> Listing:  # noqa: D102 - see PhotoStore
+    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:  # noqa: D102
         walk = _Walk(Path(self.root), recursive)
-        return listing_of(self.root, walk.files(), recursive=recursive, hidden=lambda: walk.hidden)
+        return listing_of(
+            self.root,
+            walk.files(),
+            recursive=recursive,
+            hidden=lambda: walk.hidden,
+            allow_empty=allow_empty,
+        )
 
     def read(self, row: Mapping[str, Any]) -> bytes:
         """The very bytes that were listed: another size or modification time is an OSError.
@@ -215,11 +230,22 @@ class FolderPhotos(PhotoStore):
         return content
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
-        files = [Path(self.root, path) for path in paths]
-        found = [file for file in files if file.is_file() or file.is_symlink()]
-        for file in found:
-            file.unlink()
-        return len(found)
+        erased, refusals = 0, []
+        for path in paths:
+            file = _as_named(Path(self.root), path)
+            try:
+                if file and (file.is_file() or file.is_symlink()):
+                    file.unlink()
+                    erased += 1
+            except OSError as error:
+                refusals.append(_reason(error))
+        if refusals:
+            raise SourceError(
+                f"{len(refusals)} of {len(paths)} files could not be deleted from the source "
+                f"({refusals[0]}), and are still there. Grant this user the permission to delete "
+                "them, and repeat the erasure: it goes on from here."
+            )
+        return erased
 
 
 def photos_at(folder: Folder) -> PhotoStore:
@@ -232,7 +258,12 @@ def photos_at(folder: Folder) -> PhotoStore:
 
 
 def listing_of(
-    root: str, files: Iterable[Row], *, recursive: bool, hidden: Callable[[], int]
+    root: str,
+    files: Iterable[Row],
+    *,
+    recursive: bool,
+    hidden: Callable[[], int],
+    allow_empty: bool = False,
 ) -> Listing:
     """A listing, in path order.
 
@@ -241,11 +272,14 @@ def listing_of(
         files: in any order.
         recursive: whether sub-folders were looked into.
         hidden: how many names were passed over, once all files have been seen.
+        allow_empty: no file is no error.
 
     Raises:
         SourceError: there is no file.
     """
     rows = sorted(files, key=operator.itemgetter(0))
+    if not rows and allow_empty:
+        return Listing(root, LISTING_SCHEMA.empty_table(), hidden())
     if not rows:
         passed_over = f" ({hidden()} hidden ones were passed over)" if hidden() else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
@@ -319,7 +353,7 @@ class _Walk:
 
     def _file(self, entry: os.DirEntry[str]) -> Row:
         path = Path(entry.path).relative_to(self.root).as_posix()
-        printable = path.encode("utf-8", "backslashreplace").decode()
+        printable = _printable(path)
         try:
             status = entry.stat()
         except OSError as error:
@@ -339,6 +373,25 @@ class _Walk:
             "lost. Grant this user the permission to read it (chmod u+rx) where that is what is "
             "missing, or move it out of the source."
         )
+
+
+def _printable(name: str) -> str:
+    """A name as a listing has it, even one that is not valid UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _as_named(root: Path, path: str) -> Path | None:
+    """The file of a listed path, whose name on the disk need not be valid UTF-8."""
+    found = root
+    for part in PurePosixPath(path).parts:
+        below = found / part
+        if not (below.exists() or below.is_symlink()):
+            try:
+                below = next(it for it in found.iterdir() if _printable(it.name) == part)
+            except (StopIteration, OSError):
+                return None
+        found = below
+    return found
 
 
 def _modified_at(status: os.stat_result) -> datetime:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fruits_assets.core.mobilenet import relative_error
-from fruits_assets.storage.parquet import vectors_matrix
+from fruits_assets.storage.parquet import File, vectors_matrix
 from fruits_assets.storage.snapshot import Snapshot
 
 MAX_BYTES = 2**28
-"""Of the lake that are read to compare: a sample needs no more."""
+"""Bytes of the lake that are read to compare: a sample needs no more."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Comparison:
 def compare(
     computed: Snapshot, kept: Snapshot, column: str, *, max_bytes: int = MAX_BYTES
 ) -> Comparison:
-    """Compares the vectors of the same photo contents in two datasets.
+    """Compares the vectors of the same photo contents in two tables.
 
     Args:
         computed: a small one, held in memory.
@@ -45,7 +45,7 @@ def compare(
     own = {
         content: vector
         for part in computed.files
-        for content, vector in _vectors(computed, part.name, column)
+        for content, vector in _vectors(computed, part, column)
     }
     places = kept.arrow_with_parts(["sha256"]).to_pylist()
     wanted = {row["part"] for row in places if row["sha256"] in own}
@@ -55,13 +55,13 @@ def compare(
         if part.name not in wanted or (read and read + part.bytes > max_bytes):
             continue
         read += part.bytes
-        for content, vector in _vectors(kept, part.name, column):
+        for content, vector in _vectors(kept, part, column):
             if content in own:
                 errors[content] = relative_error(own[content], vector)
     return Comparison(len(errors), max(errors.values(), default=0.0))
 
 
-def _vectors(dataset: Snapshot, part: str, column: str) -> Iterator[tuple[str, np.ndarray]]:
-    for batch in dataset.batches(part, ["sha256", column]):
+def _vectors(snapshot: Snapshot, part: File, column: str) -> Iterator[tuple[str, np.ndarray]]:
+    for batch in snapshot.batches(part, ["sha256", column]):
         contents = batch.column("sha256").to_pylist()
         yield from zip(contents, vectors_matrix(batch, column), strict=True)

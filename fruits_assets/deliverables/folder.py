@@ -1,199 +1,212 @@
-"""The folder that is handed over: the deliverables under their names, and a page to open them."""
+"""The folder that is handed over: plain files that people open, and a list of them.
+
+It is the one folder of the lake that is not a table. Its list, `SHA256SUMS`, is what `sha256sum -c`
+reads; comments in it say which recipe the files were made of, and which files a run has begun to
+write. So every file that the pipeline ever put there can be found again and removed, whenever a run
+was interrupted, and files of others stay.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
+from fruits_assets.deliverables.page import INDEX
+from fruits_assets.storage.base import Folder, is_name
+from fruits_assets.storage.snapshot import READS_IN_FLIGHT
 
-from fruits_assets.core.errors import DatasetError
-from fruits_assets.deliverables.page import INDEX, Card, Fact, Link, Page
-from fruits_assets.deliverables.texts import TEXTS, Language, month, number, percent
-from fruits_assets.storage.base import storage_of
-from fruits_assets.storage.parquet import FILES_SCHEMA, File, address_of, write_files
-from fruits_assets.storage.snapshot import READS_IN_FLIGHT, Output, Snapshot
-from fruits_assets.transforms.pca import ALL, write_csv
-
+FOLDER = "deliverables"
+"""Name of the folder in the lake, and of the asset that fills it."""
 CHECKSUMS = "SHA256SUMS"
-FORMULA = r"^[=+\-@\t\r]"
-"""How a cell begins that a spreadsheet would calculate (OWASP, "CSV Injection")."""
+CHUNK_BYTES = 4 * 2**20
+LINE = re.compile(
+    r"# recipe (?P<recipe>[0-9a-f]{16})"
+    r"|# writing (?P<begun>.+)"
+    r"|(?P<sha256>[0-9a-f]{64})  (?P<name>.+)"
+)
+"""What a line of the list says; other lines say nothing."""
+NAMED = re.compile(r".+_[123]_(notebook|images|presentation)_\d{6}\.\w+")
+"""Files that are named as the brief asks; the others are the page and what it shows."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What the folder is made from."""
+class Published:
+    """The deliverables as they lie in the lake, according to their list.
 
-    notebook: Snapshot
-    presentation: Snapshot
-    gallery: Snapshot
-    raw_images: Snapshot
-    rejected_images: Snapshot
-    pca_model: Snapshot
-    pca_features: Snapshot
-    recognition: Snapshot | None
+    Attributes:
+        folder: that they lie in.
+        recipe: hash of the recipe that they were made of; empty where there are none.
+        sums: SHA-256 of each file, hexadecimal, by name.
+        begun: names of files that a run has begun to write, and has not listed yet.
+        content: of the list; None where there is none.
+    """
+
+    folder: Folder
+    recipe: str = ""
+    sums: Mapping[str, str] = field(default_factory=dict)
+    begun: frozenset[str] = frozenset()
+    content: bytes | None = None
+
+    @classmethod
+    def read(cls, lake: Folder) -> Self:
+        """Reads the list; the files themselves may be gone or changed.
+
+        Args:
+            lake: the folder of the lake.
+
+        Raises:
+            LakeError: the folder of the deliverables is a symbolic link.
+        """
+        return cls._in(lake.child(FOLDER))
+
+    @classmethod
+    def _in(cls, folder: Folder) -> Self:
+        if folder.storage.is_link(folder.uri):
+            raise LakeError(
+                f"{folder.uri} is a symbolic link: the deliverables would lie outside the lake, "
+                "where no erasure looks for them. Remove the link, and run again."
+            )
+        if CHECKSUMS not in folder.sizes(prefix=CHECKSUMS):
+            return cls(folder)
+        return cls._of(folder, folder.read(CHECKSUMS))
+
+    @classmethod
+    def _of(cls, folder: Folder, content: bytes) -> Self:
+        lines = content.decode(errors="replace").splitlines()
+        found = [match for line in lines if (match := LINE.fullmatch(line))]
+        sums = {it["name"]: it["sha256"] for it in found if _is_ours(it["name"])}
+        begun = frozenset(it["begun"] for it in found if _is_ours(it["begun"]))
+        recipe = next((it["recipe"] for it in found if it["recipe"]), "")
+        return cls(folder, recipe, sums, begun, content)
 
     @property
-    def datasets(self) -> list[Snapshot]:
-        """All there are."""
-        return [dataset for dataset in vars(self).values() if dataset]
+    def names(self) -> set[str]:
+        """Names of all files that the pipeline has put there."""
+        return {*self.sums, *self.begun}
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files that are there, in bytes."""
+        return sum(size for name, size in self.folder.sizes().items() if name in self.sums)
+
+    @property
+    def headline(self) -> str:
+        """What there is, in a line for people."""
+        named = sum(NAMED.fullmatch(name) is not None for name in self.sums)
+        unfinished = "; a run that replaces them has not ended" if self.begun else ""
+        return f"{named} files under their names, and a page{unfinished}"
+
+    def answers(self, recipe: str) -> bool:
+        """Whether they are whole, and were made of a recipe."""
+        return self.recipe == recipe and self.is_whole()
+
+    def is_whole(self) -> bool:
+        """Whether all files are there and are what was written: reads them to the end."""
+        if not self.sums or self.begun or self.sums.keys() - self.folder.sizes().keys():
+            return False
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            return all(pool.map(self._is_intact, self.sums))
+
+    def _is_intact(self, name: str) -> bool:
+        try:
+            return sha256_of(self.folder, name) == self.sums[name]
+        except OSError:
+            return False
+
+    def replace(
+        self,
+        recipe: str,
+        names: Collection[str],
+        write: Callable[[Folder], Mapping[str, str]],
+    ) -> Self:
+        """Writes other files in place of these, and removes those of these that are no more.
+
+        Args:
+            recipe: hash of the recipe of the new files.
+            names: of all files that `write` may write.
+            write: writes the new files into the folder, and returns the SHA-256 of each, by name.
+
+        Raises:
+            ConflictError: another run replaces them at the same time.
+            LakeError: the folder cannot be written.
+        """
+        # A run that ends before its list does leaves no file that nobody knows of.
+        claimed = self.relisted(self.recipe, self.sums, self.names | {*names})
+        sums = write(self.folder)
+        try:
+            published = claimed.relisted(recipe, sums, set())
+        except ConflictError:
+            self.folder.remove({*names} - self._in(self.folder).names)
+            raise
+        self.folder.remove(claimed.names - published.names)
+        return published
+
+    def relisted(self, recipe: str, sums: Mapping[str, str], begun: Collection[str]) -> Self:
+        """The same files with another list, where the list still is this one.
+
+        Raises:
+            ConflictError: another run has replaced the list.
+            LakeError: it cannot be written.
+        """
+        lines = [
+            *([f"# recipe {recipe}"] if recipe else []),
+            *(f"# writing {name}" for name in sorted(begun)),
+            *(f"{sha256}  {name}" for name, sha256 in sorted(sums.items())),
+        ]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        uri = self.folder.at(CHECKSUMS)
+        try:
+            self.folder.storage.swap(uri, content, expected=self.content)
+        except ConflictError as error:
+            raise ConflictError(
+                f"another run has replaced the deliverables meanwhile ({uri}). Wait for its end, "
+                "then materialise deliverables again."
+            ) from error
+        return self._of(self.folder, content)
+
+    def remove(self) -> int:
+        """Removes all files that are listed, and the list, for good.
+
+        Returns:
+            How many files went, or versions of files.
+        """
+        count = self.folder.remove(sorted(self.names))
+        return count + self.folder.remove([CHECKSUMS])
 
 
-@dataclass(frozen=True)
-class Names:
-    """What the files of the deliverables are called, in the folder and in what they come from."""
-
-    notebook: str
-    notebook_html: str
-    images: str
-    presentation: str
-
-
-@dataclass(frozen=True)
-class Presented:
-    """By whom the deliverables are presented, when, where and in which language."""
-
-    author: str
-    day: date
-    place: str
-    language: Language
-    attribution: str
-
-
-def gather(folder: str, made: Made, *, names: Names, presented: Presented) -> Output:
-    """Writes the folder: copies, the table as CSV, the page, and the checksums of them all.
+def index_uri(lake: Folder) -> str:
+    """Where the page lies that people open first.
 
     Args:
-        folder: URI of the version to write.
-        made: what it is made from.
-        names: of the deliverables.
-        presented: by whom.
+        lake: the folder of the lake.
 
     Raises:
-        DatasetError: a deliverable has another name than expected, or is damaged.
+        DatasetError: there are no deliverables yet.
+        LakeError: their folder is a symbolic link.
     """
-    wanted = [
-        *((made.notebook, name) for name in (names.notebook, names.notebook_html)),
-        (made.presentation, names.presentation),
-        *((made.gallery, file.name) for file in made.gallery.manifest.files),
-    ]
-    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        copies = list(pool.map(lambda one: _copy(folder, *one), wanted))
-    files = {file.name: file for file in (*copies, _csv(folder, made.pca_features, names.images))}
-    page = _page(made, names, presented, files)
-    written = [write_file(folder, name, content) for name, content in page.files().items()]
-    files |= {file.name: file for file in written}
-    sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items()))
-    checksums = write_file(folder, CHECKSUMS, sums.encode())
-    named = {name: files[file].bytes for name, file in vars(names).items()}
-    return Output((*files.values(), checksums), {"index": INDEX, "bytes_of": named})
-
-
-def _copy(folder: str, source: Snapshot, name: str) -> File:
-    """A file of another dataset, compared with its checksum on the way."""
-    there = [file.name for file in source.manifest.files]
-    if name not in there:
+    published = Published.read(lake)
+    if INDEX not in published.sums:
         raise DatasetError(
-            f"{source.name}, version {source.version}, has no file {name}, but "
-            f"{', '.join(there) or 'none'}: it was made for another author or month. Materialise "
-            f"{source.name} again, then deliverables."
+            f"the lake {lake.uri} has no deliverables yet. Materialise them first "
+            "(make deliverables)."
         )
-    return write_file(folder, name, source.read(name))
+    return published.folder.at(INDEX)
 
 
-def _csv(folder: str, projected: Snapshot, name: str) -> File:
-    """The components as a table for people, who will open it with a spreadsheet."""
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for part in projected.files:
-            yield from projected.batches(part.name, ["path", "label", "components"])
-
-    count = projected.figures["components"]
-    return write_csv(folder, name, batches(), components=count, text=harmless)
+def sha256_of(folder: Folder, name: str) -> str:
+    """SHA-256 of a file, hexadecimal, read in pieces. Raises OSError, or S3Error."""
+    digest = hashlib.sha256()
+    with folder.open(name) as file:
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
-def harmless(column: pa.Array) -> pa.Array:
-    """Strings, an apostrophe before those that a spreadsheet would take for a formula."""
-    quoted = pc.binary_join_element_wise("'", column, "")  # type: ignore[attr-defined]
-    return pc.if_else(pc.match_substring_regex(column, FORMULA), quoted, column)  # type: ignore[attr-defined]
-
-
-def _page(made: Made, names: Names, presented: Presented, files: dict[str, File]) -> Page:
-    language = presented.language
-    texts = TEXTS[language]
-
-    def card(name: str, *links: tuple[str, str]) -> Card:
-        found = ((files[file], texts[text]) for file, text in links)
-        return Card(name, [Link(one.name, one.bytes, one.sha256, text) for one, text in found])
-
-    shown = made.gallery.figures
-    counts = {"n": number(shown["photos"], language), "of": number(shown["of"], language)}
-    return Page(
-        language=language,
-        author=presented.author,
-        month=month(presented.day, language),
-        place=presented.place,
-        cards=[
-            card("notebook", (names.notebook_html, "read_it"), (names.notebook, "run_it")),
-            card("images", (names.images, "open_table")),
-            card("presentation", (names.presentation, "open_slides")),
-        ],
-        facts=facts(made, language),
-        sampled=texts["sampled"].format(**counts) if shown["photos"] < shown["of"] else "",
-        versions={dataset.name: dataset.version for dataset in made.datasets},
-        attribution=presented.attribution,
-    )
-
-
-def facts(made: Made, language: Language) -> Sequence[Fact]:
-    """The headline figures, as the manifests have them; what is not known is left out."""
-    texts = TEXTS[language]
-    raw, model = made.raw_images.figures, made.pca_model.figures
-    rejected = made.rejected_images.figures["rejected"]
-    classes = len({label for label, *_ in raw["classes"] if label is not None})
-    fitted_on = model["fitted_on"]
-    split = texts["all_photos"] if fitted_on == ALL else fitted_on
-    features = texts["of_features"].format(n=number(model["features"], language))
-
-    def count(value: int) -> str:
-        return number(value, language)
-
-    return [
-        Fact(count(raw["images"]), texts["photos"]),
-        Fact(count(classes), texts["classes"]),
-        Fact(count(rejected), texts["rejected"]),
-        Fact(count(model["components"]), texts["components"], features),
-        Fact(
-            percent(model["explained_variance"], language),
-            texts["variance"],
-            texts["variance_on"].format(split=split),
-        ),
-        *_accuracy(made.recognition, language),
-        _place(made.raw_images, language),
-    ]
-
-
-def _accuracy(recognition: Snapshot | None, language: Language) -> list[Fact]:
-    figures: dict[str, Any] = dict(recognition.figures) if recognition else {}
-    if not figures.get("test"):
-        return []
-    texts = TEXTS[language]
-    return [
-        Fact(
-            percent(figures["accuracy_components"], language),
-            texts["accuracy"],
-            texts["accuracy_on"].format(n=number(figures["test"], language)),
-        )
-    ]
-
-
-def _place(dataset: Snapshot, language: Language) -> Fact:
-    texts = TEXTS[language]
-    region = storage_of(dataset.uri).described().get("region")
-    if region is None:
-        return Fact(texts["local"], texts["region"], texts["local_note"])
-    return Fact(region, texts["region"], texts["eu"])
+def _is_ours(name: str | None) -> bool:
+    """Whether a name in the list is that of a file beside it."""
+    return name is not None and is_name(name) and name != CHECKSUMS

@@ -147,7 +147,11 @@ def _file(name: str) -> bytes:
 
 
 def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
-    """Starts the running interpreter, whatever kernels are registered; its files go to a folder."""
+    """Starts the running interpreter, whatever kernels are registered; its files go to a folder.
+
+    Args:
+        folder: that is removed once the kernel has ended.
+    """
     from ipykernel.kernelspec import get_kernel_dict  # noqa: PLC0415 - slow to import
     from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415 - slow to import
     from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
@@ -159,8 +163,10 @@ def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            # What the user's own IPython does at its start is no part of the notebook.
-            return KernelSpec(**get_kernel_dict(), env={"IPYTHONDIR": str(folder)})
+            # What the user's own IPython does at its start is no part of the notebook. What the
+            # notebook leaves in its temporary folder, photos among it, goes however it ends.
+            own = {"IPYTHONDIR": str(folder), "TMPDIR": str(folder)}
+            return KernelSpec(**get_kernel_dict(), env=own)
 
     return ThisInterpreter
 
@@ -203,7 +209,7 @@ def _plain(text: str) -> str:
 
 
 def _tidy(notebook: NotebookNode) -> None:
-    """Leaves out when and where it was executed, which the manifest says."""
+    """Leaves out when and where it was executed, which the commit of the version says."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
@@ -211,8 +217,12 @@ def _tidy(notebook: NotebookNode) -> None:
 
 
 def _figures(notebook: NotebookNode) -> dict[str, Any]:
-    """What the cell with the figures has put out."""
+    """What the cell with the figures has put out. Raises NotebookError."""
     for cell in notebook.cells:
         if FIGURES in cell.metadata.get("tags", ()):
-            return dict(next(out.data[JSON] for out in cell.outputs if JSON in out.get("data", {})))
-    raise NotebookError(f"the notebook has no cell tagged {FIGURES!r}.")
+            for output in cell.outputs:
+                if JSON in output.get("data", {}):
+                    return dict(output.data[JSON])
+    raise NotebookError(
+        f"no cell of the notebook is tagged {FIGURES!r}, or it puts out no figures."
+    )

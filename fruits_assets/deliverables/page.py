@@ -18,6 +18,8 @@ INDEX = "index.html"
 FOLDER = Path(__file__).with_name("gallery")
 TEMPLATES = (INDEX, "page.css")
 SCRIPTS = ("photos.js", "map.js", "page.js")
+FILES = (*TEMPLATES, *SCRIPTS)
+"""What the page consists of, beside the gallery's data and pictures."""
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of what follows them."""
 

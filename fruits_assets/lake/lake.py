@@ -83,10 +83,19 @@ class Lake:
         """A table of the lake, which need not exist yet."""
         return Table(name, self.folder.child(name))
 
-    def tables(self) -> list[str]:
-        """Names of the tables that have been published, sorted."""
+    def folders(self) -> list[str]:
+        """Names of the folders that hold a table, published or not, sorted."""
         names = [name for name in self.storage.children(self.base) if is_name(name)]
         return [name for name in names if self.table(name).entries()]
+
+    def tables(self) -> list[str]:
+        """Names of the tables that have a current version, sorted. Raises DatasetError."""
+        return [name for name in self.folders() if self.table(name).newest() is not None]
+
+    def find(self, name: str) -> Snapshot | None:
+        """The published version of a table, or None. Raises DatasetError where it is damaged."""
+        found = self.table(name).current()
+        return None if found is None else self._with_siblings(found.check())
 
     def current(self, name: str) -> Snapshot:
         """The published version of a table, its parts seen to be there.
@@ -94,10 +103,10 @@ class Lake:
         Raises:
             DatasetError: there is none, or it is damaged.
         """
-        found = self.table(name).current()
+        found = self.find(name)
         if found is None:
             raise DatasetError(f"the lake {self.base} has no {name} yet. Materialise {name} first.")
-        return self._with_siblings(found.check())
+        return found
 
     def version(self, name: str, number: int) -> Snapshot:
         """A published version by its number, its parts seen to be there. Raises DatasetError."""
@@ -184,12 +193,10 @@ class Lake:
         return None
 
     def unpublished(self, name: str) -> dict[str, int]:
-        """Name -> size of the files in a table's folder that no recent version lists."""
+        """Name -> size of the files in a table's folder that no version which is kept lists."""
         table = self.table(name)
         listed = {
-            file.name
-            for number, _ in table.publishes(self.keep_versions)
-            for file in table.open(number).files
+            file.name for number in retention.kept(self, name) for file in table.open(number).files
         }
         sizes = table.folder.sizes()
         return {found: size for found, size in sizes.items() if found not in listed}
@@ -249,10 +256,16 @@ class Lake:
         folder = self.table(name).folder
         return Snapshot(folder, name, schema, DRAFT, commit, files, follows=follows)
 
-    def publish(self, draft: Snapshot) -> Snapshot:
+    def publish(
+        self, draft: Snapshot, *, made_from: Mapping[str, Snapshot] | None = None
+    ) -> Snapshot:
         """Makes a version the current one, with its siblings, and removes what is too old.
 
         Where the current version was made of the same recipe, nothing happens.
+
+        Args:
+            draft: what `draft` returned.
+            made_from: by name, what it was made from while that was not published yet itself.
 
         Returns:
             What is current now.
@@ -264,19 +277,40 @@ class Lake:
             LakeError: the lake cannot be written; readers go on seeing the version before.
         """
         self._mark()
-        siblings = {name: self._commit(one, {}) for name, one in draft.siblings.items()}
-        number = self._commit(draft, siblings)
+        given = made_from or {}
+        siblings = {name: self._commit(one, {}, given) for name, one in draft.siblings.items()}
+        number = self._commit(draft, siblings, given)
         found = self._with_siblings(self.table(draft.name).open(number))
         for name in (*siblings, draft.name):
             retention.clean(self, name)
         return found
 
-    def _commit(self, draft: Snapshot, siblings: Mapping[str, int]) -> int:
+    def _commit(
+        self, draft: Snapshot, siblings: Mapping[str, int], made_from: Mapping[str, Snapshot]
+    ) -> int:
+        numbers = {
+            name: made_from[name].number if name in made_from else number
+            for name, number in draft.commit.numbers.items()
+        }
+        draft = replace(draft, commit=replace(draft.commit, numbers=numbers))
         table = self.table(draft.name)
         found = table.current()
         if found and found.version == draft.version and found.files == draft.files:
             return found.number
         return table.publish(draft.check(), siblings)
+
+    def withdraw(self, name: str, *, run: str) -> None:
+        """Leaves a table without a current version; earlier ones cannot be taken again.
+
+        Raises:
+            ConflictError: somebody published meanwhile.
+            LakeError: the lake cannot be written.
+        """
+        table = self.table(name)
+        if found := table.current():
+            now = datetime.now(UTC).isoformat(timespec="microseconds")
+            commit = Commit("", "withdrawn", "", {}, {}, run, now, 0.0)
+            table.publish(replace(found, commit=commit, files=(), follows=found.number), {})
 
     def check_format(self) -> None:
         """Refuses a lake of another format, before anything is read or written.

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.lake import lease
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.storage.base import Folder
@@ -116,7 +117,9 @@ class LakeResource(Place):
             started = time.monotonic()
             outputs: Mapping[str, Output] = {}
             if provisional or not known:
-                outputs = make({name: lake.table(name).folder for name in schemas})
+                with lease.shared(lake.folder, run) as held:
+                    outputs = make({name: lake.table(name).folder for name in schemas})
+                    held.check()
             seconds = time.monotonic() - started
         if known and provisional == sum(one.provisional for one in outputs.values()):
             context.log.info("%s: reused version %s", recipe.transform, known.version)

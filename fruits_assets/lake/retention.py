@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fruits_assets.core.errors import DatasetError, LakeError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from fruits_assets.lake.lake import Lake
     from fruits_assets.lake.table import Table
 
+MAINTENANCE = 20
+"""Commits of other software between the last publishes of a table that are looked past."""
 ABANDONED_SECONDS = 24 * 3600
 """A part that no version lists, untouched for so long, is not being worked on any more."""
 
@@ -32,7 +35,8 @@ def kept(lake: Lake, name: str) -> set[int]:
 
     They are the last published ones, and all that a current version was made from or with.
     """
-    last = [number for number, _ in lake.table(name).publishes(lake.keep_versions)]
+    publishes = lake.table(name).publishes(lake.keep_versions + MAINTENANCE)
+    last = [number for number, _ in islice(publishes, lake.keep_versions)]
     return {*last, *(number for found, number in in_use(lake) if found == name)}
 
 
@@ -40,9 +44,10 @@ def in_use(lake: Lake) -> set[tuple[str, int]]:
     """Name and number of all that is current, or that a current version was made from or with."""
     found: set[tuple[str, int]] = set()
     todo: list[tuple[str, int]] = []
-    for name in lake.tables():
+    for name in lake.folders():
         with contextlib.suppress(DatasetError):  # what is damaged keeps nothing of others
-            todo += [(name, number) for number, _ in lake.table(name).publishes(1)]
+            if (number := lake.table(name).newest()) is not None:
+                todo.append((name, number))
     while todo:
         one = todo.pop()
         if one in found:
@@ -112,7 +117,7 @@ class Damage:
 
 def damaged(lake: Lake) -> Iterator[Damage]:
     """Reads all that is in use to the end: its last commits, and its parts."""
-    for name in lake.tables():
+    for name in lake.folders():
         table = lake.table(name)
         entries = table.entries()
         last = max(entries, default=DRAFT)

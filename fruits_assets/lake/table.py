@@ -30,6 +30,8 @@ LOG = "_delta_log"
 ENTRY = re.compile(r"(\d{20})\.json")
 PREFIX = "fruits."
 """Begins the names of our metadata in a commit."""
+NUMBER = f"{PREFIX}number"
+"""Name of the commit's own number in it."""
 CONFIGURATION = {
     # Minima and maxima of paths and labels would be personal data in a log that is kept.
     "delta.dataSkippingNumIndexedCols": "0",
@@ -87,8 +89,7 @@ class Table:
     def open(self, number: int) -> Snapshot:
         """The version of a number. Raises DatasetError where it is not a publish, or damaged."""
         delta = self._delta(number)
-        (metadata,) = delta.history(1)
-        commit = _commit(metadata)
+        commit = self._commit_of(number)
         if commit is None:
             raise self._damaged(f"commit {number} was not made by this project")
         schema = pa.schema(delta.schema().to_arrow())
@@ -100,12 +101,27 @@ class Table:
             return
         for metadata in self._delta(last).history(limit):
             if commit := _commit(metadata):
-                yield metadata["version"], commit
+                if not commit.recipe:
+                    return  # withdrawn: nothing before it may be used again
+                yield _number(metadata), commit
+
+    def history(self, limit: int | None = None) -> list[tuple[int, Commit]]:
+        """Number and metadata of everything that was ever published, the newest first."""
+        if (last := self.latest()) == DRAFT:
+            return []
+        found = ((one, _commit(one)) for one in self._delta(last).history(limit))
+        return [(_number(metadata), commit) for metadata, commit in found if commit]
 
     def current(self) -> Snapshot | None:
         """What was published last, or None. Raises DatasetError, or LakeError."""
-        for number, _ in self.publishes():
-            return self.open(number)
+        number = self.newest()
+        return None if number is None else self.open(number)
+
+    def newest(self) -> int | None:
+        """Number of what was published last, or None. Raises DatasetError, or LakeError."""
+        for limit in (1, LOOK_BACK):  # nearly always, the last commit is ours
+            for number, _ in self.publishes(limit):
+                return number
         return None
 
     def publish(self, draft: Snapshot, siblings: Mapping[str, int]) -> int:
@@ -126,12 +142,13 @@ class Table:
             last = self.latest()
             # Who was faster with the same recipe has published what this run would have.
             for number, commit in self._since(draft.follows):
-                if commit.recipe == draft.commit.recipe:
+                if commit.recipe == draft.commit.recipe and commit.recipe:
                     return number
                 raise self._conflict(draft)
             commit = {**asdict(draft.commit), "siblings": dict(siblings)}
+            metadata = {PREFIX + key: json.dumps(commit[key]) for key in commit}
             try:
-                self._commit(draft, last, {PREFIX + key: json.dumps(commit[key]) for key in commit})
+                self._commit(draft, last, {**metadata, NUMBER: str(last + 1)})
             except (CommitFailedError, ConflictError):
                 continue  # somebody was faster: see who
             except (DeltaError, OSError) as error:
@@ -176,6 +193,20 @@ class Table:
         log = join(self.folder.uri, LOG)
         for uri in (self.entry(number), log, self.folder.uri, self.folder.uri.rpartition("/")[0]):
             storage.sync(uri)
+
+    def _commit_of(self, number: int) -> Commit | None:
+        """Our metadata of one commit, from its own file.
+
+        Of a handle to an older version, `history` gives the last commits of the log all the same,
+        numbered as if they were older.
+        """
+        try:
+            lines = self.folder.storage.read(self.entry(number)).splitlines()
+            actions = map(json.loads, lines)
+            info = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
+        except (OSError, ValueError) as error:
+            raise self._damaged(f"commit {number} cannot be read ({_short(error)})") from error
+        return _commit(info)
 
     def _delta(self, number: int) -> DeltaTable:
         """The log up to a commit. A handle does not follow later ones."""
@@ -262,12 +293,17 @@ def _commit(metadata: Mapping[str, Any]) -> Commit | None:
     own = {
         key.removeprefix(PREFIX): json.loads(value)
         for key, value in metadata.items()
-        if key.startswith(PREFIX)
+        if key.startswith(PREFIX) and key != NUMBER
     }
     try:
         return Commit(**own)
     except TypeError:
         return None
+
+
+def _number(metadata: Mapping[str, Any]) -> int:
+    """Number of a commit of ours: `history` miscounts where others have committed meanwhile."""
+    return int(metadata[NUMBER])
 
 
 def _short(error: Exception) -> str:

@@ -91,7 +91,7 @@ class Steps:
                     JobFlowId=self.cluster, Steps=[step]
                 )
         except SparkError as refused:
-            # A cluster that could not start takes no steps; EMR's refusal does not say why it ended.
+            # A cluster that could not start takes no steps; the refusal does not say why it ended.
             status = self.clusters.describe(self.cluster)["Status"]
             if status["State"] in DYING:
                 raise SparkError(self._end_of_cluster(status)) from refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,23 @@ class Found:
 
     size: int
     modified_at: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file anywhere below a folder, or an older version of one that the place keeps.
+
+    Attributes:
+        uri: of the file.
+        size: in bytes.
+        version: id of the version, where the place has versions; else None.
+        is_link: whether it is a symbolic link, which is not followed.
+    """
+
+    uri: str
+    size: int
+    version: str | None = None
+    is_link: bool = False
 
 
 class Storage(ABC):
@@ -129,6 +146,17 @@ class Storage(ABC):
         Returns:
             How many files, or versions of files, were removed.
         """
+
+    @abstractmethod
+    def everything(self, folder: str) -> Iterator[Stored]:
+        """Every file below a folder, at any depth, with every older version that is kept of it.
+
+        Symbolic links are yielded and not followed.
+        """
+
+    @abstractmethod
+    def read_stored(self, stored: Stored) -> bytes:
+        """The content of what `everything` yielded. Raises OSError, or S3Error."""
 
     @abstractmethod
     def is_link(self, uri: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from fruits_assets.core.errors import ConflictError, LakeError
-from fruits_assets.storage.base import Found, Storage
+from fruits_assets.storage.base import Found, Storage, Stored
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; it begins with a dot, so that readers skip it."""
@@ -83,6 +84,19 @@ class LocalStorage(Storage):
                 Path(uri).unlink()
                 count += 1
         return count
+
+    def everything(self, folder: str) -> Iterator[Stored]:  # noqa: D102 - see Storage
+        for place, folders, files in os.walk(folder):
+            links = [name for name in folders if Path(place, name).is_symlink()]
+            for name in (*files, *links):
+                path = Path(place, name)
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    is_link = stat.S_ISLNK(status.st_mode)
+                    yield Stored(str(path), status.st_size, is_link=is_link)
+
+    def read_stored(self, stored: Stored) -> bytes:  # noqa: D102 - see Storage
+        return self.read(stored.uri)
 
     def is_link(self, uri: str) -> bool:  # noqa: D102 - see Storage
         return Path(uri).is_symlink()

@@ -40,7 +40,7 @@ from obstore.store import S3Store
 from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
 from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
-from fruits_assets.storage.base import Found, Storage, join
+from fruits_assets.storage.base import Found, Storage, Stored, join
 from fruits_assets.storage.s3_errors import sentence
 
 if TYPE_CHECKING:
@@ -415,6 +415,19 @@ class S3Storage(Storage):
             doomed = [found for page in pages for found in page if found["Key"] in keys]
             self._delete(doomed)
         return len(doomed)
+
+    def everything(self, folder: str) -> Iterator[Stored]:  # noqa: D102 - see Storage
+        with told(self.bucket.name):
+            for page in self._versions(self._prefix(folder)):
+                for found in page:
+                    if "Size" in found:  # a delete marker has none
+                        uri = f"s3://{self.bucket.name}/{found['Key']}"
+                        yield Stored(uri, found["Size"], found["VersionId"])
+
+    def read_stored(self, stored: Stored) -> bytes:  # noqa: D102 - see Storage
+        which = {"VersionId": stored.version} if stored.version else {}
+        with told(self.bucket.name):
+            return self._get_by_boto3(split(stored.uri)[1], **which)[0]
 
     def is_link(self, uri: str) -> bool:  # noqa: ARG002, D102 - a bucket has none
         return False

@@ -1,7 +1,7 @@
 """The arguments of a transform as JSON, for a process on another machine.
 
-A snapshot and a folder say which bucket they lie in; the process that reads them sees for itself that
-it lies in the EU before it touches it. Neither holds credentials.
+A snapshot and a folder say which bucket they lie in; the process that reads them sees for itself
+that it lies in the EU before it touches it. Neither holds credentials.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -118,14 +118,79 @@ def fit_pca(
     )
 
 
+@transform(code_version="1", outputs={"pca_model": FILES_SCHEMA, MOMENTS: FILES_SCHEMA})
+def refit_pca(
+    spark: SparkSession,
+    *,
+    features: Snapshot,
+    fitted: Snapshot,
+    model: Snapshot,
+    pca_model: Folder,
+    _moments: Folder,
+    n_components: float,
+    standardize: bool,
+    fit_split: str,
+    question: str,
+    log: Log,
+) -> dict[str, Output]:
+    """Fits the PCA of `fit_pca` again, from the moments of an earlier fit.
+
+    Only parts that one of the two versions of the features does not share with the other are read:
+    what is gone is subtracted, what is new is added.
+
+    Args:
+        spark: where to run.
+        features: a version of `features`.
+        fitted: the version of `features` that the earlier model was fitted on.
+        model: that model, with its moments.
+        pca_model: folder to write the PCA to.
+        _moments: folder to write the moments to.
+        n_components: share of variance in (0, 1), or a number of components.
+        standardize: divide each feature by its standard deviation.
+        fit_split: the split to fit on, `all`, or `auto`: Training where there is one, else all.
+        question: see `Transform`.
+        log: told the progress.
+
+    Raises:
+        PcaError: there is no such PCA of these features.
+    """
+    now, then = features.alone(), fitted.alone()
+    split = fit_split_of(now, fit_split)
+    # The pivot of the earlier fit was a row of the data: it must not outlive that row.
+    first = _first_row(now)
+    shared = now.by_name.keys() & then.by_name.keys()
+    new, gone = (
+        replace(one, files=tuple(file for file in one.files if file.name not in shared))
+        for one in (now, then)
+    )
+    if model.figures["fitted_on"] != (split or ALL) or 2 * gone.rows > then.rows:
+        # Of other photos, or of so few that are left that little but rounding would be.
+        moments = gather(spark, now, split, first, log=log)
+    else:
+        earlier, pivot = Moments.from_npz(model.siblings[MOMENTS].read(MOMENTS_FILE))
+        came = gather(spark, new, split, pivot, log=log)
+        went = gather(spark, gone, split, pivot, log=log)
+        moments = (earlier + came - went).moved(pivot, first)
+    return write_model(
+        moments,
+        first,
+        {"pca_model": pca_model, MOMENTS: _moments},
+        question=address_of(question, [file.name for file in now.files]),
+        n_components=n_components,
+        standardize=standardize,
+        fitted_on=split or ALL,
+    )
+
+
 def gather(
     spark: SparkSession, source: Snapshot, split: str | None, pivot: np.ndarray, *, log: Log
 ) -> Moments:
     """The moments of the features of a split, or of all of them."""
     context = spark.sparkContext
-    groups = [
-        source.files[i :: context.defaultParallelism] for i in range(context.defaultParallelism)
-    ]
+    count = min(context.defaultParallelism, len(source.files))
+    if not count:
+        return Moments.zero(len(pivot))
+    groups = [source.files[i::count] for i in range(count)]
 
     def of_group(group: Sequence[File]) -> Moments:
         moments = Moments.zero(len(pivot))
@@ -133,7 +198,7 @@ def gather(
             moments += Moments.of(matrix, pivot)
         return moments
 
-    tasks = context.parallelize([group for group in groups if group], len(groups))
+    tasks = context.parallelize(groups, len(groups))
     return run_logged(
         spark,
         lambda: tasks.map(of_group).treeReduce(operator.add),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 
 from fruits_assets.assets import notebook as asset
 from fruits_assets.assets.notebook import NotebookConfig, notebook
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.definitions import ASSETS
 from fruits_assets.deliverables.notebook import digest, source
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms.ingest import THUMBNAILS
 from fruits_assets_tests.conftest import Pipeline, failure
 from fruits_assets_tests.deliverables.test_notebook import assert_quiet
 
@@ -38,30 +40,37 @@ def materialize(pipeline: Pipeline, **config: Any) -> dg.ExecuteInProcessResult:
 
 @dataclass(frozen=True)
 class Walk:
-    """What was executed."""
+    """What was executed.
+
+    Attributes:
+        pipeline: that it was executed on.
+        result: of the run.
+        temporary: the temporary folder of the run, as the run left it.
+    """
 
     pipeline: Pipeline
     result: dg.ExecuteInProcessResult
+    temporary: Path
 
     @property
-    def dataset(self) -> Dataset:
-        """As published."""
+    def published(self) -> Snapshot:
+        """The current version."""
         return self.pipeline.lake.current("notebook")
 
     @property
     def figures(self) -> Mapping[str, Any]:
-        """Of its manifest."""
-        return self.dataset.manifest.figures
+        """What its commit says."""
+        return self.published.figures
 
     @property
     def page(self) -> str:
         """The HTML."""
-        return self.dataset.read("Nom_Prenom_1_notebook_112026.html").decode()
+        return self.published.read("Nom_Prenom_1_notebook_112026.html").decode()
 
     @property
     def cells(self) -> list[Any]:
-        """Of the executed notebook."""
-        content = self.dataset.read("Nom_Prenom_1_notebook_112026.ipynb")
+        """The cells of the executed notebook."""
+        content = self.published.read("Nom_Prenom_1_notebook_112026.ipynb")
         return nbformat.reads(content.decode(), as_version=4).cells
 
 
@@ -70,17 +79,22 @@ def walk(
     tmp_path_factory: pytest.TempPathFactory, finished: tuple[Pipeline, dg.ExecuteInProcessResult]
 ) -> Walk:
     """Source and lake are copied to where their paths would end a string, or begin a tag."""
-    folder = tmp_path_factory.mktemp('<script>x") \\ é {} ')
     done, _ = finished
-    shutil.copytree(done.lake.base, folder / "lake")
-    shutil.copytree(done.source, folder / "photos")
-    pipeline = Pipeline(Lake.at(str(folder / "lake")), folder / "photos")
-    return Walk(pipeline, materialize(pipeline))
+    base = tmp_path_factory.mktemp('<script>x") é {} ') / "lake"
+    source = tmp_path_factory.mktemp('<script>x") \\ é {} ') / "photos"
+    shutil.copytree(done.lake.base, base)
+    shutil.copytree(done.source, source)
+    pipeline = Pipeline(Lake.at(str(base)), source)
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", None)
+        return Walk(pipeline, materialize(pipeline), temporary)
 
 
 def test_it_is_published_under_the_names_that_the_brief_asks_for(walk: Walk) -> None:
     assert walk.result.success, failure(walk.result)
-    assert {file.name for file in walk.dataset.manifest.files} == NAMES
+    assert set(walk.published.names()) == NAMES
 
 
 def test_no_cell_complains(walk: Walk) -> None:
@@ -94,7 +108,7 @@ def test_no_cell_complains(walk: Walk) -> None:
 def test_its_figures_are_those_of_the_lake(walk: Walk) -> None:
     lake, shown = walk.pipeline.lake, walk.figures
     raw, rejected, features, pca = (
-        lake.current(name).manifest.figures
+        lake.current(name).figures
         for name in ("raw_images", "rejected_images", "features", "pca_model")
     )
     assert shown["images"] == raw["images"] == 90
@@ -105,7 +119,7 @@ def test_its_figures_are_those_of_the_lake(walk: Walk) -> None:
     assert shown["images_per_second"] == features["images_per_second"]
     assert shown["components"] == pca["components"]
     assert shown["explained_variance"] == pca["explained_variance"]
-    assert shown["recognition"] == lake.current("recognition").manifest.figures
+    assert shown["recognition"] == lake.current("recognition").figures
     names = ("raw_images", "model_weights", "features", "pca_model", "pca_features")
     assert shown["versions"] == {name: lake.current(name).version for name in names}
 
@@ -142,34 +156,39 @@ def test_parameters_are_those_of_the_run(walk: Walk) -> None:
 def test_its_page_loads_nothing_and_says_no_place_but_the_parameters(walk: Walk) -> None:
     assert_quiet(walk.page)
     assert walk.page.count("&lt;script&gt;x") == walk.page.count("script&gt;x")
-    content = walk.dataset.read("Nom_Prenom_1_notebook_112026.ipynb").decode()
+    content = walk.published.read("Nom_Prenom_1_notebook_112026.ipynb").decode()
     assert content.count("<script>x") == 2  # the parameters `source` and `lake`
     assert "fruits-kernel-" not in content
 
 
-def test_the_ui_shows_where_the_page_is(walk: Walk) -> None:
+def test_the_ui_names_the_page(walk: Walk) -> None:
     (one,) = walk.result.asset_materializations_for_node("notebook")
-    assert Path(str(one.metadata["page"].value)).is_file()
+    assert one.metadata["page"].value == "Nom_Prenom_1_notebook_112026.html"
     assert one.metadata["cells"].value == walk.figures["cells"] > 30
     assert "90 photos in 15 classes; 0 of 90 files rejected" in str(one.metadata["summary"].value)
 
 
 def test_nothing_is_executed_twice(walk: Walk) -> None:
-    before = walk.dataset
+    before = walk.published
     again = materialize(walk.pipeline)
     assert again.success
-    assert walk.dataset == before
+    assert walk.published == before
 
 
-def test_what_it_is_made_of_is_in_its_manifest(walk: Walk) -> None:
+def test_its_commit_says_what_it_is_made_of(walk: Walk) -> None:
     lake = walk.pipeline.lake
-    inputs = walk.dataset.manifest.inputs
+    inputs = walk.published.commit.inputs
     assert inputs == {name: lake.current(name).version for name in inputs}
-    assert walk.dataset.manifest.params["notebook"] == digest(source())
+    assert walk.published.commit.params["notebook"] == digest(source())
     assert set(inputs) == {
         *("raw_images", "rejected_images", "model_weights", "features"),
         *("pca_model", "pca_features", "recognition"),
     }
+
+
+def test_nothing_of_the_live_part_is_left(walk: Walk) -> None:
+    """An erasure would not find the photos of its scratch lake."""
+    assert list(walk.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -213,22 +232,23 @@ def test_it_is_described() -> None:
         assert field.description, name
 
 
-def test_an_empty_lake_is_told(photos: Path, tmp_path: Path) -> None:
+def test_an_empty_lake_fails_with_what_to_do(photos: Path, tmp_path: Path) -> None:
     empty = Pipeline(Lake.at(str(tmp_path / "lake")), photos)
-    told = failure(materialize(empty))
-    assert "the lake" in told
-    assert "Materialise" in told
+    text = failure(materialize(empty))
+    assert "the lake" in text
+    assert "Materialise" in text
 
 
-def test_a_cell_that_fails_is_told(
+def test_a_cell_that_fails_is_named(
     finished: tuple[Pipeline, dg.ExecuteInProcessResult], tmp_path: Path
 ) -> None:
     done, _ = finished
     shutil.copytree(done.lake.base, tmp_path / "lake")
     pipeline = Pipeline(Lake.at(str(tmp_path / "lake")), done.source)
-    thumbnails = Path(pipeline.lake.current("raw_images").uri, "thumbnails.parquet")
-    thumbnails.write_bytes(bytes(thumbnails.stat().st_size))
-    told = failure(materialize(pipeline))
-    assert "the notebook failed in the part 'L’exécution complète : les photos du lac'" in told  # noqa: RUF001 - French
-    assert "thumbnails.parquet is not what was written (its checksum differs)" in told
-    assert "notebook" not in pipeline.lake.assets()
+    thumbnails = pipeline.lake.current("raw_images").siblings[THUMBNAILS]
+    (part,) = thumbnails.files
+    Path(thumbnails.uri, part.name).write_bytes(bytes(part.bytes))
+    text = failure(materialize(pipeline))
+    assert "the notebook failed in the part 'L’exécution complète : les photos du lac'" in text  # noqa: RUF001 - French
+    assert f"{part.name} cannot be read" in text
+    assert "notebook" not in pipeline.lake.tables()

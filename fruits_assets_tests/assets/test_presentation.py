@@ -1,4 +1,4 @@
-"""The asset: what it writes, what it shows, and when it is made anew."""
+"""The asset: what it writes, what it shows, and when it is made again."""
 
 import io
 import json
@@ -14,9 +14,9 @@ from pptx import Presentation
 
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.presentation import BILL, presentation
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets_tests.conftest import Pipeline, failure
 
 RESULT = {"executors": 0, "size": 5000, "peaks": {"worker": 2e8}}
@@ -49,7 +49,7 @@ class Stage:
             raise_on_error=False,
         )
 
-    def made(self, **asked: Any) -> Dataset:
+    def made(self, **asked: Any) -> Snapshot:
         result = self.present(**asked)
         assert result.success
         return self.pipeline.lake.current("presentation")
@@ -71,18 +71,17 @@ def stage(finished, tmp_path: Path) -> Stage:
 
 
 def _figures(lake: Lake, name: str) -> Mapping[str, Any]:
-    return lake.current(name).manifest.figures
+    return lake.current(name).figures
 
 
 def test_it_is_a_deck_with_the_figures_of_the_lake(stage: Stage):
     stage.measured(20.0)
     result = stage.present()
     lake = stage.pipeline.lake
-    dataset = lake.current("presentation")
-    (file,) = dataset.manifest.files
-    assert file.name == "Nom_Prenom_3_presentation_112026.pptx"
-    slides = Presentation(io.BytesIO(dataset.read(file.name))).slides
-    figures = dataset.manifest.figures
+    deck = lake.current("presentation")
+    assert deck.names() == ["Nom_Prenom_3_presentation_112026.pptx"]
+    slides = Presentation(io.BytesIO(deck.read(*deck.names()))).slides
+    figures = deck.figures
     assert len(slides) == figures["slides"] == 16
     assert figures["minutes"] == sum(minutes for _, minutes in figures["titles"]) == 20
     assert figures["language"] == "fr"
@@ -103,55 +102,53 @@ def test_it_is_a_deck_with_the_figures_of_the_lake(stage: Stage):
     (event,) = result.asset_materializations_for_node("presentation")
     assert event.metadata["slides"].value == 16
     assert event.metadata["missing_figures"].value == "bill"
-    assert event.metadata["file"].value == str(Path(dataset.uri, file.name))
+    assert event.metadata["file"].value == "Nom_Prenom_3_presentation_112026.pptx"
     assert "| 16 | Limites, suites et sources | 1 |" in str(event.metadata["titles"].value)
-    assert (event.tags or {})["dagster/data_version"] == dataset.version
+    assert (event.tags or {})["dagster/data_version"] == deck.version
 
 
 def test_nothing_is_done_twice(stage: Stage):
     first = stage.made()
-    file = Path(first.uri, first.manifest.files[0].name)
-    before = file.stat().st_mtime_ns
     assert stage.made() == first
-    assert file.stat().st_mtime_ns == before
     forced = stage.made(force=True)
     assert forced.version != first.version
-    assert forced.manifest.files == first.manifest.files, "the same show is the same file"
+    (before,), (after,) = first.files, forced.files
+    assert after.digest == before.digest, "the same show is the same file"
 
 
-def test_it_is_made_anew_when_something_shown_has_changed(stage: Stage):
+def test_it_is_made_again_when_something_shown_has_changed(stage: Stage):
     lake = stage.pipeline.lake
     first = stage.made()
-    assert first.manifest.figures["missing"] == ["benchmark", "bill"]
+    assert first.figures["missing"] == ["benchmark", "bill"]
     stage.measured(20.0)
     second = stage.made()
     stage.measured(10.0)
     third = stage.made()
-    assert third.manifest.figures["shown"]["times_the_notebook"] == 10.0
+    assert third.figures["shown"]["times_the_notebook"] == 10.0
     english = stage.made(language="en")
-    assert english.manifest.figures["language"] == "en"
+    assert english.figures["language"] == "en"
     other = stage.made(authorship=Authorship(last_name="Ève", month="2026-12", place="Lyon"))
-    assert other.manifest.files[0].name == "Eve_Prenom_3_presentation_122026.pptx"
-    Path(lake.base, "recognition", "current.json").unlink()
+    assert other.names() == ["Eve_Prenom_3_presentation_122026.pptx"]
+    shutil.rmtree(Path(lake.base, "recognition"))
     without = stage.made()
-    assert without.manifest.figures["missing"] == ["recognition", "bill"]
+    assert without.figures["missing"] == ["recognition", "bill"]
     versions = [one.version for one in (first, second, third, english, other, without)]
     assert len(set(versions)) == len(versions)
 
 
 def test_what_a_cluster_cost_is_shown_once_its_runs_are_known(stage: Stage):
     lake = stage.pipeline.lake
-    run = lake.current("features").manifest.run_id
+    run = lake.current("features").commit.run_id
     before = stage.made()
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_run(dg.DagsterRun("fruits_job", run_id=run, tags={BILL: "0.4321"}))
-        dataset = stage.made(instance=instance)
-    assert dataset.manifest.figures["shown"]["bill_eur"] == 0.4321
-    assert dataset.manifest.figures["missing"] == ["benchmark"]
-    assert dataset.version != before.version
+        deck = stage.made(instance=instance)
+    assert deck.figures["shown"]["bill_eur"] == 0.4321
+    assert deck.figures["missing"] == ["benchmark"]
+    assert deck.version != before.version
 
 
-def test_a_benchmark_that_is_none_is_told(stage: Stage):
+def test_a_file_that_is_not_a_benchmark_is_refused(stage: Stage):
     stage.benchmark.write_text("{}")
     assert "is not what `make bench` writes" in failure(stage.present())
 
@@ -159,14 +156,10 @@ def test_a_benchmark_that_is_none_is_told(stage: Stage):
 def test_figures_of_different_runs_are_not_mixed(stage: Stage):
     lake = stage.pipeline.lake
     raw = lake.current("raw_images")
-    later = replace(
-        raw, uri=raw.uri[:-16] + "0" * 16, manifest=replace(raw.manifest, version="0" * 16)
-    )
-    shutil.copytree(raw.uri, later.uri)
-    lake.publish(later)
-    told = failure(stage.present())
-    assert f"features was made from version {raw.version} of raw_images" in told
-    assert "Materialise features again first" in told
+    lake.publish(replace(raw, commit=replace(raw.commit, recipe="0" * 16), follows=raw.number))
+    text = failure(stage.present())
+    assert f"features was made from version {raw.version} of raw_images" in text
+    assert "Materialise features again first" in text
 
 
 def test_without_a_run_it_says_what_to_materialise(stage: Stage):

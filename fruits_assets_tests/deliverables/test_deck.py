@@ -23,16 +23,6 @@ from pptx.opc.oxml import serialize_part_xml
 from pptx.util import Pt
 
 from fruits_assets.core import pca
-from fruits_assets.core.dataset import (
-    Dataset,
-    File,
-    Manifest,
-    is_part,
-    read_table,
-    schema_of,
-    write_file,
-    write_parquet,
-)
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.pca import Moments
 from fruits_assets.deliverables.deck import measure, texts_en, texts_fr
@@ -44,13 +34,26 @@ from fruits_assets.deliverables.deck.language import Language
 from fruits_assets.deliverables.deck.presentation import SLIDES, build
 from fruits_assets.deliverables.deck.slide import SECTIONS, Show, mosaic
 from fruits_assets.deliverables.figures import THEME
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import (
+    FILES_SCHEMA,
+    Origin,
+    address_of,
+    write_files,
+    write_part,
+)
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import DRAFT, Commit, Snapshot
+from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 from fruits_assets.transforms.ingest import (
+    CLASSES,
+    CLASSES_SCHEMA,
     RAW_SCHEMA,
     REJECTED_SCHEMA,
     THUMBNAIL_SCHEMA,
     THUMBNAILS,
 )
-from fruits_assets.transforms.pca import MAP, MAP_SCHEMA
+from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, PCA_FEATURES_SCHEMA
 
 HOSTILE = [
     "x" * 200,
@@ -81,25 +84,46 @@ class Made:
 
     folder: Path
 
-    def dataset(self, name: str, files: Sequence[File], **fields: Any) -> Dataset:
-        uri = str(self.folder / name)
-        parts = [file.name for file in files if is_part(file.name)]
-        schema = schema_of(read_table(f"{uri}/{parts[0]}").schema) if parts else {}
-        given: dict[str, Any] = {"inputs": {}, "schema": schema, **fields}
-        manifest = Manifest(
-            asset=name,
-            version=f"{name:0<16}"[:16],
+    def at(self, name: str) -> Folder:
+        return folder_at(str(self.folder / name))
+
+    def snapshot(
+        self,
+        name: str,
+        table: pa.Table,
+        *,
+        figures: Mapping[str, Any] | None = None,
+        inputs: Sequence[Snapshot] = (),
+        siblings: Mapping[str, pa.Table] | None = None,
+    ) -> Snapshot:
+        files = ()
+        if table.num_rows:
+            files = (write_part(self.at(name), Origin(address_of(name), 0, 1), table),)
+        commit = Commit(
+            recipe=f"{name:0<16}"[:16],
             transform=name,
             code_version="1",
             params={},
+            inputs={one.name: one.version for one in inputs},
             run_id="run",
             created_at="2026-11-01T00:00:00+00:00",
             seconds=12.5,
-            files=tuple(files),
-            **given,
+            figures=figures or {},
         )
-        write_file(uri, "manifest.json", manifest.to_json())
-        return Dataset.open(uri)
+        beside = {it: self.snapshot(it, rows) for it, rows in (siblings or {}).items()}
+        return Snapshot(self.at(name), name, table.schema, DRAFT, commit, files, beside)
+
+    def holding(
+        self,
+        name: str,
+        file: str,
+        content: bytes,
+        figures: Mapping[str, Any],
+        inputs: Sequence[Snapshot] = (),
+    ) -> Snapshot:
+        """A table of files with one file."""
+        made = self.snapshot(name, FILES_SCHEMA.empty_table(), figures=figures, inputs=inputs)
+        return replace(made, files=(write_files(made.folder, address_of(name), {file: content}),))
 
     def raw(
         self,
@@ -109,7 +133,7 @@ class Made:
         each: int,
         more: int,
         name: str,
-    ) -> Dataset:
+    ) -> Snapshot:
         rows = [
             {
                 "path": f"{split}/{number}/{name.format(index)}",
@@ -117,6 +141,7 @@ class Made:
                 "label": label,
                 "sha256": f"{number:032x}{index:032x}",
                 "content": b"",
+                "content_sha256": "",
                 "format": "JPEG",
                 "width": 640,
                 "height": 480 + index,
@@ -128,26 +153,26 @@ class Made:
             for split in splits
             for index in range(each + number % 2 * more)
         ]
-        uri = str(self.folder / "raw_images")
         thumbnails = [
             {"path": row["path"], "label": row["label"], "jpeg": _jpeg(number)}
             for number, row in enumerate(rows[:60])
         ]
-        files = (
-            write_parquet(
-                uri, "part-a-000000-000001.parquet", pa.Table.from_pylist(rows, RAW_SCHEMA)
-            ),
-            write_parquet(uri, THUMBNAILS, pa.Table.from_pylist(thumbnails, THUMBNAIL_SCHEMA)),
-        )
         classes = [
-            [label, split, each + number % 2 * more]
+            {"label": label, "split": split, "images": each + number % 2 * more}
             for number, label in enumerate(labels)
             for split in splits
         ]
-        figures = {"images": len(rows), "files_found": len(rows), "classes": classes}
-        return self.dataset("raw_images", files, figures=figures)
+        return self.snapshot(
+            "raw_images",
+            pa.Table.from_pylist(rows, RAW_SCHEMA),
+            figures={"images": len(rows), "files_found": len(rows)},
+            siblings={
+                THUMBNAILS: pa.Table.from_pylist(thumbnails, THUMBNAIL_SCHEMA),
+                CLASSES: pa.Table.from_pylist(classes, CLASSES_SCHEMA),
+            },
+        )
 
-    def rejected(self, reasons: Mapping[str, int]) -> Dataset:
+    def rejected(self, reasons: Mapping[str, int]) -> Snapshot:
         rows = [
             {
                 "path": HOSTILE[0] + f"/{index}",
@@ -159,21 +184,17 @@ class Made:
             for reason, count in reasons.items()
             for index in range(count)
         ]
-        uri = str(self.folder / "rejected_images")
         table = pa.Table.from_pylist(rows, REJECTED_SCHEMA)
-        file = write_parquet(uri, "part-a-000000-000001.parquet", table)
         figures = {"rejected": len(rows), "reasons": dict(reasons)}
-        return self.dataset("rejected_images", [file], figures=figures)
+        return self.snapshot("rejected_images", table, figures=figures)
 
-    def model(self) -> Dataset:
-        file = write_file(str(self.folder / "model_weights"), "model.tflite", b"x" * 8_900_000)
+    def model(self) -> Snapshot:
         figures = {"alpha": 1.0, "image_size": 224, "relative_error": 4.1e-6}
-        return self.dataset("model_weights", [file], figures=figures)
+        return self.holding("model_weights", "model.tflite", b"x" * 8_900_000, figures)
 
-    def pca(self, features: Dataset) -> Dataset:
+    def pca(self, features: Snapshot) -> Snapshot:
         rows = np.random.default_rng(0).normal(size=(60, 32)) / np.arange(1, 33)
         fitted = pca.fit(Moments.of(rows, rows[0]), rows[0], n_components=0.95, standardize=False)
-        file = write_file(str(self.folder / "pca_model"), "pca.npz", fitted.to_npz())
         figures = {
             "components": len(fitted.components),
             "features": 32,
@@ -182,20 +203,20 @@ class Made:
             "n_components": 0.95,
             "fitted_on": "Training",
         }
-        inputs = {"features": features.version}
-        return self.dataset("pca_model", [file], figures=figures, inputs=inputs)
+        return self.holding("pca_model", "pca.npz", fitted.to_npz(), figures, [features])
 
-    def projected(self, inputs: Sequence[Dataset], labels: Sequence[str | None]) -> Dataset:
+    def projected(self, inputs: Sequence[Snapshot], labels: Sequence[str | None]) -> Snapshot:
         rng = np.random.default_rng(1)
         rows = [
             {"path": str(index), "label": label, "pc_1": x, "pc_2": y, "part": "part"}
             for label in labels
             for index, (x, y) in enumerate(rng.normal(rng.normal(size=2) * 5, size=(12, 2)))
         ]
-        uri = str(self.folder / "pca_features")
-        file = write_parquet(uri, MAP, pa.Table.from_pylist(rows, MAP_SCHEMA))
-        return self.dataset(
-            "pca_features", [file], inputs={one.name: one.version for one in inputs}
+        return self.snapshot(
+            "pca_features",
+            PCA_FEATURES_SCHEMA.empty_table(),
+            inputs=inputs,
+            siblings={MAP: pa.Table.from_pylist(rows, MAP_SCHEMA)},
         )
 
     def pipeline(
@@ -210,8 +231,8 @@ class Made:
     ) -> Pipeline:
         raw, model = self.raw(labels, splits, each=each, more=more, name=name), self.model()
         figures = {"features_per_image": 1280, "inferences": 1_234_567, "images_per_second": 421.7}
-        inputs = {one.name: one.version for one in (raw, model)}
-        features = self.dataset("features", [], figures=figures, inputs=inputs)
+        empty = FEATURES_SCHEMA.empty_table()
+        features = self.snapshot("features", empty, figures=figures, inputs=(raw, model))
         fitted = self.pca(features)
         projected = self.projected((features, fitted), labels)
         return Pipeline(raw, self.rejected(reasons or {}), model, features, fitted, projected)
@@ -223,11 +244,15 @@ def _jpeg(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def _with(snapshot: Snapshot, **fields: Any) -> Snapshot:
+    """The same with another commit."""
+    return replace(snapshot, commit=replace(snapshot.commit, **fields))
+
+
 def _fitted_on_all(pipeline: Pipeline) -> Pipeline:
     """With a number of components that was asked for, rather than a share."""
-    figures = {**pipeline.pca_model.manifest.figures, "n_components": 5.0, "fitted_on": "all"}
-    manifest = replace(pipeline.pca_model.manifest, figures=figures)
-    return replace(pipeline, pca_model=replace(pipeline.pca_model, manifest=manifest))
+    figures = {**pipeline.pca_model.figures, "n_components": 5.0, "fitted_on": "all"}
+    return replace(pipeline, pca_model=_with(pipeline.pca_model, figures=figures))
 
 
 def names(count: int) -> list[str | None]:
@@ -508,9 +533,9 @@ def test_both_languages_say_the_same_of_the_same():
         assert _fields(text) == _fields(texts_en.TEXTS[key]), key
 
 
-def test_figures_are_those_of_the_manifests(built, shows, finished):
+def test_figures_are_those_of_the_lake(built, shows, finished):
     lake = finished[0].lake
-    figures = {name: lake.current(name).manifest.figures for name in (*ASSETS, "recognition")}
+    figures = {name: lake.current(name).figures for name in (*ASSETS, "recognition")}
     shown = shows["real, fr"][0].facts.shown()
     assert shown["images"] == figures["raw_images"]["images"] == 90
     assert shown["classes"] == 15
@@ -527,7 +552,7 @@ def test_figures_are_those_of_the_manifests(built, shows, finished):
         f"{english.share(figures['pca_model']['explained_variance'], 1)}",
         f"{english.share(figures['recognition']['accuracy_components'], 1)} of 30 test photos",
         f"90 inferences at {english.number(figures['features']['images_per_second'])} images/s",
-        f"in {english.number(lake.current('features').manifest.seconds, 1)} s",
+        f"in {english.number(lake.current('features').commit.seconds, 1)} s",
     ):
         assert expected in text
     assert lake.current("pca_model").version in notes(built[0]["real, en"].slides[10])
@@ -623,12 +648,12 @@ def test_workbooks_of_charts_hold_no_formula_and_no_link(built):
 
 
 class TestFacts:
-    """What is read of datasets."""
+    """What is read of snapshots."""
 
-    def test_datasets_of_different_runs_are_refused(self, tmp_path: Path):
+    def test_snapshots_of_different_runs_are_refused(self, tmp_path: Path):
         pipeline = Made(tmp_path).pipeline(names(2))
         pipeline.check()
-        older = replace(pipeline.raw, manifest=replace(pipeline.raw.manifest, version="0" * 16))
+        older = _with(pipeline.raw, recipe="0" * 16)
         with pytest.raises(DatasetError, match="features was made from version raw_images"):
             replace(pipeline, raw=older).check()
 
@@ -639,9 +664,8 @@ class TestFacts:
         assert Recognition.of(recognition, both) is not None
         assert Recognition.of(recognition, (both[0], lake.current("raw_images"))) is None
         assert Recognition.of(None, both) is None
-        nothing = {**recognition.manifest.figures, "test": 0}
-        manifest = replace(recognition.manifest, figures=nothing)
-        assert Recognition.of(replace(recognition, manifest=manifest), both) is None
+        nothing = _with(recognition, figures={**recognition.figures, "test": 0})
+        assert Recognition.of(nothing, both) is None
 
     def test_sizes_and_backgrounds(self, finished, tmp_path: Path):
         lake = finished[0].lake

@@ -1,10 +1,12 @@
 """The notebook as it is committed, how notebooks are executed, and the page they become."""
 
 import ast
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -156,6 +158,30 @@ def test_a_failed_cell_is_told(code: str, expected: str, logged: str) -> None:
     assert logged in "".join(log)
     assert bool(log) is bool(logged)
     assert "\x1b" not in "".join(log)
+
+
+@pytest.mark.parametrize("end", ["display(JSON({}))", "1 / 0", "os._exit(1)"])
+def test_no_temporary_file_is_left_however_it_ends(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scratch lake holds photos, and an erasure would not find it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = (
+        "import os, pathlib, tempfile\n"
+        "from IPython.display import JSON, display\n"
+        "folder = pathlib.Path(tempfile.mkdtemp(prefix='fruits-'))\n"
+        "(folder / 'photo').write_text('x')\n"
+        "assert folder.parent.name.startswith('fruits-')\n"
+    )
+    with contextlib.suppress(NotebookError):
+        execute(small(code, end), {}, log=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_without_the_figures_it_promises_is_refused() -> None:
+    with pytest.raises(NotebookError, match="puts out no figures"):
+        execute(small("1"), {}, log=[])
 
 
 def test_a_cell_that_does_not_end_is_told() -> None:

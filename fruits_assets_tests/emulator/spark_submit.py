@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fruits_assets.core.s3 import HADOOP_AWS, NOT_NEEDED, SPARK_CLOUD
+from fruits_assets.storage.s3 import HADOOP_AWS, NOT_NEEDED, SPARK_CLOUD
 from fruits_assets_tests.emulator.node import PYTHON, Node
 from fruits_assets_tests.emulator.processes import SESSIONS
 

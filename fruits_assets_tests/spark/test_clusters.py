@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from fruits_assets.core import storage
 from fruits_assets.core.errors import RegionError, SparkError
 from fruits_assets.spark import clusters
 from fruits_assets.spark.clusters import GivenCluster, OwnClusters
 from fruits_assets.spark.steps import Patience, Steps
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.places import folder_at
 from fruits_assets_tests import s3
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import Emr
@@ -39,7 +40,6 @@ BOOTSTRAP = {"Path": "s3://code/bootstrap-1.sh", "Args": ["s3://code/environment
 ACQUIRE = """
 import json, sys
 
-from fruits_assets.core import storage
 from fruits_assets.spark import clusters
 
 region, stack, pipes, run, request, held = sys.argv[1:]
@@ -64,7 +64,6 @@ def launch():
     return json.loads(request)
 
 
-storage.connect(pipes, region=region)
 hold("ready")
 print(Held(region, stack, pipes).acquire(run, launch), flush=True)
 """
@@ -77,7 +76,7 @@ class Stack:
 
     Attributes:
         emr: the account.
-        pipes: URI, connected to.
+        pipes: URI of a folder of a bucket.
         name: of the stack.
     """
 
@@ -105,13 +104,14 @@ class Stack:
 
     def claim(self, run: str = RUN) -> Any:
         """What is written of the cluster of a run."""
-        return json.loads(storage.storage_of(self._claim(run)).read(self._claim(run)))
+        return json.loads(self._claims.read(f"{run}.json"))
 
     def write_claim(self, content: Mapping[str, Any], run: str = RUN) -> None:
-        storage.storage_of(self._claim(run)).write(self._claim(run), json.dumps(content).encode())
+        self._claims.write(f"{run}.json", json.dumps(content).encode())
 
-    def _claim(self, run: str) -> str:
-        return f"{self.pipes}/clusters/{run}.json"
+    @property
+    def _claims(self) -> Folder:
+        return folder_at(f"{self.pipes}/clusters", region=s3.REGION)
 
     @contextlib.contextmanager
     def process(self, *, run: str = RUN, held: str = "") -> Iterator[subprocess.Popen[str]]:
@@ -154,7 +154,6 @@ def stack(fresh_emr: Emr, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     fresh_emr.plan(boot_seconds=0)
     with s3.used(fresh_emr.endpoint):
         pipes = f"s3://{fresh_emr.s3.bucket(versioned=False)}/pipes"
-        storage.connect(pipes, region=s3.REGION)
         yield Stack(fresh_emr, pipes)
 
 
@@ -336,7 +335,6 @@ def test_a_request_that_was_repeated_leaves_one_cluster(stack: Stack):
         return answer
 
     with s3.Gate(before=stack.emr.endpoint) as gate, s3.used(gate.endpoint):
-        storage.connect(stack.pipes, region=s3.REGION)
         gate.rule = lose_the_first_answer
         found = stack.acquire()
     assert lost
@@ -616,8 +614,8 @@ def test_a_given_cluster_that_is_another_kind_is_refused(stack: Stack, prepared:
 
 def test_a_cluster_is_ended_whatever_ails_the_bucket(stack: Stack):
     stack.acquire()
-    storage._connected.clear()
-    assert len(stack.clusters.release(RUN)) == 1
+    without = OwnClusters(s3.REGION, stack.name, "s3://there-is-no-such-bucket/pipes")
+    assert len(without.release(RUN)) == 1
     assert stack.alive() == []
 
 
@@ -636,5 +634,7 @@ def test_a_step_for_a_cluster_that_has_ended_says_why_the_cluster_ended(
     stack.emr.kill_cluster(prepared, "VALIDATION_ERROR", "the vCPU limit does not allow this")
     stack.emr.wait(prepared, "TERMINATED_WITH_ERRORS")
     steps = Steps(stack.clusters, prepared, "s3://logs/emr/", Patience(), print)
-    with pytest.raises(SparkError, match=r"\(VALIDATION_ERROR: the vCPU limit does not allow this\)"):
+    with pytest.raises(
+        SparkError, match=r"\(VALIDATION_ERROR: the vCPU limit does not allow this\)"
+    ):
         steps.submit("ingest", ["one"])

@@ -15,12 +15,15 @@ from fruits_assets.spark.account import Architecture
 from fruits_assets.transforms.transform import Transform, transform_at
 from fruits_assets_tests.places import Bucket
 
-IMPORTED = """
+LAYERS = ("core", "storage", "transforms")
+"""The packages that a cluster gets; `lake` needs Delta, which no cluster has."""
+ABSENT = ("dagster", "deltalake", "keras", "pydantic_settings", "tensorflow")
+IMPORTED = f"""
 import importlib, pkgutil, sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"dagster", "tensorflow", "keras", "pydantic_settings"}:
+        if name.partition(".")[0] in {ABSENT}:
             raise ImportError(name + " is not installed on clusters")
 
 sys.meta_path.insert(0, Blocked())
@@ -28,7 +31,7 @@ sys.path.insert(0, sys.argv[1])
 import fruits_assets
 
 assert fruits_assets.__file__.startswith(sys.argv[1]), fruits_assets.__file__
-for layer in ("core", "transforms"):
+for layer in {LAYERS}:
     package = importlib.import_module("fruits_assets." + layer)
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         assert type(importlib.import_module(module.name).__loader__).__name__ == "zipimporter"
@@ -71,17 +74,17 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ship(bucket: Bucket, architecture: Architecture = "arm64") -> tuple[code.Code, list[str]]:
     """The URIs, and what was logged."""
     logged: list[str] = []
-    return code.ship(bucket.base, architecture, log=logged.append), logged
+    return code.ship(bucket.opened, architecture, log=logged.append), logged
 
 
 # --------------------------------------------------------------------------------------- packed
 
 
-def test_the_package_holds_core_and_transforms_and_nothing_else():
+def test_the_package_holds_its_layers_and_nothing_else():
     root = code.ROOT.parent
     expected = {"fruits_assets/__init__.py"} | {
         file.relative_to(root).as_posix()
-        for layer in ("core", "transforms")
+        for layer in LAYERS
         for file in (code.ROOT / layer).rglob("*.py")
     }
     with zipfile.ZipFile(io.BytesIO(code.packed())) as archive:
@@ -116,7 +119,7 @@ def test_the_package_is_imported_as_it_is_shipped(tmp_path: Path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert {"fruits_assets.core.storage", "fruits_assets.transforms.__main__"} <= set(
+    assert {"fruits_assets.storage.s3", "fruits_assets.transforms.__main__"} <= set(
         done.stdout.split()
     )
 
@@ -192,6 +195,7 @@ def test_what_has_another_size_than_it_should_is_shipped_again(
     ("file", "changes"),
     [
         ("core/images.py", {"package"}),
+        ("storage/s3.py", {"package"}),
         ("transforms/transform.py", {"package"}),
         ("transforms/__main__.py", {"package", "entry"}),
         ("spark/bootstrap.sh", {"bootstrap"}),

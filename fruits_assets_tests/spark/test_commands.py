@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from fruits_assets.core import storage
 from fruits_assets.spark import __main__ as command
 from fruits_assets.spark import clusters, sizing
 from fruits_assets_tests.emr import Emr
@@ -39,9 +38,7 @@ Command = Callable[..., Printed]
 
 
 @pytest.fixture
-def run(
-    user: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+def run(user: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command with the user's `.env`, in which variables may differ."""
 
     def run(*arguments: str, **changed: str) -> Printed:
@@ -52,8 +49,7 @@ def run(
         printed = capsys.readouterr()
         return Printed(code, printed.out, printed.err)
 
-    yield run
-    storage._connected.clear()
+    return run
 
 
 def _launched(printed: Printed) -> str:

@@ -85,7 +85,7 @@ def _sorted(lake: Lake, asset: str, column: str) -> pa.Table:
 
 
 def _figures(lake: Lake, asset: str) -> dict[str, float]:
-    figures = lake.current(asset).manifest.figures
+    figures = lake.current(asset).figures
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 

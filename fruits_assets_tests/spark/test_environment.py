@@ -27,13 +27,13 @@ SPARKS_OWN = {"py4j", "pyspark"}
 MACHINES: dict[Architecture, bytes] = {"arm64": b"\xb7\x00", "x86_64": b"\x3e\x00"}
 IMPORTS = """
 import importlib, pkgutil, sys
-import fruits_assets.core, fruits_assets.transforms, fruits_assets.lake.lake
+import fruits_assets.core, fruits_assets.storage, fruits_assets.transforms
 
-for package in (fruits_assets.core, fruits_assets.transforms):
+for package in (fruits_assets.core, fruits_assets.storage, fruits_assets.transforms):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
         print(module.name)
-for absent in ("dagster", "tensorflow", "keras"):
+for absent in ("dagster", "deltalake", "tensorflow", "keras"):
     assert importlib.util.find_spec(absent) is None, absent
 print("pyspark", sys.modules["pyspark"].__version__)
 """
@@ -86,7 +86,8 @@ def test_every_pin_is_a_pin_of_the_whole_lock():
 
 
 def test_all_that_runs_on_clusters_finds_what_it_imports():
-    roots = imported(PACKAGE / "core") | imported(PACKAGE / "transforms")
+    layers = ("core", "storage", "transforms")
+    roots = set().union(*(imported(PACKAGE / layer) for layer in layers))
     assert {"ai_edge_litert", "dagster_pipes", "pyspark"} <= roots
     distributions = importlib.metadata.packages_distributions()
     needed = {
@@ -97,7 +98,8 @@ def test_all_that_runs_on_clusters_finds_what_it_imports():
 
 
 def test_what_no_cluster_uses_is_not_there():
-    assert not pins(environment.LOCK).keys() & {"dagster", "pyspark", "tensorflow", "h5py", "uv"}
+    not_there = {"dagster", "deltalake", "h5py", "pyspark", "tensorflow", "uv"}
+    assert not pins(environment.LOCK).keys() & not_there
 
 
 @pytest.mark.parametrize("architecture", MACHINES)
@@ -172,7 +174,7 @@ def test_a_node_imports_all_that_runs_on_clusters(base: Path):
     assert done.returncode == 0, done.stderr
     *modules, version = done.stdout.splitlines()
     assert version == f"pyspark {pyspark.__version__}"
-    assert {"fruits_assets.core.s3", "fruits_assets.transforms.featurize"} <= set(modules)
+    assert {"fruits_assets.storage.s3", "fruits_assets.transforms.featurize"} <= set(modules)
 
 
 @pytest.mark.slow

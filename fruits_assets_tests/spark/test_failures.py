@@ -125,7 +125,7 @@ def test_a_lost_spot_machine_costs_time_and_nothing_else(user: User):
     result, told = large.run(*INGEST, meanwhile=lose)
     assert result.success, told
     assert lost
-    assert Lake.at(user.lake, region=s3.REGION).current("raw_images").manifest.rows == 90
+    assert Lake.at(user.lake, region=s3.REGION).current("raw_images").rows == 90
     assert len(user.all_ended()) == 1
 
 

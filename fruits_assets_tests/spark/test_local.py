@@ -12,13 +12,14 @@ from fruits_assets_tests.conftest import REPOSITORY
 PROGRAM = """
 import os, signal
 import dagster as dg
-from fruits_assets.core.dataset import Output
+import pyarrow as pa
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.spark.local import LocalSpark
+from fruits_assets.storage.snapshot import Output
 from fruits_assets.transforms.transform import transform
 
-@transform(code_version="1", outputs=["doomed"])
-def end_the_jvm(spark, *, log, doomed):
+@transform(code_version="1", outputs={"doomed": pa.schema([])})
+def end_the_jvm(spark, *, question, log, doomed):
     os.kill(int(spark._jvm.ProcessHandle.current().pid()), signal.SIGKILL)
     spark.range(10).count()
     return {"doomed": Output(())}

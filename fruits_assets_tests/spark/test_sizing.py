@@ -15,12 +15,12 @@ import pytest
 from botocore.validate import ParamValidator
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.core.region import EU_REGIONS
 from fruits_assets.spark import prices as price_table
 from fruits_assets.spark import sizing
 from fruits_assets.spark.account import Architecture
 from fruits_assets.spark.prices import FAMILIES, Prices, vcpus
 from fruits_assets.spark.sizing import Limits, Plan, Work
+from fruits_assets.storage.region import EU_REGIONS
 
 PRICES = Prices.load()
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import re
 import socket
 import traceback
@@ -9,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import boto3
 import dagster as dg
@@ -19,17 +19,20 @@ import pytest
 from pydantic import ValidationError
 
 from fruits_assets.assets.places import Source, WeightsOrigin
-from fruits_assets.core import s3
 from fruits_assets.core.bucket_photos import BucketPhotos
-from fruits_assets.core.dataset import Dataset, read_rows, write_file, write_parquet
 from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
-from fruits_assets.core.region import EU_REGIONS, check_region
-from fruits_assets.core.s3 import S3Storage
 from fruits_assets.core.source import photos_at
-from fruits_assets.core.storage import adopt, connect, on_workers, storage_of
 from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
+from fruits_assets.storage import s3
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import Origin, read_rows, write_files, write_part
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.region import EU_REGIONS, check_region
+from fruits_assets.storage.s3 import S3Storage
+from fruits_assets.storage.snapshot import Output
 from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.s3 import (
     REGION,
@@ -105,10 +108,14 @@ def stub(_stub: Gate, monkeypatch: pytest.MonkeyPatch, quick_retries: None) -> I
         yield _stub
 
 
-def _storage(bucket: Bucket) -> S3Storage:
-    storage = storage_of(bucket.base)
-    assert isinstance(storage, S3Storage)
-    return storage
+def _opened(uri: str = "s3://bucket/prefix", *, kms_key: str | None = None) -> Folder:
+    """A folder as the pipeline opens it, in `REGION`."""
+    return folder_at(uri, region=REGION, kms_key=kms_key)
+
+
+def _storage(folder: Folder) -> S3Storage:
+    assert isinstance(folder.storage, S3Storage)
+    return folder.storage
 
 
 def _words(error: Exception) -> set[str]:
@@ -172,11 +179,12 @@ def test_settings_refuse_other_regions_for_folders_too(
 def test_a_bucket_is_used_only_where_it_says_that_it_lies_in_the_region_asked_for(
     stub: Gate,
 ) -> None:
+    stub.rule = by(lambda request: in_region(request.bucket.removeprefix("in-")))
     passed = set()
     for configured, found in itertools.product(IN_THE_EU, REGIONS):
-        stub.rule = _says(found)
         try:
-            passed.add((configured, s3.verified("bucket", region=configured, kms_key=None).region))
+            bucket = s3.verified(f"in-{found}", region=configured, kms_key=None)
+            passed.add((configured, bucket.region))
         except RegionError as error:
             assert {found, configured, "nothing"} <= _words(error)  # noqa: PT017
     assert passed == {(region, region) for region in IN_THE_EU}
@@ -200,31 +208,54 @@ ELSEWHERE = {
 @pytest.mark.parametrize(
     "enter",
     [
-        lambda uri: connect(uri, region=REGION),
+        _opened,
         lambda uri: Lake.at(uri, region=REGION),
         lambda uri: LakeResource(base=uri, region=REGION).open(),
         lambda uri: Source(place=uri, region=REGION).photos(),
     ],
-    ids=["connect", "lake", "resource", "source"],
+    ids=["folder", "lake", "resource", "source"],
 )
 def test_a_bucket_elsewhere_is_only_asked_where_it_lies(
     stub: Gate, enter: Callable[[str], object], answer: Answer
 ) -> None:
     stub.rule = always(answer)
-    with pytest.raises(RegionError) as told:
-        enter("s3://bucket/prefix")
-    assert "the bucket bucket" in str(told.value)
-    assert "FRUITS_REGION is 'eu-west-3': nothing was read or written" in str(told.value)
+    for _ in range(2):  # a second attempt finds no bucket that the first has left open
+        with pytest.raises(RegionError) as told:
+            enter("s3://bucket/prefix")
+        assert "the bucket bucket" in str(told.value)
+        assert "FRUITS_REGION is 'eu-west-3': nothing was read or written" in str(told.value)
     assert {request.method for request in stub.requests} == {"HEAD"}
-    with pytest.raises(S3Error, match="has not been connected to"):
-        storage_of("s3://bucket/prefix")
 
 
 def test_a_place_outside_the_eu_is_not_even_asked(stub: Gate) -> None:
     stub.rule = _says("us-east-1")
     for region in ("us-east-1", "eu-west-2", None):
         with pytest.raises(RegionError):
-            connect("s3://bucket/prefix", region=region)
+            folder_at("s3://bucket/prefix", region=region)
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize("value", ["https://s3.us-east-1.amazonaws.com", ""])
+@pytest.mark.parametrize(
+    "enter",
+    [
+        _opened,
+        lambda uri: Lake.at(uri, region=REGION),
+        lambda uri: LakeResource(base=uri, region=REGION).open(),
+        lambda uri: Source(place=uri, region=REGION).photos(),
+    ],
+    ids=["folder", "lake", "resource", "source"],
+)
+def test_an_endpoint_that_only_some_libraries_follow_is_refused(
+    stub: Gate, monkeypatch: pytest.MonkeyPatch, enter: Callable[[str], object], value: str
+) -> None:
+    """delta-rs would go there, whatever it is told, and not to the bucket that was checked."""
+    assert _opened().uri == "s3://bucket/prefix"
+    stub.requests.clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
+    for told in _told(lambda: enter("s3://bucket/prefix")):
+        assert "AWS_ENDPOINT_URL_S3 is set" in told.text
+        assert "Unset it; AWS_ENDPOINT_URL is followed by all of them" in told.text
     assert stub.requests == []
 
 
@@ -248,39 +279,34 @@ def test_no_asset_starts_where_one_bucket_lies_elsewhere(stub: Gate, elsewhere: 
     assert {request.method for request in stub.requests} == {"HEAD"}
 
 
-def test_a_bucket_that_was_not_asked_is_not_used(gate: Gate, server: Server) -> None:
-    base = f"s3://{server.bucket()}/prefix"
-    for use in (storage_of, photos_at, Dataset.open, Lake(base).current):
-        with pytest.raises(S3Error, match=r"has not been connected to. Open the lake with Lake.at"):
-            use(base)
-    assert gate.requests == []
-
-
-def test_a_bucket_is_asked_once_per_process_and_key(gate: Gate, server: Server) -> None:
+def test_a_bucket_is_asked_once_per_process(gate: Gate, server: Server) -> None:
     base = f"s3://{server.bucket()}/prefix"
     for _ in range(3):
-        connect(base, region=REGION)
-        connect(f"{base}/deeper", region=REGION)
-    assert len(gate.requests) == 1
-    connect(base, region=REGION, kms_key="key")
+        _opened(base)
+        _opened(f"{base}/deeper")
+    _opened(base, kms_key="key")
+    assert [request.method for request in gate.requests] == ["HEAD"]
+    _opened(f"s3://{server.bucket()}/prefix")
     assert len(gate.requests) == 2
-    assert _storage(Bucket(base, server)).bucket.kms_key == "key"
 
 
-def test_workers_use_what_the_driver_has_connected_to(gated: Bucket, gate: Gate) -> None:
+def test_workers_use_what_the_driver_has_opened(gated: Bucket, gate: Gate) -> None:
     gated.put("file", b"content")
-
-    def read(name: str) -> bytes:
-        return storage_of(gated.base).read(gated.uri(name))
-
-    work = on_workers(read)
+    pickled = pickle.dumps(gated.opened)
     forget()  # as in another process
-    assert work("file") == b"content"
+    assert pickle.loads(pickled).read("file") == b"content"  # noqa: S301 - our own
     assert {request.method for request in gate.requests} == {"GET"}, "the bucket was asked again"
-    forget()
-    adopt({})
-    with pytest.raises(S3Error, match="has not been connected to"):
-        storage_of(gated.base)
+
+
+def test_a_folder_knows_all_that_is_needed_to_reach_it(gated: Bucket, gate: Gate) -> None:
+    """Whatever the environment of another process says."""
+    gated.put("file", b"content")
+    folder = gated.opened
+    with used("http://127.0.0.1:9"):
+        assert folder.read("file") == b"content"
+        folder.write("file", b"new")
+        assert folder.remove(["file"]) == 2
+    assert {request.bucket for request in gate.requests} == {gated.name}
 
 
 def test_a_uri_without_a_bucket_is_told() -> None:
@@ -320,12 +346,12 @@ def test_a_key_is_taken_as_it_is(server: Server, prefix: str, key: str, neighbou
         server.client.put_object(Bucket=name, Key=prefix + one, Body=content)
     with used(server.endpoint):
         root = f"s3://{name}/{prefix}".rstrip("/")
-        connect(root, region=REGION)
-        storage = _storage(Bucket(root, server))
+        folder = _opened(root)
+        storage = _storage(folder)
         assert storage.get_object(prefix + key) == b"mine"
         assert storage.get_object(prefix + neighbour) == b"another's"
         assert storage.tail(prefix + key) == (b"mine", 4)
-        assert BucketPhotos(root).erase([key]) == 1
+        assert BucketPhotos(folder).erase([key]) == 1
     left = [found["Key"] for found in server.client.list_objects_v2(Bucket=name)["Contents"]]
     assert left == [prefix + neighbour]
 
@@ -335,7 +361,7 @@ def test_a_file_that_is_too_large_for_memory_is_collected_on_disk(
 ) -> None:
     monkeypatch.setattr(s3, "SPOOL_BYTES", MEGABYTE)
     block = os.urandom(MEGABYTE)
-    with storage_of(gated.base).create(gated.uri("large")) as file:
+    with gated.opened.storage.create(gated.uri("large")) as file:
         for number in range(19):
             file.write(block[number:])
         assert file._rolled  # type: ignore[attr-defined]
@@ -346,7 +372,7 @@ def test_a_file_that_is_too_large_for_memory_is_collected_on_disk(
 
 
 def test_a_large_file_that_is_abandoned_leaves_nothing(gated: Bucket, gate: Gate) -> None:
-    with pytest.raises(KeyboardInterrupt), storage_of(gated.base).create(gated.uri("a")) as file:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), gated.opened.storage.create(gated.uri("a")) as file:  # noqa: PT012
         file.write(bytes(20 * MEGABYTE))
         raise KeyboardInterrupt
     assert gate.requests == []
@@ -362,7 +388,7 @@ def test_a_large_file_whose_part_is_refused_leaves_no_part(
     gate.rule = refuse_a_part
     with (
         pytest.raises(S3Error, match=r"access to the bucket .* is denied"),
-        storage_of(gated.base).create(gated.uri("large")) as file,
+        gated.opened.storage.create(gated.uri("large")) as file,
     ):
         file.write(bytes(20 * MEGABYTE))
     assert gated.names() == set()
@@ -375,7 +401,7 @@ def test_a_full_temporary_folder_is_told(gated: Bucket, monkeypatch: pytest.Monk
     with (
         pytest.raises(LakeError, match=r"No space left on device.*TMPDIR"),
         Path("/dev/full").open("wb", buffering=0) as full,
-        storage_of(gated.base).create(gated.uri("file")),
+        gated.opened.storage.create(gated.uri("file")),
     ):
         full.write(b"content")
     assert gated.names() == set()
@@ -390,21 +416,19 @@ def test_columns_are_read_without_the_content_beside_them(gated: Bucket, gate: G
             "label": ["Apple", "Pear"] * (rows // 2),
         }
     )
-    part = write_parquet(
-        gated.base, "part-0.parquet", table, incompressible=["content"], group_bytes=MEGABYTE
-    )
+    folder, origin = gated.opened, Origin("0" * 16, 0, rows)
+    part = write_part(folder, origin, table, incompressible=["content"], group_bytes=MEGABYTE)
     assert part.bytes > 4_000_000
-    uri = gated.uri("part-0.parquet")
 
     gate.requests.clear()
-    with storage_of(uri).open(uri) as source, pq.ParquetFile(source, pre_buffer=True) as parquet:
+    with folder.open(part.name) as source, pq.ParquetFile(source, pre_buffer=True) as parquet:
         light = parquet.read(["path", "label"])
     assert light.equals(table.select(["path", "label"]))
     assert sum(request.answered for request in gate.requests) < 100_000
     assert len(gate.requests) < 15
 
     gate.requests.clear()
-    assert read_rows(uri, 120, 125).equals(table.slice(120, 5))
+    assert read_rows(folder, part.name, 120, 125).equals(table.slice(120, 5))
     assert sum(request.answered for request in gate.requests) < part.bytes / 2
     assert all(request.of_obstore for request in gate.requests), "boto3 had to help"
 
@@ -412,7 +436,7 @@ def test_columns_are_read_without_the_content_beside_them(gated: Bucket, gate: G
 def test_a_small_file_is_opened_and_read_with_one_request(gated: Bucket, gate: Gate) -> None:
     content = os.urandom(50_000)
     gated.put("part", content)
-    with storage_of(gated.base).open(gated.uri("part")) as file:
+    with gated.opened.storage.open(gated.uri("part")) as file:
         assert file.read() == content
         file.seek(100)
         assert file.read(50) == content[100:150]
@@ -421,7 +445,7 @@ def test_a_small_file_is_opened_and_read_with_one_request(gated: Bucket, gate: G
 
 def test_a_missing_object_is_asked_for_once(gated: Bucket, gate: Gate) -> None:
     with pytest.raises(FileNotFoundError):
-        storage_of(gated.base).read(gated.uri("missing"))
+        gated.opened.storage.read(gated.uri("missing"))
     assert len(gate.requests) == 1
 
 
@@ -430,26 +454,25 @@ def test_an_object_that_was_replaced_is_an_os_error(
     gated: Bucket, gate: Gate, *, by_boto3: bool
 ) -> None:
     gated.put("1.jpg", b"old")
-    (row,) = photos_at(gated.base).list(recursive=True).files.to_pylist()
-    assert photos_at(gated.base).read(row) == b"old"
+    (row,) = photos_at(gated.opened).list(recursive=True).files.to_pylist()
+    assert photos_at(gated.opened).read(row) == b"old"
     gated.put("1.jpg", b"new")
     if by_boto3:
         gate.rule = lambda request, forward: None if request.of_obstore else forward()
     with pytest.raises(OSError, match="it has been replaced since it was listed") as told:
-        photos_at(gated.base).read(row)
+        photos_at(gated.opened).read(row)
     assert told.value.strerror == "it has been replaced since it was listed; run again"
     gated.put("1.jpg", b"old")  # the same content has the same ETag
-    assert photos_at(gated.base).read(row) == b"old"
+    assert photos_at(gated.opened).read(row) == b"old"
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
 def test_an_object_in_an_archive_is_a_problem(server: Server, storage_class: str) -> None:
     name = server.bucket()
     with used(server.endpoint):
-        connect(f"s3://{name}", region=REGION)
         for key, kind in (("1.jpg", storage_class), ("2.jpg", "STANDARD_IA")):
             server.client.put_object(Bucket=name, Key=key, Body=b"photo", StorageClass=kind)
-        photos = photos_at(f"s3://{name}")
+        photos = photos_at(_opened(f"s3://{name}"))
         archived, other = photos.list(recursive=True).files.to_pylist()
         assert archived["problem"] == "it is in an archive (Glacier): restore it first"
         assert other["problem"] is None
@@ -462,52 +485,101 @@ def test_an_object_in_an_archive_is_a_problem(server: Server, storage_class: str
 # Encryption
 
 
-def _write_in_every_way(base: str, *, kms_key: str | None = None) -> None:
-    connect(base, region=REGION, kms_key=kms_key)
-    storage = storage_of(base)
-    storage.write(f"{base}/written", b"content")
-    storage.write(f"{base}/empty", b"")
+SCHEMA = pa.schema([pa.field("a", pa.int64(), nullable=False)])
+KEY = "arn:aws:kms:eu-west-3:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def _write_in_every_way(folder: Folder) -> None:
+    storage, base = folder.storage, folder.uri
+    folder.write("written", b"content")
+    folder.write("empty", b"")
     with storage.create(f"{base}/created") as file:
         file.write(b"content")
     with storage.create(f"{base}/large") as file:
         file.write(bytes(9 * MEGABYTE))
     storage.swap(f"{base}/swapped", b"1", expected=None)
     storage.swap(f"{base}/swapped", b"2", expected=b"1")
-    write_file(base, "file", b"content")
-    write_parquet(base, "part", pa.table({"a": [1]}))
+    write_files(folder, "0" * 16, {"file": b"content"})
+    _publish(Lake(folder), 1)
+    _publish(Lake(folder), 2)
+
+
+def _publish(lake: Lake, number: int) -> None:
+    """A version of a table: the first is committed by the project itself, others by delta-rs."""
+    table = lake.table("table")
+    made = write_part(table.folder, Origin("1" * 16, 0, 1), pa.table({"a": [number]}, SCHEMA))
+    recipe = Recipe("make", "1", {"number": number}, {})
+    outputs, follows = {"table": Output((made,))}, {"table": table.latest()}
+    schemas = {"table": SCHEMA}
+    lake.publish(lake.draft(recipe, outputs, schemas, run="run", seconds=0.0, follows=follows))
+
+
+def _made(gate: Gate, folder: Folder) -> list[Request]:
+    """The requests that have made objects in a folder."""
+    prefix = f"{s3.split(folder.uri)[1]}/"
+    made = [it for it in gate.requests if it.makes_object and it.key.startswith(prefix)]
+    names = {request.key.removeprefix(prefix) for request in made}
+    log = {name for name in names if name.startswith("table/_delta_log/")}
+    assert log == {f"table/_delta_log/{number:020}.json" for number in range(2)}
+    assert names > {"written", "empty", "created", "large", "swapped", "fruits-lake.json"}
+    assert len(names) == 11
+    assert len(made) == 12
+    return made
+
+
+def _encryption(request: Request) -> dict[str, str]:
+    name = "x-amz-server-side-encryption"
+    return {key.removeprefix(name): it for key, it in request.headers.items() if name in key}
 
 
 def test_every_object_is_encrypted_with_the_key_of_s3(gate: Gate, server: Server) -> None:
-    base = f"s3://{server.bucket()}/prefix"
-    _write_in_every_way(base)
-    made = [request for request in gate.requests if request.makes_object]
-    assert len(made) == 8
-    for request in made:
-        assert request.headers["x-amz-server-side-encryption"] == "AES256", request.key
-        assert not any("kms" in name for name in request.headers)
+    folder = _opened(f"s3://{server.bucket()}/prefix")
+    _write_in_every_way(folder)
+    for request in _made(gate, folder):
+        assert _encryption(request) == {"": "AES256"}, request.key
 
 
-def test_every_object_is_encrypted_with_the_key_that_is_given(server: Server) -> None:
-    key = "arn:aws:kms:eu-west-3:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+def test_every_object_is_encrypted_with_the_key_that_is_given(gate: Gate, server: Server) -> None:
     name = server.bucket()
-    with Gate(before=server.endpoint) as gate, used(gate.endpoint):
-        _write_in_every_way(f"s3://{name}/prefix", kms_key=key)
-        made = [request for request in gate.requests if request.makes_object]
+    folder = _opened(f"s3://{name}/prefix", kms_key=KEY)
+    _write_in_every_way(folder)
+    made = _made(gate, folder)
     for request in made:
-        assert request.headers["x-amz-server-side-encryption"] == "aws:kms", request.key
-        assert request.headers["x-amz-server-side-encryption-aws-kms-key-id"] == key
-    names = {request.key for request in made}
-    assert len(names) == 7
-    for one in names:
+        found = _encryption(request)
+        assert (found[""], found["-aws-kms-key-id"]) == ("aws:kms", KEY), request.key
+    for one in {request.key for request in made}:
         head = server.client.head_object(Bucket=name, Key=one)
-        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", KEY)
+
+
+def test_folders_of_one_bucket_keep_their_own_keys(gate: Gate, server: Server) -> None:
+    """Whichever was opened last, and in whichever order they are written to."""
+    base = f"s3://{server.bucket()}"
+    keys = {"one": KEY, "two": KEY.replace("1234", "5678"), "three": None}
+    folders = {name: _opened(f"{base}/{name}", kms_key=key) for name, key in keys.items()}
+    for name in ("two", "one", "three"):
+        _write_in_every_way(folders[name])
+    for name, key in keys.items():
+        folder = folders[name]
+        found = {_encryption(it).get("-aws-kms-key-id") for it in _made(gate, folder)}
+        assert found == {key}, name
+        assert folder.storage.to_dict() == {"region": REGION, "kms_key": key}
+        assert (key or "SSE-S3") in folder.storage.described()["encryption"]
+        assert folder.storage.delta_options().get("aws_sse_kms_key_id") == key
+        ours = f"spark.hadoop.fs.s3a.bucket.{s3.split(base)[0]}.encryption"
+        config = folder.storage.spark_config()
+        assert config[f"{ours}.algorithm"] == ("SSE-KMS" if key else "AES256")
+        assert config.get(f"{ours}.key") == key
 
 
 def test_no_key_is_sent_unencrypted_or_shown(gate: Gate, server: Server) -> None:
     """Requests are signed with the secret key, and never hold it."""
-    _write_in_every_way(f"s3://{server.bucket()}/prefix")
+    folder = _opened(f"s3://{server.bucket()}/prefix")
+    _write_in_every_way(folder)
     assert all("authorization" in request.headers for request in gate.requests)
     assert SECRET_KEY not in repr(gate.requests)
+    assert SECRET_KEY not in repr(folder)
+    assert SECRET_KEY not in repr(folder.to_dict())
 
 
 # Removal
@@ -520,33 +592,38 @@ def test_more_than_a_thousand_objects_are_listed_and_removed(versitygw: Server) 
     bucket = Bucket(f"s3://{name}/prefix", versitygw)
     bucket.put("raw_images/1", b"")
     with Gate(before=versitygw.endpoint) as gate, used(gate.endpoint):
-        connect(bucket.base, region=REGION)
-        storage, folder = storage_of(bucket.base), versitygw.folder / name / "prefix" / "raw"
-        for remove in (storage.delete, storage.purge):
-            folder.mkdir(parents=True)
-            for number in range(count):
-                (folder / f"{number}").write_bytes(b"")
-            gate.requests.clear()
-            assert len(storage.sizes(bucket.uri("raw"))) == count
-            assert len(gate.requests) == 2
-            assert (remove(bucket.uri("raw")) or count) >= count  # some are listed on two pages
-            assert Counter(request.method for request in gate.requests)["POST"] == 2
-            assert bucket.names() == {"raw_images/1"}
+        raw, folder = bucket.opened.child("raw"), versitygw.folder / name / "prefix" / "raw"
+        folder.mkdir(parents=True)
+        for number in range(count):
+            (folder / f"{number}").write_bytes(b"")
+        gate.requests.clear()
+        names = list(raw.sizes())
+        assert len(names) == count
+        assert len(gate.requests) == 2
+        assert raw.remove(names) >= count  # some are listed on two pages
+        assert Counter(request.method for request in gate.requests)["POST"] == 2
+        assert bucket.names() == {"raw_images/1"}
 
 
-def test_an_object_that_may_not_be_deleted_is_told(gated: Bucket, gate: Gate) -> None:
-    gated.put("raw/a", b"")
-    body = b"<DeleteResult><Error><Key>raw/a</Key><Code>%s</Code><Message>No.</Message></Error>"
+def _deletions(answers: Callable[[], Answer]) -> Rule:
+    """Deletions are answered like this; everything else is asked of the server."""
+    return lambda request, forward: answers() if request.method == "POST" else forward()
+
+
+@pytest.mark.parametrize("count", [1, s3.FEW])
+def test_an_object_that_may_not_be_deleted_is_told(gated: Bucket, gate: Gate, count: int) -> None:
+    uris = [gated.uri(f"raw/{number}") for number in range(count)]
+    for number in range(count):
+        gated.put(f"raw/{number}", b"")
+    body = b"<DeleteResult><Error><Key>raw/0</Key><Code>%s</Code><Message>No.</Message></Error>"
     for code, advice in (("AccessDenied", "is denied"), ("SlowDown", "did not recover")):
         answer = Answer(200, body % code.encode() + b"</DeleteResult>")
-        gate.rule = lambda request, forward, answer=answer: (
-            answer if request.method == "POST" else forward()
-        )
+        gate.rule = _deletions(lambda answer=answer: answer)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(s3, "ATTEMPTS", 2)
-            for remove in (storage_of(gated.base).delete, storage_of(gated.base).purge):
-                with pytest.raises(S3Error, match=rf"raw/a cannot be deleted: .*{advice}"):
-                    remove(gated.uri("raw"))
+            with pytest.raises(S3Error, match=rf"raw/0 cannot be deleted: .*{advice}"):
+                gated.opened.storage.remove(uris)
+    assert len(gated.names()) == count
 
 
 def test_an_object_that_cannot_be_deleted_just_now_is_deleted_after_all(
@@ -565,7 +642,8 @@ def test_an_object_that_cannot_be_deleted_just_now_is_deleted_after_all(
         return next(answers, answer) if request.method == "POST" else answer
 
     gate.rule = delete_one_later
-    assert storage_of(gated.base).purge(gated.uri("raw")) == 2
+    many = [f"{number}" for number in range(s3.FEW)]  # so that all are asked for together
+    assert gated.opened.child("raw").remove(["a", "b", *many]) == 2
     assert gated.versions() == []
     assert [request.method for request in gate.requests].count("POST") == 2
 
@@ -606,7 +684,7 @@ def test_what_obstore_cannot_read_is_read_by_boto3(
     content = os.urandom(100_000)
     gated.put("file", content)
     gate.rule = lambda request, forward: wrong if request.of_obstore else forward()
-    storage = storage_of(gated.base)
+    storage = gated.opened.storage
     assert storage.read(gated.uri("file")) == content
     assert {request.of_obstore for request in gate.requests} == {False, True}
 
@@ -615,7 +693,7 @@ def test_what_obstore_cannot_read_is_read_by_boto3(
 def test_what_obstore_cannot_open_is_opened_by_boto3(
     gated: Bucket, gate: Gate, wrong: Answer | None
 ) -> None:
-    storage = storage_of(gated.base)
+    storage = gated.opened.storage
     gate.rule = lambda request, forward: wrong if request.of_obstore else forward()
     for content in (b"", b"small", os.urandom(100_000)):
         gated.put("file", content)
@@ -635,7 +713,7 @@ def test_an_empty_object_has_no_last_bytes(gated: Bucket, gate: Gate) -> None:
     """S3 refuses to send some of nothing, which the server of these tests does not."""
     gated.put("file", b"")
     gate.rule = lambda request, forward: WRONG["range"] if "range" in request.headers else forward()
-    with storage_of(gated.base).open(gated.uri("file")) as file:
+    with gated.opened.storage.open(gated.uri("file")) as file:
         assert file.size() == 0
         assert file.read() == b""
 
@@ -656,7 +734,7 @@ def test_a_body_that_breaks_off_is_read_again(
         return forward() if whole else replace(forward(), cut=cut)
 
     gate.rule = break_off
-    assert storage_of(gated.base).read(gated.uri("file")) == content
+    assert gated.opened.storage.read(gated.uri("file")) == content
     assert cuts[True] >= 1
     assert cuts[False] == (times if cut <= 1 else 0)
 
@@ -668,7 +746,7 @@ def test_a_body_that_always_breaks_off_is_told(
     monkeypatch.setattr(s3, "ATTEMPTS", 3)
     gate.rule = lambda _, forward: replace(forward(), cut=10)
     with pytest.raises(S3Error, match="S3 cannot be reached for the bucket"):
-        storage_of(gated.base).read(gated.uri("file"))
+        gated.opened.storage.read(gated.uri("file"))
     assert sum(not request.of_obstore for request in gate.requests) == 3
 
 
@@ -678,7 +756,7 @@ def test_a_swap_reads_again_what_breaks_off(gated: Bucket, gate: Gate) -> None:
     gate.rule = lambda request, forward: (
         replace(forward(), cut=3) if request.method == "GET" and next(cuts) == 0 else forward()
     )
-    storage_of(gated.base).swap(gated.uri("file"), b"new", expected=b"old content")
+    gated.opened.storage.swap(gated.uri("file"), b"new", expected=b"old content")
     assert gated.get("file") == b"new"
 
 
@@ -687,7 +765,7 @@ def test_a_request_in_three_that_is_refused_is_repeated(
 ) -> None:
     count = itertools.count(1)
     gate.rule = lambda _, forward: SLOW_DOWN if next(count) % 3 == 0 else forward()
-    storage = storage_of(gated.base)
+    storage = gated.opened.storage
     for number in range(10):
         storage.write(gated.uri(f"{number}"), b"%d" % number)
     assert [storage.read(gated.uri(f"{number}")) for number in range(10)] == [
@@ -697,7 +775,9 @@ def test_a_request_in_three_that_is_refused_is_repeated(
     storage.swap(gated.uri("1"), b"new", expected=b"1")
     with pytest.raises(ConflictError):
         storage.swap(gated.uri("2"), b"new", expected=b"1")
-    assert storage.purge(gated.base) == 11
+    names = [f"{number}" for number in range(s3.FEW)]
+    assert gated.opened.remove(names[:1]) == 1
+    assert gated.opened.remove(names) == 10
     assert gated.versions() == []
 
 
@@ -731,14 +811,15 @@ def _uses(storage: S3Storage, uri: str) -> list[Callable[[], object]]:
         lambda: storage.write(uri, b"content"),
         lambda: _create(storage, uri),
         lambda: storage.swap(uri, b"new", expected=None),
+        lambda: storage.files(uri),
+        lambda: storage.files(uri, prefix="part-"),
         lambda: storage.sizes(uri),
         lambda: storage.children(uri),
-        lambda: storage.modified_at(uri),
-        lambda: storage.delete(uri),
-        lambda: storage.purge(uri),
+        lambda: storage.remove([uri]),
+        lambda: storage.remove([f"{uri}/{number}" for number in range(s3.FEW)]),
         lambda: storage.purge_object("key"),
-        lambda: photos_at(uri).list(recursive=True),
-        lambda: photos_at(uri).read({"path": "1.jpg", "etag": '"1"'}),
+        lambda: photos_at(Folder(storage, uri)).list(recursive=True),
+        lambda: photos_at(Folder(storage, uri)).read({"path": "1.jpg", "etag": '"1"'}),
     ]
 
 
@@ -811,11 +892,8 @@ OF_HEAD = {"no bucket": 404, "throttled": 503, "internal": 500, "full": 507, "un
 def test_a_refusal_is_told_whatever_was_asked(
     stub: Gate, answer: Answer, words: tuple[str, ...]
 ) -> None:
-    stub.rule = _says(REGION)
-    connect("s3://bucket/prefix", region=REGION)
+    storage = _storage(_opened())
     stub.rule = always(answer)
-    storage = storage_of("s3://bucket/prefix")
-    assert isinstance(storage, S3Storage)
     for told in _told(*_uses(storage, "s3://bucket/prefix/file")):
         assert all(word in told.text for word in words), told.text
 
@@ -832,17 +910,15 @@ def test_a_refusal_of_the_first_request_is_told(
     """It is a HEAD, and an answer to that has no body: S3 is asked for the reason."""
     bare = Answer(400 if answer.status == 400 else 403, headers=in_region(region).headers)
     stub.rule = by(lambda request: bare if request.method == "HEAD" else answer)
-    for told in _told(lambda: connect("s3://bucket/prefix", region=REGION)):
+    for told in _told(_opened, _opened):  # nor is the bucket used the second time
         assert all(word in told.text for word in words), told.text
-    with pytest.raises(S3Error, match="has not been connected to"):
-        storage_of("s3://bucket/prefix")
 
 
 @pytest.mark.parametrize(("name", "status"), OF_HEAD.items())
 def test_a_failure_of_the_first_request_is_told(stub: Gate, name: str, status: int) -> None:
     stub.rule = always(Answer(status))
     words = REFUSALS[name][1][0].split(" (")[0]
-    for told in _told(lambda: connect("s3://bucket/prefix", region=REGION)):
+    for told in _told(_opened):
         assert words in told.text
     assert {request.method for request in stub.requests} == {"HEAD"}
 
@@ -853,7 +929,7 @@ def test_a_bucket_that_does_not_exist_is_told(gate: Gate) -> None:
 
 
 def test_a_bucket_name_that_cannot_be_is_told(stub: Gate) -> None:
-    for told in _told(lambda: connect("s3://My Bucket/lake", region=REGION)):
+    for told in _told(lambda: _opened("s3://My Bucket/lake")):
         assert "My Bucket" in told.text
         assert "Invalid bucket name" in told.text
     assert stub.requests == []
@@ -865,7 +941,7 @@ def test_wrong_keys_are_told(versitygw: Server, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     forget()
     with used(versitygw.endpoint):
-        for told in _told(lambda: connect(base, region=REGION)):
+        for told in _told(lambda: _opened(base)):
             assert "are not accepted" in told.text
             assert "SignatureDoesNotMatch" in told.text
     forget()
@@ -911,30 +987,20 @@ SPOILED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "connected"), [*((name, False) for name in SPOILED), ("none", True), ("program", True)]
+    ("name", "opened"), [*((name, False) for name in SPOILED), ("none", True), ("program", True)]
 )
 def test_missing_credentials_are_told(
-    stub: Gate,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    name: str,
-    *,
-    connected: bool,
+    stub: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, *, opened: bool
 ) -> None:
-    """By the driver, which connects, and by a worker, which is connected already."""
-    stub.rule = _says(REGION)
-    buckets = {}
-    if connected:
-        connect("s3://bucket/lake", region=REGION)
-        buckets = {"bucket": _storage(Bucket("s3://bucket/lake", Server(""))).bucket}
+    """By the driver, which opens a folder, and by a worker, which is given an open one."""
+    folder = _opened() if opened else None
     forget()
-    adopt(buckets)
     stub.requests.clear()
     SPOILED[name](monkeypatch, tmp_path)
-    enter: Callable[[], Any] = lambda: connect("s3://bucket/lake", region=REGION)  # noqa: E731
-    if connected:
-        enter = lambda: storage_of("s3://bucket/lake").read("s3://bucket/lake/file")  # noqa: E731
-    for told in _told(enter):
+    enter = [_opened]
+    if folder:
+        enter = [lambda: folder.read("file"), folder.storage.delta_options]
+    for told in _told(*enter):
         assert "no usable AWS credentials were found" in told.text
         assert "aws sso login" in told.text
     assert stub.requests == []
@@ -943,7 +1009,7 @@ def test_missing_credentials_are_told(
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "not a url", "http://"])
 def test_an_endpoint_that_is_no_url_is_told(endpoint: str) -> None:
     with used(endpoint):
-        for told in _told(lambda: connect("s3://bucket/lake", region=REGION)):
+        for told in _told(_opened):
             assert "AWS_ENDPOINT_URL" in told.text
 
 
@@ -952,17 +1018,14 @@ def test_an_endpoint_that_does_not_answer_is_told(stub: Gate, server: Server) ->
         port = closed.getsockname()[1]
     for endpoint in (f"http://127.0.0.1:{port}", "http://bucket.invalid"):
         with used(endpoint):
-            for told in _told(lambda: connect("s3://bucket/lake", region=REGION)):
+            for told in _told(_opened):
                 assert "S3 cannot be reached for the bucket bucket" in told.text
                 assert "AWS_ENDPOINT_URL" in told.text
 
 
 def test_a_server_that_goes_away_is_told(stub: Gate) -> None:
-    stub.rule = _says(REGION)
-    connect("s3://bucket/prefix", region=REGION)
+    storage = _storage(_opened())
     stub.rule = always(None)
-    storage = storage_of("s3://bucket/prefix")
-    assert isinstance(storage, S3Storage)
     for told in _told(*_uses(storage, "s3://bucket/prefix/file")):
         assert "S3 cannot be reached for the bucket bucket" in told.text
     by_boto3 = [request for request in stub.requests if not request.of_obstore]
@@ -974,10 +1037,10 @@ def test_a_throttled_request_is_repeated_as_often_as_is_said(
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 5)
     forget()
-    connect("s3://bucket/prefix", region=REGION)
+    folder = _opened()
     stub.rule = always(SLOW_DOWN)
     stub.requests.clear()
-    for told in _told(lambda: storage_of("s3://bucket/prefix").write("s3://bucket/a", b"")):
+    for told in _told(lambda: folder.write("a", b"")):
         assert "S3 asks to slow down" in told.text
     assert len(stub.requests) == 5
     forget()

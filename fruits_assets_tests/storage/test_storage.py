@@ -1,7 +1,9 @@
 """Files appear whole or not at all, in folders and in buckets, and an error says what to do."""
 
 import contextlib
+import json
 import os
+import pickle
 import resource
 import threading
 import time
@@ -11,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fruits_assets.core.errors import ConflictError, LakeError
-from fruits_assets.core.storage import LocalStorage, connect, join, overlap, storage_of
+from fruits_assets.core.errors import ConflictError, LakeError, RegionError
+from fruits_assets.storage.base import Folder, is_name, join, overlap
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.places import folder_at, folder_from
+from fruits_assets.storage.s3 import FEW
 from fruits_assets_tests.places import Bucket, Place
-from fruits_assets_tests.s3 import REGION, Server, used
+from fruits_assets_tests.s3 import ACCESS_KEY, REGION, SECRET_KEY, Gate, Server, used
 
 
 @contextlib.contextmanager
@@ -34,7 +39,7 @@ def test_join_puts_one_slash_between_names(base: str) -> None:
 
 
 def test_what_is_written_is_read_and_its_folders_are_made(place: Place) -> None:
-    storage, uri = storage_of(place.base), join(place.base, "a", "b", "file")
+    storage, uri = place.opened.storage, join(place.base, "a", "b", "file")
     storage.write(uri, b"content")
     assert storage.read(uri) == b"content"
     assert place.names() == {"a/b/file"}
@@ -45,7 +50,7 @@ def test_what_is_written_is_read_and_its_folders_are_made(place: Place) -> None:
 @pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 1024])
 def test_a_file_is_opened_at_any_position(place: Place, content: bytes) -> None:
     place.put("file", content)
-    with storage_of(place.base).open(place.uri("file")) as file:
+    with place.opened.storage.open(place.uri("file")) as file:
         assert file.size() == len(content)
         for start in (0, len(content) // 2, max(0, len(content) - 70_000), len(content)):
             file.seek(start)
@@ -57,7 +62,7 @@ def test_a_file_is_opened_at_any_position(place: Place, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_os_error(place: Place) -> None:
-    storage, uri = storage_of(place.base), place.uri("missing")
+    storage, uri = place.opened.storage, place.uri("missing")
     place.put("missing.not", b"")
     place.put("missing/not", b"")
     with pytest.raises(OSError, match="missing"):
@@ -94,7 +99,7 @@ def test_a_file_that_is_not_there_is_an_os_error(place: Place) -> None:
     ],
 )
 def test_a_name_with_any_character_is_one_name(place: Place, name: str) -> None:
-    storage, content = storage_of(place.base), name.encode()
+    storage, content = place.opened.storage, name.encode()
     folder, uri = place.uri(name), join(place.uri(name), name)
     storage.write(uri, content)
     assert place.names() == {f"{name}/{name}"}
@@ -106,12 +111,13 @@ def test_a_name_with_any_character_is_one_name(place: Place, name: str) -> None:
     assert storage.sizes(folder) == {name: len(content)}
     storage.swap(uri, b"new", expected=content)
     assert place.get(f"{name}/{name}") == b"new"
-    assert storage.purge(uri) >= 1
+    assert set(storage.files(folder, prefix=name)) == {name}
+    assert storage.remove([uri]) >= 1
     assert place.names() == set()
 
 
 def test_a_reader_sees_the_old_content_until_the_block_ends(place: Place) -> None:
-    storage, uri = storage_of(place.base), place.uri("file")
+    storage, uri = place.opened.storage, place.uri("file")
     storage.write(uri, b"old")
     with storage.create(uri) as file:
         file.write(b"new")
@@ -128,7 +134,7 @@ def test_an_exception_in_the_block_leaves_what_was_there(
 ) -> None:
     if before is not None:
         place.put("file", before)
-    storage = storage_of(place.base)
+    storage = place.opened.storage
     with pytest.raises(KeyboardInterrupt), storage.create(place.uri("file")) as file:  # noqa: PT012
         file.write(b"half of the n")
         raise KeyboardInterrupt
@@ -136,7 +142,7 @@ def test_an_exception_in_the_block_leaves_what_was_there(
 
 
 def test_two_writers_of_one_file_do_not_mix(place: Place) -> None:
-    storage, uri = storage_of(place.base), place.uri("file")
+    storage, uri = place.opened.storage, place.uri("file")
     with storage.create(uri) as first, storage.create(uri) as second:
         first.write(b"first")
         second.write(b"second")
@@ -148,7 +154,7 @@ def test_two_writers_of_one_file_do_not_mix(place: Place) -> None:
 def test_an_error_in_the_block_is_told_in_its_own_words(place: Place) -> None:
     with (
         pytest.raises(LakeError, match="file cannot be written: the network is gone"),
-        storage_of(place.base).create(place.uri("file")),
+        place.opened.storage.create(place.uri("file")),
     ):
         raise OSError("the network is gone")
     assert place.names() == set()
@@ -158,7 +164,7 @@ def test_a_large_file_is_written_and_read_whole(place: Place) -> None:
     """Larger than what a bucket takes at once."""
     block = os.urandom(2**20)
     content = b"".join(block[number:] for number in range(19))
-    storage, uri = storage_of(place.base), place.uri("large")
+    storage, uri = place.opened.storage, place.uri("large")
     with storage.create(uri) as file:
         for number in range(19):
             file.write(block[number:])
@@ -178,7 +184,7 @@ def test_a_file_is_swapped_if_it_is_what_it_is_believed_to_be(
 ) -> None:
     if before is not None:
         place.put("folder/file", before)
-    storage_of(place.base).swap(place.uri("folder/file"), b"new", expected=before)
+    place.opened.storage.swap(place.uri("folder/file"), b"new", expected=before)
     assert place.get("folder/file") == b"new"
     assert place.names() == {"folder/file"}
 
@@ -192,7 +198,7 @@ def test_a_file_that_is_something_else_is_not_swapped(
     if found is not None:
         place.put("file", found)
     with pytest.raises(ConflictError, match="file has been replaced meanwhile"):
-        storage_of(place.base).swap(place.uri("file"), b"new", expected=expected)
+        place.opened.storage.swap(place.uri("file"), b"new", expected=expected)
     assert [place.get(name) for name in place.names()] == ([] if found is None else [found])
 
 
@@ -201,12 +207,12 @@ def test_a_file_that_is_what_it_is_to_be_needs_no_swap(
     place: Place, expected: bytes | None
 ) -> None:
     place.put("file", b"new")
-    storage_of(place.base).swap(place.uri("file"), b"new", expected=expected)
+    place.opened.storage.swap(place.uri("file"), b"new", expected=expected)
     assert place.get("file") == b"new"
 
 
 def test_of_many_who_swap_at_once_one_wins(place: Place) -> None:
-    storage, uri = storage_of(place.base), place.uri("file")
+    storage, uri = place.opened.storage, place.uri("file")
     writers, before = 4, None
     with ThreadPoolExecutor(writers) as pool:
         for number in range(20):
@@ -261,93 +267,138 @@ def test_a_file_where_a_folder_is_needed_is_told(tmp_path: Path) -> None:
         LocalStorage().write(str(tmp_path / "asset" / "file"), b"content")
 
 
-def test_sizes_are_of_files_only(place: Place) -> None:
+def test_files_are_listed_with_their_sizes_and_times(place: Place) -> None:
+    before = time.time()
     place.put("three", b"abc")
     place.put("empty", b"")
     place.put("folder/file", b"abcd")
-    storage = storage_of(place.base)
+    storage = place.opened.storage
+    found = storage.files(place.base)
+    assert {name: one.size for name, one in found.items()} == {"three": 3, "empty": 0}
+    for one in found.values():
+        assert before - 2 < one.modified_at < time.time() + 2  # S3 counts whole seconds
     assert storage.sizes(place.base) == {"three": 3, "empty": 0}
-    assert storage.sizes(place.uri("missing")) == {}
-    assert storage.sizes(place.uri("fold")) == {}
-    assert storage.sizes(place.uri("three")) == {}
+    for name in ("missing", "fold", "three"):
+        assert storage.files(place.uri(name)) == {}
+        assert storage.sizes(place.uri(name)) == {}
+
+
+def test_only_names_with_a_prefix_are_listed(place: Place) -> None:
+    for name in ("part-a-1", "part-a-2", "part-b-1", "part-a", "Part-a-1", "xpart-a-1"):
+        place.put(f"table/{name}", name.encode())
+    place.put("table/part-a-folder/part-a-1", b"deeper")
+    place.put("table_2/part-a-1", b"a neighbour's")
+    folder = place.opened.child("table")
+    assert set(folder.files(prefix="part-a-")) == {"part-a-1", "part-a-2"}
+    assert folder.sizes(prefix="part-b") == {"part-b-1": 8}
+    assert folder.sizes(prefix="none") == {}
+    assert place.opened.child("missing").sizes(prefix="part") == {}
 
 
 def test_children_are_sorted_and_none_where_there_is_no_folder(place: Place) -> None:
     for name in ("b", "a", "é", "folder/deep/file", "folder.txt"):
         place.put(name, b"")
-    storage = storage_of(place.base)
+    storage = place.opened.storage
     assert storage.children(place.base) == ["a", "b", "folder", "folder.txt", "é"]
     assert storage.children(place.uri("missing")) == []
     assert storage.children(place.uri("fold")) == []
     assert storage.children(place.uri("a")) == []
 
 
-def test_a_folder_is_as_new_as_what_changed_last_in_it(place: Place) -> None:
-    before = time.time()
-    place.put("folder/file", b"")
-    place.put("folder/other", b"")
-    modified_at = storage_of(place.base).modified_at(place.uri("folder"))
-    assert before - 2 < modified_at < time.time() + 2  # S3 counts whole seconds
-
-
-def test_a_folder_that_is_gone_is_not_old(place: Place) -> None:
-    """Another run may have removed it just now."""
-    assert storage_of(place.base).modified_at(place.uri("gone")) > time.time() - 2
-
-
-def test_delete_removes_a_folder_and_does_not_mind_that_it_is_gone(place: Place) -> None:
-    place.put("version_2/file", b"a neighbour's")
-    storage, folder = storage_of(place.base), place.uri("version")
-    storage.write(join(folder, "deep", "file"), b"content")
-    storage.write(join(folder, "file"), b"content")
-    storage.delete(folder)
-    assert storage.sizes(folder) == {}
-    assert place.names() == {"version_2/file"}
-    storage.delete(folder)
-    assert place.names() == {"version_2/file"}
-
-
-def test_purge_removes_a_file_and_nothing_else(place: Place) -> None:
-    for name in ("raw/a", "raw/ab", "raw/a.b", "raw_images/a"):
+def test_only_the_files_named_are_removed(place: Place) -> None:
+    for name in ("raw/a", "raw/ab", "raw/a.b", "raw/b", "raw_images/a", "a/a"):
         place.put(name, b"content")
-    storage = storage_of(place.base)
-    assert storage.purge(place.uri("raw/a")) == 1
-    assert place.names() == {"raw/ab", "raw/a.b", "raw_images/a"}
-    assert storage.purge(place.uri("raw/a")) == 0
+    storage = place.opened.storage
+    assert storage.remove([place.uri("raw/a"), place.uri("a/a"), place.uri("missing/a")]) == 2
+    assert place.names() == {"raw/ab", "raw/a.b", "raw/b", "raw_images/a"}
+    assert storage.remove([place.uri("raw/a")]) == 0
+    assert storage.remove([]) == 0
+    assert place.opened.child("raw").remove(iter(["b", "a", "a.b"])) == 2
+    assert place.names() == {"raw/ab", "raw_images/a"}
 
 
-def test_purge_removes_a_folder_but_what_is_to_be_kept(place: Place) -> None:
-    for name in ("raw/a", "raw/b", "raw/deep/a", "raw/deep/b", "raw_images/a"):
-        place.put(name, name.encode())
-    storage = storage_of(place.base)
-    keep = [place.uri("raw/a"), place.uri("raw/deep/b"), place.uri("raw/missing")]
-    assert storage.purge(place.uri("raw"), keep=keep) == 2
-    assert place.names() == {"raw/a", "raw/deep/b", "raw_images/a"}
-    assert place.get("raw/deep/b") == b"raw/deep/b"
-    assert storage.purge(place.uri("raw")) == 2
-    assert place.names() == {"raw_images/a"}
-    assert storage.purge(place.uri("raw")) == 0
-    assert storage.children(place.uri("raw")) == []
+def test_a_folder_is_never_removed(place: Place) -> None:
+    names = {"raw/a", "raw/deep/a"}
+    for name in names:
+        place.put(name, b"content")
+    for folder in ("raw", "raw/deep", "raw/"):
+        with contextlib.suppress(OSError):  # a file system refuses, a bucket has no such object
+            assert place.opened.storage.remove([place.uri(folder)]) == 0
+    assert place.names() == names
 
 
-def test_a_deleted_folder_is_gone_with_its_folders(tmp_path: Path) -> None:
-    storage, folder = LocalStorage(), tmp_path / "version"
-    storage.write(str(folder / "deep" / "file"), b"content")
-    storage.delete(str(folder))
-    assert not folder.exists()
+def test_many_files_are_removed_as_few_are(place: Place) -> None:
+    for name in ("raw/1", "raw/10", "other/1", *(f"raw/doomed/{number}" for number in range(FEW))):
+        place.put(name, b"content")
+    doomed = place.opened.child("raw").child("doomed")
+    names = [f"{number}" for number in range(FEW)]
+    assert doomed.remove([*names, "missing"]) == FEW
+    assert place.names() == {"raw/1", "raw/10", "other/1"}
+    assert doomed.remove(names) == 0
+
+
+def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"not ours")
+    folder = Folder(LocalStorage(), str(tmp_path / "table"))
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "file").symlink_to(tmp_path / "elsewhere" / "file")
+    (tmp_path / "table" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "table" / "broken").symlink_to(tmp_path / "missing")
+    assert folder.remove(["file", "folder", "broken"]) == 3
+    assert list((tmp_path / "table").iterdir()) == []
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"not ours"
+
+
+def test_a_link_in_place_of_a_folder_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "broken").symlink_to("missing")
+    storage = LocalStorage()
+    found = {path.name: storage.is_link(str(path)) for path in tmp_path.iterdir()}
+    assert found == {"folder": False, "link": True, "broken": True}
+    assert not storage.is_link(str(tmp_path / "missing"))
+
+
+def test_a_bucket_has_no_links(bucket: Bucket) -> None:
+    bucket.put("folder/file", b"")
+    assert not bucket.opened.storage.is_link(bucket.uri("folder"))
+    assert not bucket.opened.storage.is_link(bucket.uri("missing"))
+
+
+def test_files_and_folders_are_synced_to_the_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("folder/file", b"content")
+    synced: list[str] = []
+
+    def record(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    for name in ("folder/file", "folder"):
+        place.opened.storage.sync(place.uri(name))
+    on_disk = [place.uri("folder/file"), place.uri("folder")]
+    assert synced == ([] if isinstance(place, Bucket) else on_disk)
+
+
+def test_what_cannot_be_synced_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        LocalStorage().sync(str(tmp_path / "missing"))
 
 
 def test_files_that_come_and_go_do_not_disturb_who_lists_them(tmp_path: Path) -> None:
     """Other assets are published while this one looks at what there is."""
     storage, folder = LocalStorage(), tmp_path / "folder"
 
-    def write_and_delete() -> None:
+    def write_and_remove() -> None:
         for _ in range(300):
             storage.write(str(folder / "file"), b"content")
-            storage.delete(str(folder))
+            storage.remove([str(folder / "file")])
+            folder.rmdir()
 
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(write_and_delete)
+        writing = pool.submit(write_and_remove)
         while not writing.done():
             assert set(storage.sizes(str(folder)).values()) <= {0, 7}
             assert set(storage.children(str(tmp_path))) <= {"folder"}
@@ -355,56 +406,159 @@ def test_files_that_come_and_go_do_not_disturb_who_lists_them(tmp_path: Path) ->
         writing.result()
 
 
-def test_purge_leaves_no_version_and_no_marker(bucket: Bucket) -> None:
-    for name in ("raw/a", "raw/a", "raw/b", "raw/deep/c", "raw_images/a", "raw_images/a", "raw.d"):
-        bucket.put(name, name.encode())
-    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/raw/b")
-    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/raw_images/a")
-    others = ["raw.d", "raw_images/a", "raw_images/a", "raw_images/a"]
-    assert bucket.versions() == [
-        *("raw.d", "raw/a", "raw/a", "raw/b", "raw/b", "raw/deep/c"),
-        *others[1:],
-    ]
-    assert storage_of(bucket.base).purge(bucket.uri("raw")) == 5
-    assert bucket.versions() == others
+@pytest.mark.parametrize("count", [1, FEW - 1, FEW, FEW + 1])
+def test_every_version_of_the_files_named_is_removed(bucket: Bucket, count: int) -> None:
+    """A file of three versions, one that was deleted, and others; among many neighbours."""
+    names = [f"{number:02}" for number in range(count)]
+    for name in names:
+        bucket.put(f"raw/{name}", name.encode())
+    for content in (b"second", b"third"):
+        bucket.put("raw/00", content)
+    last = names[-1]
+    bucket.server.client.delete_object(Bucket=bucket.name, Key=f"a/prefix/raw/{last}")
+    kept = ["raw/0", "raw/00.bak", "raw/deep/00", "raw/000", "raw/kept", "raw_images/00", "raw.d"]
+    for name in (*kept, *kept):
+        bucket.put(name, b"kept")
+    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/raw/000")
+    neighbours = sorted([*kept, *kept, "raw/000"])
+    assert len(bucket.versions()) == len(neighbours) + count + 3
+    assert bucket.opened.child("raw").remove(names) == count + 3
+    assert bucket.versions() == neighbours
+    assert bucket.opened.child("raw").remove(names) == 0
 
 
-def test_purge_keeps_files_as_they_are_now_without_their_past(bucket: Bucket) -> None:
-    for number in range(3):
-        bucket.put("raw/kept", f"version {number}".encode())
-        bucket.put("raw/gone", b"content")
-    bucket.put("raw/deleted", b"content")
-    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/raw/deleted")
-    removed = storage_of(bucket.base).purge(bucket.uri("raw"), keep=[bucket.uri("raw/kept")])
-    assert removed == 2 + 3 + 2
-    assert bucket.versions() == ["raw/kept"]
-    assert bucket.get("raw/kept") == b"version 2"
-
-
-def test_purge_of_a_bucket_without_versions(server: Server) -> None:
-    base = f"s3://{server.bucket(versioned=False)}/a/prefix"
-    bucket = Bucket(base, server)
+@pytest.mark.parametrize("count", [2, FEW])
+def test_files_are_removed_from_a_bucket_without_versions(server: Server, count: int) -> None:
+    bucket = Bucket(f"s3://{server.bucket(versioned=False)}/a/prefix", server)
+    names = [f"{number:02}" for number in range(count)]
     with used(server.endpoint):
-        connect(base, region=REGION)
-        for name in ("raw/a", "raw/b", "raw_images/a"):
+        for name in (*(f"raw/{name}" for name in names), "raw/kept", "raw_images/00"):
             bucket.put(name, b"content")
-        assert storage_of(base).purge(f"{base}/raw", keep=[f"{base}/raw/b"]) == 1
-    assert bucket.names() == {"raw/b", "raw_images/a"}
+        assert bucket.opened.child("raw").remove([*names, "missing"]) == count
+    assert bucket.names() == {"raw/kept", "raw_images/00"}
 
 
-def test_purge_of_a_whole_bucket(bucket: Bucket) -> None:
-    bucket.put("raw/a", b"content")
-    root = f"s3://{bucket.name}"
-    bucket.server.client.put_object(Bucket=bucket.name, Key="top", Body=b"content")
-    kept = f"{root}/top"
-    assert storage_of(root).purge(root, keep=[kept]) == 1
-    assert storage_of(root).children(root) == ["top"]
-    assert storage_of(root).purge(root) == 1
+@pytest.mark.parametrize("count", [2, FEW])
+def test_files_at_the_top_of_a_bucket_are_removed(server: Server, count: int) -> None:
+    bucket = Bucket(f"s3://{server.bucket()}", server)
+    names = [f"{number:02}" for number in range(count)]
+    with used(server.endpoint):
+        for name in (*names, "kept", "raw/00"):
+            bucket.put(name, b"content")
+        assert bucket.opened.remove(names) == count
+        assert bucket.opened.storage.children(bucket.base) == ["kept", "raw"]
+    assert bucket.versions() == ["kept", "raw/00"]
 
 
-def test_another_kind_of_place_is_refused() -> None:
-    with pytest.raises(LakeError, match="ftp://host/lake is of an unknown kind"):
-        storage_of("ftp://host/lake")
+@pytest.mark.parametrize(("count", "listings"), [(FEW - 1, FEW - 1), (FEW, 1)])
+def test_the_versions_of_many_files_are_asked_for_together(
+    gated: Bucket, gate: Gate, count: int, listings: int
+) -> None:
+    names = [f"{number:02}" for number in range(count)]
+    for name in names:
+        gated.put(name, b"")
+    assert gated.opened.remove(names) == count
+    assert sum("versions" in request.query for request in gate.requests) == listings
+
+
+# Folders
+
+
+LEADS_ELSEWHERE = (
+    "",
+    ".",
+    "..",
+    "a/b",
+    "/",
+    "/etc/passwd",
+    "a/",
+    "../a",
+    "a\\b",
+    "\\",
+    "a\0b",
+    "\0",
+)
+
+
+@pytest.mark.parametrize("name", LEADS_ELSEWHERE)
+def test_a_name_that_leads_elsewhere_is_refused(place: Place, name: str) -> None:
+    place.put("folder/a/b", b"deeper")
+    place.put("a", b"above")
+    folder = place.opened.child("folder")
+    assert not is_name(name)
+    for use in (
+        folder.at,
+        folder.child,
+        folder.open,
+        folder.read,
+        lambda name: folder.write(name, b"content"),
+        lambda name: folder.remove(["missing", name]),
+    ):
+        with pytest.raises(LakeError, match="is not the name of a file in") as told:
+            use(name)
+        assert folder.uri in str(told.value)
+        assert repr(name) in str(told.value)
+    assert place.names() == {"folder/a/b", "a"}
+
+
+def test_a_folder_names_what_is_directly_in_it(place: Place) -> None:
+    folder = place.opened
+    for name in ("a", "...", "..a", "a b", "\u00ea", "part-0.parquet", "~", "%2e%2e"):
+        assert is_name(name)
+        assert folder.at(name) == f"{place.base}/{name}"
+    assert folder.child("a").child("b") == Folder(folder.storage, f"{place.base}/a/b")
+
+
+def test_a_folder_writes_and_reads_by_name(place: Place) -> None:
+    folder = place.opened.child("table")
+    folder.write("part", b"content")
+    assert place.get("table/part") == b"content"
+    assert folder.read("part") == b"content"
+    with folder.open("part") as file:
+        assert file.read() == b"content"
+    assert folder.sizes() == {"part": 7}
+    assert folder.remove(["part"]) == 1
+    assert place.names() == set()
+
+
+def test_a_folder_travels_to_other_processes(place: Place) -> None:
+    """As it is pickled for workers, and as it is written for a cluster: without a secret."""
+    place.put("table/part", b"content")
+    folder = place.opened.child("table")
+    pickled, text = pickle.dumps(folder), json.dumps(folder.to_dict())
+    for copy in (pickle.loads(pickled), folder_from(json.loads(text))):  # noqa: S301 - our own
+        assert copy == folder
+        assert copy.read("part") == b"content"
+    for secret in (SECRET_KEY, ACCESS_KEY):
+        assert secret.encode() not in pickled
+        assert secret not in text
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/lake", "s3a://bucket/lake", "file:///lake"])
+def test_another_kind_of_place_is_refused(uri: str) -> None:
+    with pytest.raises(LakeError, match=rf"{uri} is of an unknown kind. Expected a folder"):
+        folder_at(uri, region=REGION)
+
+
+def test_a_description_of_a_folder_elsewhere_is_refused() -> None:
+    """What another process wrote down is checked as what a person typed is."""
+    fields = {"uri": "s3://bucket/lake", "storage": {"region": "us-east-1", "kms_key": None}}
+    with pytest.raises(RegionError, match="'us-east-1' is not in the European Union"):
+        folder_from(fields)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("~/lake", "{home}/lake"), ("lake", "{here}/lake"), ("/a/", "/a")]
+)
+def test_a_folder_of_this_machine_has_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    folder = folder_at(path)
+    assert folder.uri == expected.format(home=tmp_path / "home", here=tmp_path / "here")
+    assert folder.storage == LocalStorage()
 
 
 @pytest.mark.parametrize(

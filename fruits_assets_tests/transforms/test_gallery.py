@@ -1,13 +1,14 @@
 """The gallery shows the photos, where they are, and what they are most like."""
 
 import base64
+import io
 import json
 import os
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from sklearn.neighbors import NearestNeighbors
 
-from fruits_assets.core.dataset import Dataset, Output
 from fruits_assets.core.images import pixels
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.parquet import FILES_SCHEMA
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.gallery import (
     CONSTANT,
     DATA,
@@ -41,16 +44,14 @@ class Gallery:
     """A gallery as a page reads it.
 
     Attributes:
-        folder: it lies in.
-        output: what the transform reports.
+        snapshot: that holds its files.
     """
 
-    folder: Path
-    output: Output
+    snapshot: Snapshot
 
     @property
     def script(self) -> str:
-        return (self.folder / DATA).read_text()
+        return self.snapshot.read(DATA).decode()
 
     @property
     def data(self) -> dict[str, Any]:
@@ -59,10 +60,13 @@ class Gallery:
     def numbers(self, name: str, kind: str) -> np.ndarray:
         return np.frombuffer(base64.b64decode(self.data[name]), kind)
 
+    def sheet(self, name: str) -> Image.Image:
+        return Image.open(io.BytesIO(self.snapshot.read(name)))
+
     def tile(self, photo: int) -> np.ndarray:
         """(TILE, TILE, 3): the thumbnail of a photo."""
         data = self.data
-        sheet = Image.open(self.folder / data["sheets"][self.numbers("sheet", "<u2")[photo]])
+        sheet = self.sheet(data["sheets"][self.numbers("sheet", "<u2")[photo]])
         row, column = divmod(int(self.numbers("place", "<u2")[photo]), data["columns"])
         corner = (column * TILE, row * TILE)
         return np.asarray(sheet.crop((*corner, corner[0] + TILE, corner[1] + TILE)))
@@ -70,11 +74,18 @@ class Gallery:
 
 def draw(session: SparkSession, lake: Lake, folder: Path, *, max_photos: int = 1000) -> Gallery:
     names = {"images": "raw_images", "pca_features": "pca_features", "model": "pca_model"}
-    uris = {name: lake.current(asset).uri for name, asset in names.items()}
-    outputs = draw_gallery.function(
-        session, **uris, gallery=str(folder), max_photos=max_photos, log=lambda _: None
-    )
-    return Gallery(folder, outputs["gallery"])
+    inputs = {name: lake.current(table) for name, table in names.items()}
+    to = folder_at(str(folder))
+    output = draw_gallery.function(
+        session,
+        **inputs,
+        gallery=to,
+        max_photos=max_photos,
+        question="0" * 16,
+        log=lambda _: None,
+    )["gallery"]
+    drawn = Snapshot.unpublished(to, "gallery", FILES_SCHEMA, output.files)
+    return Gallery(replace(drawn, commit=replace(drawn.commit, figures=output.figures)))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +96,8 @@ def drawn(
     return lake, draw(session, lake, tmp_path_factory.mktemp("gallery"))
 
 
-def _rows(dataset: Dataset, paths: list[str], column: str) -> np.ndarray:
-    table = dataset.arrow(["path", column]).to_pydict()
+def _rows(snapshot: Snapshot, paths: list[str], column: str) -> np.ndarray:
+    table = snapshot.arrow(["path", column]).to_pydict()
     found = dict(zip(table["path"], table[column], strict=True))
     return np.array([found[path] for path in paths])
 
@@ -99,7 +110,7 @@ def test_every_photo_is_in_it_as_it_is(drawn: tuple[Lake, Gallery]):
         found = np.array(data[several])[gallery.numbers(name, "<u2")]
         assert found.tolist() == expected.tolist()
     assert len(set(data["paths"])) == data["of"] == 90
-    assert gallery.output.figures == {
+    assert gallery.snapshot.figures == {
         "photos": 90,
         "of": 90,
         "classes": 15,
@@ -107,8 +118,9 @@ def test_every_photo_is_in_it_as_it_is(drawn: tuple[Lake, Gallery]):
         "neighbours": NEIGHBOURS,
         "without_thumbnail": 0,
     }
-    assert {file.name for file in gallery.output.files} == {DATA, *data["sheets"]}
-    assert {file.name for file in gallery.folder.iterdir()} == {DATA, *data["sheets"]}
+    assert sorted(gallery.snapshot.names()) == sorted([DATA, *data["sheets"]])
+    there = {path.name for path in Path(gallery.snapshot.uri).iterdir()}
+    assert there == {file.name for file in gallery.snapshot.files}
 
 
 def test_places_are_the_first_two_components(drawn: tuple[Lake, Gallery]):
@@ -154,7 +166,7 @@ def test_every_tile_shows_its_photo(drawn: tuple[Lake, Gallery]):
 def test_sheets_are_plain_jpegs(drawn: tuple[Lake, Gallery]):
     _, gallery = drawn
     for name in gallery.data["sheets"]:
-        with Image.open(gallery.folder / name) as sheet:
+        with gallery.sheet(name) as sheet:
             assert (sheet.format, sheet.mode) == ("JPEG", "RGB")
             assert not {"exif", "icc_profile", "xmp", "comment"} & sheet.info.keys()
 
@@ -166,7 +178,7 @@ def test_the_variance_is_that_of_the_model(drawn: tuple[Lake, Gallery]):
     assert (data["components"], data["target"]) == (len(model.components), 0.95)
 
 
-def test_of_many_photos_a_sample_is_shown(finished, session: SparkSession, tmp_path: Path):
+def test_a_sample_of_many_photos_is_shown(finished, session: SparkSession, tmp_path: Path):
     gallery = draw(session, finished[0].lake, tmp_path, max_photos=45)
     data = gallery.data
     assert (len(data["paths"]), data["of"]) == (45, 90)
@@ -201,8 +213,7 @@ def test_photos_that_are_not_square_keep_their_proportions(pipeline: Pipeline, t
     own = Pipeline(pipeline.lake, source)
     assert own.run().success
     assert hand_over(own, "gallery").success
-    dataset = own.lake.current("gallery")
-    gallery = Gallery(Path(dataset.uri), Output(dataset.manifest.files))
+    gallery = Gallery(own.lake.current("gallery"))
     for photo, path in enumerate(gallery.data["paths"]):
         dark = gallery.tile(photo).mean(axis=2) < 128
         high, wide = dark.any(axis=1).sum(), dark.any(axis=0).sum()
@@ -305,10 +316,9 @@ def test_poisonous_photos_keep_their_place(pipeline: Pipeline, tmp_path: Path):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    dataset = own.lake.current("gallery")
-    figures = dataset.manifest.figures
+    gallery = Gallery(own.lake.current("gallery"))
+    figures = gallery.snapshot.figures
     assert (figures["photos"], figures["without_thumbnail"]) == (4, 3)
-    gallery = Gallery(Path(dataset.uri), Output(dataset.manifest.files))
     blank = {
         path for photo, path in enumerate(gallery.data["paths"]) if gallery.tile(photo).min() > 250
     }
@@ -324,16 +334,16 @@ def test_a_gallery_is_drawn_once(pipeline: Pipeline):
     assert hand_over(pipeline, "gallery", config={"gallery": {"max_photos": 3}}).success
     after = pipeline.lake.current("gallery")
     assert after.version != before.version
-    assert after.manifest.figures["photos"] == 3
+    assert after.figures["photos"] == 3
 
 
-def test_photos_that_have_no_components_yet_are_told(pipeline: Pipeline, tmp_path: Path):
+def test_photos_without_components_yet_fail_with_what_to_do(pipeline: Pipeline, tmp_path: Path):
     assert pipeline.run().success
     source = tmp_path / "photos"
     (source / "Apple").mkdir(parents=True)
     Image.new("RGB", (40, 30), "red").save(source / "Apple" / "1.png")
     own = Pipeline(pipeline.lake, source)
     assert own.run("raw_images", "rejected_images").success
-    told = failure(hand_over(own, "gallery"))
-    assert "no photo of raw_images" in told
-    assert "Materialise features and pca_features again" in told
+    text = failure(hand_over(own, "gallery"))
+    assert "no photo of raw_images" in text
+    assert "Materialise features and pca_features again" in text

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pptx.slide import Slide as PptxSlide
 
     from fruits_assets.deliverables.deck.language import Language
-    from fruits_assets.lake.lake import Versioned
+    from fruits_assets.lake.recipe import Versioned
 
 WIDTH, HEIGHT = 13.333, 7.5
 MARGIN = 0.6

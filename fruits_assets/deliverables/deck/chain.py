@@ -251,7 +251,7 @@ def broadcast(canvas: Canvas, show: Show) -> None:
     _every_task_builds(canvas, left)
     _one_per_process(canvas, right, facts)
     numbers = (
-        (t("broadcast.megabytes", megabytes=facts.model_file.bytes / 1e6), "broadcast.file"),
+        (t("broadcast.megabytes", megabytes=facts.model_bytes / 1e6), "broadcast.file"),
         (t("broadcast.error", error=_power(facts.model["relative_error"])), "broadcast.keras"),
         (t("number", value=facts.inference["features_per_image"]), "broadcast.features"),
     )
@@ -320,7 +320,7 @@ def _one_per_process(canvas: Canvas, box: Box, facts: Facts) -> None:
         box,
         "broadcast.project",
         colour=ACCENT,
-        driver=t("broadcast.project.driver", megabytes=facts.model_file.bytes / 1e6),
+        driver=t("broadcast.project.driver", megabytes=facts.model_bytes / 1e6),
     )
     workers, words = rest.cut(1.05, gap=0.1)
     for index, part in enumerate(workers.columns(1, 1, gap=0.25), start=1):

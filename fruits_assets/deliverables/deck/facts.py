@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import statistics
@@ -15,19 +14,16 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
-from PIL import Image
 
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.mobilenet import MODEL
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.deliverables.deck.benchmark import Benchmark
+from fruits_assets.deliverables.photos import Counts, class_counts, thumbnails
 from fruits_assets.sample.drawing import CLASSES as DRAWN
 from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits, Plan, Work, plan
-from fruits_assets.storage.base import storage_of
-from fruits_assets.storage.parquet import File
 from fruits_assets.storage.snapshot import Snapshot
-from fruits_assets.transforms.ingest import THUMBNAILS
 from fruits_assets.transforms.pca import MAP
 from fruits_assets.transforms.pca import MODEL as PCA_MODEL
 
@@ -91,9 +87,9 @@ class Place:
     region: str | None
 
     @classmethod
-    def of(cls, dataset: Snapshot) -> Self:
-        """That of a dataset of it."""
-        region = storage_of(dataset.uri).described().get("region")
+    def of(cls, snapshot: Snapshot) -> Self:
+        """Where the lake lies that holds a snapshot."""
+        region = snapshot.folder.storage.described().get("region")
         return cls(region is not None, region)
 
 
@@ -163,12 +159,9 @@ class Facts:
         return self.pipeline.raw.figures["files_found"]
 
     @cached_property
-    def counts(self) -> dict[str | None, dict[str | None, int]]:
+    def counts(self) -> Counts:
         """Photos by label and split."""
-        counts: dict[str | None, dict[str | None, int]] = {}
-        for label, split, count in self.pipeline.raw.figures["classes"]:
-            counts.setdefault(label, {})[split] = count
-        return counts
+        return class_counts(self.pipeline.raw)
 
     @property
     def classes(self) -> int:
@@ -231,16 +224,14 @@ class Facts:
     @cached_property
     def thumbnails(self) -> list[tuple[np.ndarray, str | None]]:
         """(h, w, 3) uint8 and label of a sample of the photos, of as many classes as may be."""
-        rows = self.pipeline.raw.table(THUMBNAILS).to_pylist()
+        found = thumbnails(self.pipeline.raw)
         seen: Counter[str | None] = Counter()
         rounds = []
-        for row in rows:
-            rounds.append(seen[row["label"]])
-            seen[row["label"]] += 1
-        order = sorted(range(len(rows)), key=lambda index: (rounds[index], index))
-        opened = (Image.open(io.BytesIO(rows[index]["jpeg"])) for index in order)
-        pixels = [np.asarray(image.convert("RGB")) for image in opened]
-        return [(one, rows[index]["label"]) for one, index in zip(pixels, order, strict=True)]
+        for _, label in found:
+            rounds.append(seen[label])
+            seen[label] += 1
+        order = sorted(range(len(found)), key=lambda index: (rounds[index], index))
+        return [found[index] for index in order]
 
     @cached_property
     def on_white(self) -> float:
@@ -256,10 +247,10 @@ class Facts:
         """Description of the network."""
         return self.pipeline.weights.figures
 
-    @property
-    def model_file(self) -> File:
-        """That is broadcast."""
-        return next(one for one in self.pipeline.weights.manifest.files if one.name == MODEL)
+    @cached_property
+    def model_bytes(self) -> int:
+        """Size of the model that is broadcast."""
+        return len(self.pipeline.weights.read(MODEL))
 
     @property
     def inference(self) -> Mapping[str, Any]:
@@ -279,7 +270,8 @@ class Facts:
     @cached_property
     def points(self) -> tuple[np.ndarray, list[str | None]]:
         """(n, 2) first components of a sample of the photos, and their labels."""
-        table = self.pipeline.pca_features.table(MAP).to_pydict()
+        points = self.pipeline.pca_features.siblings[MAP]
+        table = points.arrow(["pc_1", "pc_2", "label"]).to_pydict()
         return np.column_stack([table["pc_1"], table["pc_2"]]), table["label"]
 
     @cached_property
@@ -314,7 +306,7 @@ class Facts:
             "features_per_image": self.inference["features_per_image"],
             "inferences": self.inference["inferences"],
             "images_per_second": self.inference["images_per_second"],
-            "model_bytes": self.model_file.bytes,
+            "model_bytes": self.model_bytes,
             "components": self.pca["components"],
             "explained_variance": self.pca["explained_variance"],
             "accuracy_components": recognition and recognition.components,

@@ -121,10 +121,11 @@ TEXTS: Mapping[str, str] = {
     "architecture.task.what": "Spot",
     "architecture.lake": "S3 lake",
     "architecture.versions": "Versions",
-    "architecture.versions.what": "immutable, with a manifest each, published in one step",
+    "architecture.versions.what": "immutable: to publish is one more commit in the Delta log",
     "architecture.data": "Data",
     "architecture.data.what": (
-        "Parquet, .npz, .tflite, CSV; read and written as Arrow by the workers"
+        "Delta tables in Parquet, read and written as Arrow by the workers; Spark, DuckDB, Polars "
+        "and pandas open them"
     ),
     "architecture.lake.bucket": (
         "The figures of this deck come from a lake in S3, region {region:s}, as the bucket itself "
@@ -135,10 +136,12 @@ TEXTS: Mapping[str, str] = {
         "tests as in S3."
     ),
     "architecture.notes": (
-        "Assets say what, the lake says where, the Spark target says on which machines, "
+        "Assets say what, the lake says which version, the Spark target says on which machines, "
         "transforms say how. Going from a laptop to EMR changes one variable and no line of code. "
         "Data go from the lake to the worker that needs them, as Arrow: neither the JVM nor the "
-        "driver holds pixels. IAM gives everyone what is strictly needed, KMS encrypts."
+        "driver holds pixels. The lake is made of Delta tables: Parquet files and a log, in which "
+        "every publish is one commit. One can go back to a version before, and other tools read "
+        "the lake without this code. IAM gives everyone what is strictly needed, KMS encrypts."
     ),
     # Services
     "services.title": "EMR computes, S3 keeps, IAM allows",
@@ -152,7 +155,7 @@ TEXTS: Mapping[str, str] = {
     "services.s3.role": "The source, the lake and the messages",
     "services.s3.1": "64 requests in flight, on condition of the ETag listed",
     "services.s3.2": "An object is there whole or not at all",
-    "services.s3.3": "Published by a conditional write (If-Match)",
+    "services.s3.3": "Published by a conditional write (If-None-Match)",
     "services.s3.4": "Versioned, encrypted, no public access, no replication",
     "services.iam": "IAM (and KMS)",
     "services.iam.role": "Who may do what, and no more",
@@ -194,7 +197,7 @@ TEXTS: Mapping[str, str] = {
         "arguments of steps."
     ),
     "gdpr.retention": "Retention",
-    "gdpr.retention.what": "3 versions per asset; old versions of objects: 30 days; logs: 90 days.",
+    "gdpr.retention.what": "3 versions per table; old versions of objects: 30 days; logs: 90 days.",
     "gdpr.erasure": "Erasure (art. 17)",
     "gdpr.erasure.what": (
         "A job erases a photo and all that was made from it, PCA included, from every version."
@@ -271,10 +274,10 @@ TEXTS: Mapping[str, str] = {
     "assets.projected": "{count:n} per photo",
     "assets.made": "{size:f1} MB in {seconds:f1} s",
     "assets.made.small": "{size:f1} kB in {seconds:f1} s",
-    "assets.address": "One question, one address",
+    "assets.address": "One question, one answer",
     "assets.address.what": (
-        "A version is the fingerprint of code, parameters and inputs: what is done is reused, "
-        "what was interrupted goes on, nothing is computed twice."
+        "Every version bears the fingerprint of code, parameters and inputs: what is done is "
+        "reused, what was interrupted goes on, nothing is computed twice."
     ),
     "assets.checks": "Eight checks",
     "assets.checks.what": (
@@ -285,7 +288,7 @@ TEXTS: Mapping[str, str] = {
         "Read the graph from left to right. raw_images and rejected_images: every file of the "
         "source is in one of the two tables. model_weights: the network, converted once. "
         "features: what the network sees. pca_model, then pca_features: the reduced dimension. "
-        "Sizes and seconds are those in the manifests of the current versions; an increment "
+        "Sizes and seconds are those that the Delta log has of the current versions; an increment "
         "counts only what was new."
     ),
     # Ingest
@@ -509,8 +512,8 @@ TEXTS: Mapping[str, str] = {
     ),
     "reliability.notes": (
         "A reader sees the old version or the new one, whole. Two known gaps: a file that was "
-        "replaced and then put back with its old date stays rejected until the source changes; a "
-        "manifest has no checksum of its own."
+        "replaced and then put back with its old date stays rejected until the source changes; "
+        "the commits of the Delta log have no checksum."
     ),
     # Limits
     "limits.title": "Limits, next steps and sources",

@@ -127,10 +127,11 @@ TEXTS: Mapping[str, str] = {
     "architecture.task.what": "Spot",
     "architecture.lake": "Lac S3",
     "architecture.versions": "Versions",
-    "architecture.versions.what": "immuables, un manifeste chacune, publiées en une étape",
+    "architecture.versions.what": "immuables : publier, c'est un commit de plus au journal Delta",
     "architecture.data": "Données",
     "architecture.data.what": (
-        "Parquet, .npz, .tflite, CSV ; lues et écrites en Arrow par les workers"
+        "tables Delta en Parquet, lues et écrites en Arrow par les workers ; Spark, DuckDB, Polars "
+        "et pandas les ouvrent"
     ),
     "architecture.lake.bucket": (
         "Les chiffres de ce diaporama viennent d'un lac dans S3, région {region:s}, vérifiée "
@@ -141,11 +142,13 @@ TEXTS: Mapping[str, str] = {
         "mêmes formats et mêmes tests que dans S3."
     ),
     "architecture.notes": (
-        "Les assets disent quoi, le lac dit où, la cible Spark dit sur quelles machines, les "
-        "transformations disent comment. Passer du portable à EMR change une variable et aucune "
-        "ligne de code. Les données passent du lac au worker qui en a besoin, en Arrow : ni la "
-        "JVM ni le driver ne tiennent de pixels. IAM donne à chacun le strict nécessaire, KMS "
-        "chiffre."
+        "Les assets disent quoi, le lac dit quelle version, la cible Spark dit sur quelles "
+        "machines, les transformations disent comment. Passer du portable à EMR change une "
+        "variable et aucune ligne de code. Les données passent du lac au worker qui en a besoin, "
+        "en Arrow : ni la JVM ni le driver ne tiennent de pixels. Le lac est fait de tables Delta "
+        ": des fichiers Parquet et un journal, où chaque publication est un commit. On revient à "
+        "une version d'avant, et d'autres outils lisent le lac sans ce code. IAM donne à chacun "
+        "le strict nécessaire, KMS chiffre."
     ),
     # Services
     "services.title": "EMR calcule, S3 conserve, IAM autorise",
@@ -159,7 +162,7 @@ TEXTS: Mapping[str, str] = {
     "services.s3.role": "La source, le lac et les messages",
     "services.s3.1": "Lecture à 64 requêtes de front, conditionnée à l'ETag listé",
     "services.s3.2": "Un objet est là en entier ou pas du tout",
-    "services.s3.3": "Publication par écriture conditionnelle (If-Match)",
+    "services.s3.3": "Publication par écriture conditionnelle (If-None-Match)",
     "services.s3.4": "Versionné, chiffré, sans accès public ni réplication",
     "services.iam": "IAM (et KMS)",
     "services.iam.role": "Qui peut faire quoi, et rien de plus",
@@ -203,7 +206,7 @@ TEXTS: Mapping[str, str] = {
     ),
     "gdpr.retention": "Conservation",
     "gdpr.retention.what": (
-        "3 versions par asset ; anciennes versions d'objets : 30 jours ; journaux : 90 jours."
+        "3 versions par table ; anciennes versions d'objets : 30 jours ; journaux : 90 jours."
     ),
     "gdpr.erasure": "Effacement (art. 17)",
     "gdpr.erasure.what": (
@@ -285,10 +288,10 @@ TEXTS: Mapping[str, str] = {
     "assets.projected": "{count:n} par photo",
     "assets.made": "{size:f1} Mo en {seconds:f1} s",
     "assets.made.small": "{size:f1} ko en {seconds:f1} s",
-    "assets.address": "Une question, une adresse",
+    "assets.address": "Une question, une réponse",
     "assets.address.what": (
-        "La version est l'empreinte du code, des paramètres et des entrées : ce qui est fait est "
-        "repris, ce qui est interrompu continue, rien n'est calculé deux fois."
+        "Chaque version porte l'empreinte du code, des paramètres et des entrées : ce qui est fait "
+        "est repris, ce qui est interrompu continue, rien n'est calculé deux fois."
     ),
     "assets.checks": "Huit contrôles",
     "assets.checks.what": (
@@ -299,8 +302,8 @@ TEXTS: Mapping[str, str] = {
         "Lire le graphe de gauche à droite. raw_images et rejected_images : chaque fichier de la "
         "source est dans l'une des deux tables. model_weights : le réseau converti une fois. "
         "features : ce que le réseau voit. pca_model puis pca_features : la dimension réduite. "
-        "Les tailles et durées affichées sont celles des manifestes des versions courantes ; un "
-        "incrément ne compte que ce qui était nouveau."
+        "Les tailles et durées affichées sont celles que le journal Delta donne des versions "
+        "courantes ; un incrément ne compte que ce qui était nouveau."
     ),
     # Ingest
     "ingest.title": "Ingestion : aucun fichier perdu, {rejected:n} sur {files:n} à l'écart",
@@ -544,7 +547,7 @@ TEXTS: Mapping[str, str] = {
     "reliability.notes": (
         "Un lecteur voit l'ancienne version ou la nouvelle, en entier. Deux trous connus : un "
         "fichier remplacé puis remis avec son ancienne date reste rejeté jusqu'au prochain "
-        "changement de la source ; un manifeste n'a pas de somme de contrôle propre."
+        "changement de la source ; les commits du journal Delta n'ont pas de somme de contrôle."
     ),
     # Limits
     "limits.title": "Limites, suites et sources",

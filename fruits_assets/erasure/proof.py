@@ -1,0 +1,149 @@
+"""The search for what an erasure has left: in every file of the lake, and every version of one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fruits_assets.core.errors import ErasureError, S3Error
+from fruits_assets.core.source import PhotoStore
+from fruits_assets.erasure.plan import JOURNAL, RECORDS, Plan, normal
+from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.base import Storage, Stored, join
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.parquet import FILES_SCHEMA, READ_ERRORS
+from fruits_assets.storage.snapshot import READS_IN_FLIGHT
+
+SCRATCH = "fruits-notebook-*"
+"""Folders of temporary files that the notebook makes, in the system's folder of them."""
+PARQUET = b"PAR1"
+NO_NAME = rb"[^A-Za-z0-9_./\\-]"
+"""What stands before and after a path in a text: no letter of another path."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Looks for what a plan was to remove.
+
+    Attributes:
+        plan: what was to go.
+    """
+
+    plan: Plan
+
+    def check(self, lake: Lake, photos: PhotoStore, *, keep_source: bool) -> int:
+        """Searches lake, scratch folders and source; returns how many files were searched.
+
+        Raises:
+            ErasureError: something is left; its text says in which files of the lake, for these
+                are named after nothing that was erased, and how many are left in the source.
+        """
+        journal = join(lake.base, RECORDS, JOURNAL)
+        places = [(lake.storage, one) for one in lake.storage.everything(lake.base)]
+        places += [(LocalStorage(), one) for one in _scratch()]
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            found = list(pool.map(lambda one: self._holds(*one), places))
+        left = [
+            stored.uri
+            for (_, stored), holds in zip(places, found, strict=True)
+            if holds and stored.uri != journal
+        ]
+        in_source = [] if keep_source else self._in_source(photos)
+        if left or in_source:
+            raise ErasureError(
+                f"the erasure is not complete. It was found again in {len(left)} files "
+                f"({', '.join(sorted(left)[:5]) or 'none of them in the lake'}) and in "
+                f"{len(in_source)} files of the source. What is not a table of this lake is left "
+                "for you to remove; then repeat the erasure: it goes on from here."
+            )
+        return len(places)
+
+    def _holds(self, storage: Storage, stored: Stored) -> bool:
+        if stored.is_link:
+            return False
+        try:
+            content = storage.read_stored(stored)
+        except (*READ_ERRORS, S3Error) as error:
+            if isinstance(error, FileNotFoundError):
+                return False
+            raise ErasureError(
+                f"{stored.uri} cannot be read ({error}), so nobody knows whether anything is left "
+                "in it. Make it readable, or remove it, and repeat the erasure."
+            ) from error
+        return self.is_in(content)
+
+    def is_in(self, content: bytes) -> bool:
+        """Whether a file holds a path, a hash or a picture that was to go."""
+        if content.startswith(PARQUET):
+            try:
+                table = pq.read_table(pa.BufferReader(content))
+            except READ_ERRORS:
+                return self._in_text(content)
+            return self._in_table(table)
+        return self._in_text(content)
+
+    def _in_table(self, table: pa.Table) -> bool:
+        if table.schema.metadata and self._in_text(repr(table.schema.metadata).encode()):
+            return True
+        of_files = table.column_names == FILES_SCHEMA.names
+        for column in table.columns:
+            if pa.types.is_string(column.type):
+                if not self._texts.isdisjoint(column.unique().to_pylist()):
+                    return True
+            elif pa.types.is_binary(column.type):
+                for cell in column.to_pylist():
+                    if hashlib.sha256(cell or b"").hexdigest() in self.plan.content_sha256:
+                        return True
+                    if of_files and self._in_text(cell):
+                        return True
+        return False
+
+    def _in_text(self, content: bytes) -> bool:
+        if hashlib.sha256(content).hexdigest() in self.plan.sha256 | self.plan.content_sha256:
+            return True
+        return any(
+            pattern is not None and pattern.search(content) is not None
+            for pattern in (self._paths, self._hashes)
+        )
+
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        """Cells of a table that were to go."""
+        paths = self.plan.paths | self.plan.source
+        spelled = {unicodedata.normalize(form, path) for path in paths for form in ("NFC", "NFD")}
+        return frozenset(paths | spelled | self.plan.sha256 | self.plan.content_sha256)
+
+    @cached_property
+    def _paths(self) -> re.Pattern[bytes] | None:
+        """A path as a whole: `1.jpg` is not in `11.jpg`."""
+        hashes = self.plan.sha256 | self.plan.content_sha256
+        names = sorted(re.escape(one.encode()) for one in self._texts - hashes)
+        if not names:
+            return None
+        return re.compile(rb"(?:\A|%b)(?:%b)(?:\Z|%b)" % (NO_NAME, b"|".join(names), NO_NAME))
+
+    @cached_property
+    def _hashes(self) -> re.Pattern[bytes] | None:
+        hashes = sorted(one.encode() for one in self.plan.sha256 | self.plan.content_sha256)
+        return re.compile(b"|".join(hashes)) if hashes else None
+
+    def _in_source(self, photos: PhotoStore) -> list[str]:
+        listing = photos.list(recursive=True, allow_empty=True)
+        gone = set(map(normal, self.plan.source))
+        return [path for path in listing.files["path"].to_pylist() if normal(path) in gone]
+
+
+def _scratch() -> Iterator[Stored]:
+    for folder in Path(tempfile.gettempdir()).glob(SCRATCH):
+        if folder.is_dir() and not folder.is_symlink():
+            yield from LocalStorage().everything(str(folder))
