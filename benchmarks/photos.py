@@ -10,6 +10,7 @@ from PIL import Image
 
 from fruits_assets.core.source import photos_at
 from fruits_assets.sample.drawing import write_sample
+from fruits_assets.storage.places import folder_at
 
 PHOTO_12_MEGAPIXELS = (4032, 3024)
 LARGE_ORIGINALS = 40
@@ -25,7 +26,7 @@ def multiplied(source: Path, target: Path, *, count: int) -> Path:
     """
     if target.is_dir():
         return target
-    paths = photos_at(str(source)).list(recursive=True).files["path"].to_pylist()
+    paths = photos_at(folder_at(str(source))).list(recursive=True).files["path"].to_pylist()
     jpegs = [path for path in paths if Path(path).suffix.lower() in JPEG]
     for number, path in zip(range(count), itertools.cycle(jpegs), strict=False):
         original = source / path

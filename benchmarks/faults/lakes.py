@@ -110,13 +110,17 @@ def unsound(table: Folder) -> str:
         return f"{commits[-1]} is no commit"
     if delta.version() != len(commits) - 1:
         return f"{len(commits)} commits make version {delta.version()}"
+    return _wrong_part(table, {part["path"]: part["size_bytes"] for part in listed})
+
+
+def _wrong_part(table: Folder, listed: Mapping[str, int]) -> str:
     sizes = table.sizes()
-    for part in listed:
-        if sizes.get(part["path"]) != part["size_bytes"]:
-            return f"{part['path']} is missing, or of another size"
-        digest = hashlib.sha256(table.read(part["path"])).hexdigest()
-        if not part["path"].endswith(f"-{digest[:16]}.parquet"):
-            return f"{part['path']} is not what was written"
+    for name, size in listed.items():
+        if sizes.get(name) != size:
+            return f"{name} is missing, or of another size"
+        digest = hashlib.sha256(table.read(name)).hexdigest()
+        if not name.endswith(f"-{digest[:16]}.parquet"):
+            return f"{name} is not what was written"
     return ""
 
 

@@ -99,7 +99,8 @@ class Published:
         """What there is, in a line for people."""
         named = sum(NAMED.fullmatch(name) is not None for name in self.sums)
         unfinished = "; a run that replaces them has not ended" if self.begun else ""
-        return f"{named} files under their names, and a page{unfinished}"
+        files = "1 file under its name" if named == 1 else f"{named} files under their names"
+        return f"{files}, and a page{unfinished}"
 
     def answers(self, recipe: str) -> bool:
         """Whether they are whole, and were made of a recipe."""

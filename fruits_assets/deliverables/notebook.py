@@ -83,7 +83,7 @@ def execute(
 
     plain = nbformat.reads(notebook.decode(), as_version=4)
     try:
-        with tempfile.TemporaryDirectory(prefix="fruits-kernel-") as folder:
+        with tempfile.TemporaryDirectory(prefix="fruits-notebook-") as folder:
             executed = execute_notebook(
                 plain,
                 None,

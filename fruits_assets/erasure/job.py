@@ -15,6 +15,7 @@ from pydantic import Field
 from fruits_assets.assets.places import Source
 from fruits_assets.core.errors import PcaError
 from fruits_assets.core.source import LISTING, Listing, PhotoStore
+from fruits_assets.deliverables.folder import Published
 from fruits_assets.erasure import plan as plans
 from fruits_assets.erasure.plan import Asked, Plan
 from fruits_assets.erasure.proof import Search
@@ -149,7 +150,7 @@ class _Erasure:
         kept: list[Snapshot] = []
         if before:
             kept = self._kept(before, seconds)
-        removed = self._purge(kept)
+        removed = self._purge(kept) + Published.read(self.lake.folder).remove()
         _forget_runs(self.context, kept)
         self.held.check()
         in_source = self.photos.erase(sorted(self.plan.source)) if self.plan.source else 0

@@ -281,8 +281,7 @@ class Lake:
         siblings = {name: self._commit(one, {}, given) for name, one in draft.siblings.items()}
         number = self._commit(draft, siblings, given)
         found = self._with_siblings(self.table(draft.name).open(number))
-        for name in (*siblings, draft.name):
-            retention.clean(self, name)
+        retention.clean(self, [*siblings, draft.name])
         return found
 
     def _commit(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,11 @@ from fruits_assets.core.errors import DatasetError, LakeError
 from fruits_assets.storage.base import join
 from fruits_assets.storage.folder import PARTIAL
 from fruits_assets.storage.parquet import PART_NAME
-from fruits_assets.storage.snapshot import DRAFT
 
 if TYPE_CHECKING:
     from fruits_assets.lake.lake import Lake
     from fruits_assets.lake.table import Table
+    from fruits_assets.storage.snapshot import Commit
 
 MAINTENANCE = 20
 """Commits of other software between the last publishes of a table that are looked past."""
@@ -30,44 +32,47 @@ ABANDONED_SECONDS = 24 * 3600
 """A part that no version lists, untouched for so long, is not being worked on any more."""
 
 
-def kept(lake: Lake, name: str) -> set[int]:
-    """Numbers of the versions of a table that are kept.
-
-    They are the last published ones, and all that a current version was made from or with.
-    """
-    publishes = lake.table(name).publishes(lake.keep_versions + MAINTENANCE)
-    last = [number for number, _ in islice(publishes, lake.keep_versions)]
-    return {*last, *(number for found, number in in_use(lake) if found == name)}
-
-
 def in_use(lake: Lake) -> set[tuple[str, int]]:
     """Name and number of all that is current, or that a current version was made from or with."""
     found: set[tuple[str, int]] = set()
-    todo: list[tuple[str, int]] = []
-    for name in lake.folders():
-        with contextlib.suppress(DatasetError):  # what is damaged keeps nothing of others
-            if (number := lake.table(name).newest()) is not None:
-                todo.append((name, number))
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        todo = [one for one in pool.map(partial(_current, lake), lake.folders()) if one]
     while todo:
-        one = todo.pop()
-        if one in found:
+        name, number = todo.pop()
+        if (name, number) in found:
             continue
-        with contextlib.suppress(DatasetError):
-            commit = lake.table(one[0]).open(one[1]).commit
-            found.add(one)
-            todo += [*commit.numbers.items(), *commit.siblings.items()]
+        with contextlib.suppress(DatasetError):  # what is damaged keeps nothing of others
+            if commit := lake.table(name).commit(number):
+                found.add((name, number))
+                todo += [*commit.numbers.items(), *commit.siblings.items()]
     return found
 
 
-def clean(lake: Lake, name: str) -> int:
-    """Removes the parts of a table that no kept version needs; returns how many files went.
+def _current(lake: Lake, name: str) -> tuple[str, int] | None:
+    with contextlib.suppress(DatasetError):
+        if (number := lake.table(name).newest()) is not None:
+            return name, number
+    return None
 
-    What cannot be removed now is removed after a later publish.
+
+def clean(lake: Lake, names: Iterable[str]) -> int:
+    """Removes the parts of some tables that no kept version needs; returns how many files went.
+
+    Kept are the last published versions, and all that a current one was made from or with. What
+    cannot be removed now is removed after a later publish.
     """
+    used = in_use(lake)
+    return sum(
+        _clean(lake, name, {number for one, number in used if one == name}) for name in names
+    )
+
+
+def _clean(lake: Lake, name: str, used: set[int]) -> int:
     table = lake.table(name)
-    there = table.folder.files()
     with contextlib.suppress(DatasetError, LakeError, OSError):
-        keep = kept(lake, name)
+        publishes = table.publishes(lake.keep_versions + MAINTENANCE)
+        keep = {number for number, _ in islice(publishes, lake.keep_versions)} | used
+        there = table.folder.files()
         needed = {found for number in keep for found in table.open(number).by_name}
         superseded = _superseded(table, keep, needed, set(there))
         now = time.time()
@@ -116,17 +121,13 @@ class Damage:
 
 
 def damaged(lake: Lake) -> Iterator[Damage]:
-    """Reads all that is in use to the end: its last commits, and its parts."""
+    """Reads all that is in use to the end: its logs, and its parts."""
+    used = _used(lake)
     for name in lake.folders():
-        table = lake.table(name)
-        entries = table.entries()
-        last = max(entries, default=DRAFT)
-        try:
-            table.latest()
-            next(table.publishes(), None)
-        except DatasetError as error:
-            yield Damage(name, table.entry(last), str(error))
-    for name, number in sorted(in_use(lake)):
+        doubted = {number for table, number in used if table == name and not used[table, number]}
+        for uri in lake.table(name).damage(doubted):
+            yield Damage(name, uri, "the log cannot be read with it")
+    for name, number in sorted(one for one, commit in used.items() if commit):
         snapshot = lake.table(name).open(number)
         for file in snapshot.files:
             if what := snapshot.damage(file):

@@ -8,11 +8,13 @@ are there, nor minds an empty last commit.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,10 +30,14 @@ from fruits_assets.storage.snapshot import DRAFT, REPAIR, Commit, Snapshot
 
 LOG = "_delta_log"
 ENTRY = re.compile(r"(\d{20})\.json")
+CHECKPOINT = "checkpoint"
+"""In the names of checkpoints, and of the file that names the last of them."""
 PREFIX = "fruits."
 """Begins the names of our metadata in a commit."""
-NUMBER = f"{PREFIX}number"
-"""Name of the commit's own number in it."""
+NUMBER, SEAL = f"{PREFIX}number", f"{PREFIX}seal"
+"""Names of the commit's own number in it, and of the hash of all that we say there."""
+READ_ERRORS = (DeltaError, OSError, ValueError, KeyError)
+"""What reading a damaged log may raise: it has no checksums."""
 CONFIGURATION = {
     # Minima and maxima of paths and labels would be personal data in a log that is kept.
     "delta.dataSkippingNumIndexedCols": "0",
@@ -89,28 +95,37 @@ class Table:
     def open(self, number: int) -> Snapshot:
         """The version of a number. Raises DatasetError where it is not a publish, or damaged."""
         delta = self._delta(number)
-        commit = self._commit_of(number)
+        with self._reading(f"commit {number}"):
+            info = self._info(number)
+            commit, files = _commit(info), _files(delta)
+            schema = pa.schema(delta.schema().to_arrow())
         if commit is None:
             raise self._damaged(f"commit {number} was not made by this project")
-        schema = pa.schema(delta.schema().to_arrow())
-        return Snapshot(self.folder, self.name, schema, number, commit, _files(delta))
+        if info.get(SEAL) != _seal(info, files):
+            raise self._damaged(f"commit {number} is not what was written")
+        return Snapshot(self.folder, self.name, schema, number, commit, files)
 
     def publishes(self, limit: int = LOOK_BACK) -> Iterator[tuple[int, Commit]]:
         """Number and metadata of what was published, the newest first. Raises DatasetError."""
         if (last := self.latest()) == DRAFT:
             return
-        for metadata in self._delta(last).history(limit):
-            if commit := _commit(metadata):
-                if not commit.recipe:
-                    return  # withdrawn: nothing before it may be used again
-                yield _number(metadata), commit
+        for number, commit in self._history(last, limit):
+            if not commit.recipe:
+                return  # withdrawn: nothing before it may be used again
+            yield number, commit
 
     def history(self, limit: int | None = None) -> list[tuple[int, Commit]]:
         """Number and metadata of everything that was ever published, the newest first."""
         if (last := self.latest()) == DRAFT:
             return []
-        found = ((one, _commit(one)) for one in self._delta(last).history(limit))
-        return [(_number(metadata), commit) for metadata, commit in found if commit]
+        return self._history(last, limit)
+
+    def _history(self, last: int, limit: int | None) -> list[tuple[int, Commit]]:
+        delta = self._delta(last)
+        with self._reading("its log"):
+            found = ((one, _commit(one)) for one in delta.history(limit))
+            # Where others have committed meanwhile, delta-rs counts wrongly.
+            return [(int(info[NUMBER]), commit) for info, commit in found if commit]
 
     def current(self) -> Snapshot | None:
         """What was published last, or None. Raises DatasetError, or LakeError."""
@@ -119,10 +134,20 @@ class Table:
 
     def newest(self) -> int | None:
         """Number of what was published last, or None. Raises DatasetError, or LakeError."""
-        for limit in (1, LOOK_BACK):  # nearly always, the last commit is ours
-            for number, _ in self.publishes(limit):
-                return number
-        return None
+        if (last := self.latest()) == DRAFT:
+            return None
+        if commit := self.commit(last):  # nearly always, the last one is ours
+            return last if commit.recipe else None
+        return next((number for number, _ in self.publishes()), None)
+
+    def commit(self, number: int) -> Commit | None:
+        """Metadata of a commit, without its files; None where others made it.
+
+        Raises:
+            DatasetError: it is gone, or damaged.
+        """
+        with self._reading(f"commit {number}"):
+            return _commit(self._info(number))
 
     def publish(self, draft: Snapshot, siblings: Mapping[str, int]) -> int:
         """Makes a draft the current version, by one commit, and returns its number.
@@ -147,8 +172,9 @@ class Table:
                 raise self._conflict(draft)
             commit = {**asdict(draft.commit), "siblings": dict(siblings)}
             metadata = {PREFIX + key: json.dumps(commit[key]) for key in commit}
+            metadata[NUMBER] = str(last + 1)
             try:
-                self._commit(draft, last, {**metadata, NUMBER: str(last + 1)})
+                self._commit(draft, last, {**metadata, SEAL: _seal(metadata, draft.files)})
             except (CommitFailedError, ConflictError):
                 continue  # somebody was faster: see who
             except (DeltaError, OSError) as error:
@@ -194,27 +220,77 @@ class Table:
         for uri in (self.entry(number), log, self.folder.uri, self.folder.uri.rpartition("/")[0]):
             storage.sync(uri)
 
-    def _commit_of(self, number: int) -> Commit | None:
-        """Our metadata of one commit, from its own file.
+    def damage(self, doubted: Collection[int]) -> list[str]:
+        """What has to go so that the log can be read again: a log has no checksums.
+
+        It is replayed, and compared with what its commits say of themselves. Checkpoints say nothing
+        that the log does not; what follows a damaged commit cannot be read without it.
+
+        Args:
+            doubted: numbers of versions that cannot be opened.
+
+        Returns:
+            URIs of files; none where nothing is wrong.
+        """
+        log = join(self.folder.uri, LOG)
+        names = self.folder.storage.sizes(log)
+        checkpoints = [join(log, name) for name in sorted(names) if CHECKPOINT in name]
+        numbers = sorted(self.entries())
+        listed: dict[str, File] = {}
+        for position, number in enumerate(numbers):
+            try:
+                info = self._replayed(number, listed)
+                whole = number not in doubted or info.get(SEAL) == _seal(info, listed.values())
+            except READ_ERRORS:
+                whole = False
+            if not whole or number != position:
+                return [*checkpoints, *map(self.entry, numbers[position:])]
+        try:
+            self.newest()
+        except DatasetError:
+            return checkpoints
+        return checkpoints if doubted else []
+
+    def _replayed(self, number: int, listed: dict[str, File]) -> Mapping[str, Any]:
+        """What a commit says of itself; what it adds and removes is done to `listed`."""
+        info: Mapping[str, Any] = {}
+        for action in self._actions(number):
+            info = action.get("commitInfo", info)
+            if add := action.get("add"):
+                rows = json.loads(add["stats"])["numRecords"]
+                listed[add["path"]] = File(add["path"], add["size"], rows)
+            if remove := action.get("remove"):
+                listed.pop(remove["path"], None)
+        return info
+
+    def _info(self, number: int) -> Mapping[str, Any]:
+        """What a commit says of itself, from its own file.
 
         Of a handle to an older version, `history` gives the last commits of the log all the same,
         numbered as if they were older.
         """
-        try:
-            lines = self.folder.storage.read(self.entry(number)).splitlines()
-            actions = map(json.loads, lines)
-            info = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
-        except (OSError, ValueError) as error:
-            raise self._damaged(f"commit {number} cannot be read ({_short(error)})") from error
-        return _commit(info)
+        found = (action["commitInfo"] for action in self._actions(number) if "commitInfo" in action)
+        return next(found, {})
+
+    def _actions(self, number: int) -> list[Any]:
+        """A commit, line by line. Raises ValueError where it is empty."""
+        lines = self.folder.storage.read(self.entry(number)).splitlines()
+        if not lines:
+            raise ValueError("it is empty")
+        return [json.loads(line) for line in lines]
 
     def _delta(self, number: int) -> DeltaTable:
         """The log up to a commit. A handle does not follow later ones."""
         options = self.folder.storage.delta_options()
-        try:
+        with self._reading("its log"):
             return DeltaTable(self.folder.uri, version=number, storage_options=options)
-        except (DeltaError, OSError, ValueError) as error:
-            raise self._damaged(f"its log cannot be read ({_short(error)})") from error
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except READ_ERRORS as error:
+            raise self._damaged(f"{what} cannot be read ({_short(error)})") from error
 
     def _damaged(self, what: str) -> DatasetError:
         return DatasetError(f"{self.name} ({self.folder.uri}) is damaged: {what}. {REPAIR}")
@@ -288,22 +364,28 @@ def _delta_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(Schema.from_arrow(schema).to_arrow())
 
 
-def _commit(metadata: Mapping[str, Any]) -> Commit | None:
-    """Our metadata of a commit; None where others made it."""
-    own = {
-        key.removeprefix(PREFIX): json.loads(value)
-        for key, value in metadata.items()
-        if key.startswith(PREFIX) and key != NUMBER
-    }
-    try:
-        return Commit(**own)
-    except TypeError:
+def _own(info: Mapping[str, Any]) -> dict[str, str]:
+    """What we say in a commit, but for the seal."""
+    return {key: it for key, it in info.items() if key.startswith(PREFIX) and key != SEAL}
+
+
+def _commit(info: Mapping[str, Any]) -> Commit | None:
+    """Our metadata of a commit; None where others made it. Raises ValueError: it is damaged."""
+    own = _own(info)
+    if not own and SEAL not in info:
         return None
+    try:
+        fields = {key: json.loads(it) for key, it in own.items() if key != NUMBER}
+        return Commit(**{key.removeprefix(PREFIX): it for key, it in fields.items()})
+    except TypeError as error:
+        raise ValueError("a commit is not what was written") from error
 
 
-def _number(metadata: Mapping[str, Any]) -> int:
-    """Number of a commit of ours: `history` miscounts where others have committed meanwhile."""
-    return int(metadata[NUMBER])
+def _seal(info: Mapping[str, Any], files: Iterable[File]) -> str:
+    """Hash of what we say in a commit and of the parts of its version: 16 hexadecimal digits."""
+    listed = sorted((file.name, file.bytes, file.rows) for file in files)
+    said = json.dumps([sorted(_own(info).items()), listed])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _short(error: Exception) -> str:

@@ -152,6 +152,9 @@ class Storage(ABC):
         """Every file below a folder, at any depth, with every older version that is kept of it.
 
         Symbolic links are yielded and not followed.
+
+        Raises:
+            OSError: a folder cannot be looked into, or S3Error.
         """
 
     @abstractmethod

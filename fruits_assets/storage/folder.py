@@ -73,7 +73,7 @@ class LocalStorage(Storage):
 
     def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
         try:
-            return sorted(os.listdir(folder))
+            return sorted(child.name for child in Path(folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -86,7 +86,7 @@ class LocalStorage(Storage):
         return count
 
     def everything(self, folder: str) -> Iterator[Stored]:  # noqa: D102 - see Storage
-        for place, folders, files in os.walk(folder):
+        for place, folders, files in os.walk(folder, onerror=_raise_unless_gone):
             links = [name for name in folders if Path(place, name).is_symlink()]
             for name in (*files, *links):
                 path = Path(place, name)
@@ -110,6 +110,11 @@ class LocalStorage(Storage):
 
     def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
         return {}
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Parquet files: the parts of tables, each written whole and named after its content.
 
-A part's name is `part-<made from>-<first row>-<last row>-<digest>.parquet`. The first three say what
-it was made from, so that an interrupted run finds its finished parts; the digest is the beginning of
-the SHA-256 of the file, so that damage is found wherever a part is read.
+A part's name is `part-<made from>-<first row>-<last row>-<digest>.parquet`. The first three say
+what it was made from, so that an interrupted run finds its finished parts; the digest is the
+beginning of the SHA-256 of the file, so that damage is found wherever a part is read.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ TAIL_BYTES = 2**16
 SPOOL_BYTES = 2**25
 """A streamed file is kept in memory up to here, and on disk beyond."""
 FEW = 20
-"""Objects to remove, below which the versions of each are asked for, and not of the whole folder."""
+"""Objects to remove, below which the versions of each are asked for, not of the whole folder."""
 DELETE_BATCH = 1000
 """Keys in one request, S3's limit."""
 UNEXPLAINED = frozenset({"400", "403"})

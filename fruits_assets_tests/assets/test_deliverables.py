@@ -20,20 +20,10 @@ from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.deliverables import DeliverablesConfig
 from fruits_assets.assets.gallery import GalleryConfig
 from fruits_assets.checks import CHECKS
-from fruits_assets.core.dataset import Dataset
-from fruits_assets.core.storage import storage_of
-from fruits_assets.deliverables.folder import (
-    CHECKSUMS,
-    Made,
-    Names,
-    Presented,
-    facts,
-    gather,
-    harmless,
-)
+from fruits_assets.deliverables.folder import CHECKSUMS, Published, index_uri
+from fruits_assets.deliverables.gather import Made, Names, Presented, facts, gather, harmless
 from fruits_assets.deliverables.page import Card, Link, Page
 from fruits_assets.deliverables.texts import MONTHS, TEXTS, month, number, percent, size
-from fruits_assets.lake.__main__ import main
 from fruits_assets_tests.conftest import Pipeline, failure
 from fruits_assets_tests.places import Place
 from fruits_assets_tests.stand_ins import hand_over
@@ -64,13 +54,22 @@ def own(handed_over, tmp_path: Path) -> Pipeline:
 
 
 @pytest.fixture
-def dataset(handed_over) -> Dataset:
+def published(handed_over) -> Published:
     assert handed_over[1].success
-    return handed_over[0].lake.current("deliverables")
+    return lying_in(handed_over[0])
 
 
-def html(dataset: Dataset) -> str:
-    return dataset.read("index.html").decode()
+def lying_in(pipeline: Pipeline) -> Published:
+    return Published.read(pipeline.lake.folder)
+
+
+def html(published: Published) -> str:
+    return published.folder.read("index.html").decode()
+
+
+def times(published: Published) -> dict[str, float]:
+    """When each file was written last, by name."""
+    return {name: found.modified_at for name, found in published.folder.files().items()}
 
 
 class _Links(HTMLParser):
@@ -82,69 +81,70 @@ class _Links(HTMLParser):
         self.found += [value or "" for name, value in attrs if name in ("href", "src")]
 
 
-def test_everything_is_in_one_flat_folder(dataset: Dataset, handed_over):
-    gallery = [file.name for file in handed_over[0].lake.current("gallery").manifest.files]
-    names = {file.name for file in dataset.manifest.files}
-    assert names == {*NAMED, *PAGE, *gallery, CHECKSUMS}
-    there = {path.name for path in Path(dataset.uri).iterdir() if path.is_file()}
-    assert there == names | {"manifest.json"}
+def test_everything_is_in_one_flat_folder(published: Published, handed_over):
+    lake = handed_over[0].lake
+    assert set(published.sums) == {*NAMED, *PAGE, *lake.current("gallery").names()}
+    there = {path.name for path in Path(lake.base, "deliverables").iterdir()}
+    assert there == {*published.sums, CHECKSUMS}
+    assert published.is_whole()
+    assert "deliverables" not in lake.tables(), "people open it: it is not a table"
 
 
-def test_what_is_copied_is_what_was_made(dataset: Dataset, handed_over):
+def test_what_is_copied_is_what_was_made(published: Published, handed_over):
     lake = handed_over[0].lake
     for asset in ("notebook", "presentation", "gallery"):
         source = lake.current(asset)
-        for file in source.manifest.files:
-            assert dataset.read(file.name) == source.read(file.name)
+        for name in source.names():
+            assert published.folder.read(name) == source.read(name)
 
 
-def test_the_checksums_are_verified_by_the_usual_command(dataset: Dataset, tmp_path: Path):
-    folder = Path(shutil.copytree(dataset.uri, tmp_path / "sent"))
-    verify = ["sha256sum", "-c", CHECKSUMS]
+def test_the_checksums_are_verified_by_the_usual_command(published: Published, tmp_path: Path):
+    folder = Path(shutil.copytree(published.folder.uri, tmp_path / "sent"))
+    verify = ["sha256sum", "--strict", "-c", CHECKSUMS]
     done = subprocess.run(verify, cwd=folder, capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == len(dataset.manifest.files) - 1
+    assert len(done.stdout.splitlines()) == len(published.sums)
     (folder / PRESENTATION).write_bytes(b"another")
     done = subprocess.run(verify, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode
     assert f"{PRESENTATION}: FAILED" in done.stdout
 
 
-def test_every_link_of_the_page_leads_to_a_file_of_the_folder(dataset: Dataset):
+def test_every_link_of_the_page_leads_to_a_file_of_the_folder(published: Published):
     links = _Links()
-    links.feed(html(dataset))
+    links.feed(html(published))
     assert {*NAMED, CHECKSUMS, "gallery.js", *PAGE[1:]} <= {*links.found}
     for link in links.found:
-        assert Path(dataset.uri, unquote(link)).is_file(), link
+        assert Path(published.folder.uri, unquote(link)).is_file(), link
 
 
-def test_the_page_says_sizes_and_checksums(dataset: Dataset):
-    page = html(dataset)
-    for file in dataset.manifest.files:
-        if file.name in NAMED:
-            assert file.sha256 in page
-            assert size(file.bytes, "fr") in page
+def test_the_page_says_sizes_and_checksums(published: Published):
+    page = html(published)
+    sizes = published.folder.sizes()
+    for name in NAMED:
+        assert published.sums[name] in page
+        assert size(sizes[name], "fr") in page
 
 
-def test_the_page_says_the_figures_of_the_run(dataset: Dataset, handed_over):
+def test_the_page_says_the_figures_of_the_run(published: Published, handed_over):
     lake = handed_over[0].lake
-    page = html(dataset)
-    model = lake.current("pca_model").manifest.figures
+    page = html(published)
+    model = lake.current("pca_model").figures
     assert "Prénom Nom" in page
     assert "novembre 2026" in page
     values = re.findall('class="value">([^<]*)<', page)
     assert values[:3] == ["90", "15", "0"]
     assert values[3] == str(model["components"])
     assert values[4] == percent(model["explained_variance"], "fr")
-    recognition = lake.current("recognition").manifest.figures
+    recognition = lake.current("recognition").figures
     assert values[5] == percent(recognition["accuracy_components"], "fr")
     assert values[6] == "locale"
     for asset in ("notebook", "gallery", "raw_images", "pca_model", "recognition"):
         assert lake.current(asset).version in page
 
 
-def test_the_table_has_all_photos_and_components(dataset: Dataset, handed_over):
+def test_the_table_has_all_photos_and_components(published: Published, handed_over):
     projected = handed_over[0].lake.current("pca_features")
-    rows = list(csv.reader(io.StringIO(dataset.read(IMAGES).decode(), newline="")))
+    rows = list(csv.reader(io.StringIO(published.folder.read(IMAGES).decode(), newline="")))
     table = projected.arrow(["path", "label", "components"]).to_pydict()
     assert rows[0][:3] == ["path", "label", "pc_1"]
     assert [row[0] for row in rows[1:]] == table["path"]
@@ -165,55 +165,78 @@ def test_a_label_that_is_a_formula_is_text_in_the_table(own: Pipeline, tmp_path:
     renamed = Pipeline(own.lake, source)
     assert renamed.run().success
     assert hand_over(renamed).success
-    content = renamed.lake.current("deliverables").read(IMAGES).decode()
+    content = lying_in(renamed).folder.read(IMAGES).decode()
     assert '"\'=HYPERLINK(1)"' in content
     assert '"=HYPERLINK(1)"' not in content
 
 
-def test_nothing_is_done_twice(own: Pipeline):
-    before = own.lake.current("deliverables")
+def test_nothing_is_written_twice(own: Pipeline):
+    before = lying_in(own)
+    then = times(before)
     assert hand_over(own).success
-    assert own.lake.current("deliverables") == before
+    assert lying_in(own) == before
+    assert times(before) == then
     assert hand_over(own, "deliverables", config={"deliverables": {"force": True}}).success
-    after = own.lake.current("deliverables")
-    assert after.version != before.version
-    stay = {file.name: file.sha256 for file in before.manifest.files if file.name in NAMED}
-    assert stay.items() <= {file.name: file.sha256 for file in after.manifest.files}.items()
+    after = lying_in(own)
+    assert after == before, "the same question has the same answer"
+    now = times(after)
+    assert all(now[name] > then[name] for name in after.names)
+
+
+@pytest.mark.parametrize("change", ["damaged", "gone"])
+def test_a_file_that_is_not_what_was_written_is_written_again(own: Pipeline, change: str):
+    before = lying_in(own)
+    file = Path(before.folder.uri, PRESENTATION)
+    file.unlink() if change == "gone" else file.write_bytes(bytes(file.stat().st_size))
+    assert hand_over(own, "deliverables").success
+    assert lying_in(own) == before
+    assert before.is_whole()
 
 
 def test_another_author_gives_other_names(own: Pipeline):
+    Path(own.lake.base, "deliverables", "own.txt").write_text("a note beside them")
     jeanne = Authorship(
         last_name="d'Arc", first_name="Zoé <b>", month="2027-01", place="<i>Orléans</i>"
     )
     assert hand_over(own, authorship=jeanne).success
-    dataset = own.lake.current("deliverables")
-    names = {file.name for file in dataset.manifest.files}
-    assert {"d-Arc_Zoe-b_1_notebook_012027.html", "d-Arc_Zoe-b_2_images_012027.csv"} < names
-    page = html(dataset)
+    published = lying_in(own)
+    assert {"d-Arc_Zoe-b_1_notebook_012027.html", "d-Arc_Zoe-b_2_images_012027.csv"} < {
+        *published.sums
+    }
+    there = published.folder.sizes().keys()
+    assert there == {*published.sums, CHECKSUMS, "own.txt"}
+    assert not there & {*NAMED}
+    page = html(published)
     assert "Zoé &lt;b&gt; d&#39;Arc" in page
     assert "&lt;i&gt;Orléans&lt;/i&gt;" in page
     assert "janvier 2027" in page
 
 
-def test_a_notebook_of_another_author_is_told(own: Pipeline):
+def test_a_notebook_of_another_author_is_refused(own: Pipeline):
+    before = lying_in(own)
     other = Authorship(last_name="Autre", month="2026-11")
-    told = failure(hand_over(own, "deliverables", authorship=other))
-    assert "has no file Autre_Prenom_1_notebook_112026" in told
-    assert "Materialise notebook again, then deliverables" in told
+    text = failure(hand_over(own, "deliverables", authorship=other))
+    assert "has no file Autre_Prenom_1_notebook_112026" in text
+    assert "Materialise notebook again, then deliverables" in text
+    assert lying_in(own) == before
+    assert before.is_whole(), "nothing was written"
 
 
-def test_a_damaged_notebook_is_told(own: Pipeline):
+def test_a_damaged_notebook_is_refused(own: Pipeline):
     notebook = own.lake.current("notebook")
-    file = Path(notebook.uri, NOTEBOOK)
-    file.write_bytes(b"x" * file.stat().st_size)
-    told = failure(hand_over(own, "deliverables", config={"deliverables": {"language": "en"}}))
-    assert f"{NOTEBOOK} is not what was written" in told
+    (part,) = notebook.files
+    file = Path(notebook.uri, part.name)
+    file.write_bytes(file.read_bytes()[:-9] + b"x" * 9)
+    config = {"deliverables": {"language": "en"}}
+    text = failure(hand_over(own, "deliverables", config=config))
+    assert f"notebook, version {notebook.version}" in text
+    assert part.name in text
 
 
 def test_the_page_is_there_in_english(own: Pipeline):
     config = {"language": "en", "attribution": "Photos: J. Doe & Sons, <CC BY>"}
     assert hand_over(own, "deliverables", config={"deliverables": config}).success
-    page = html(own.lake.current("deliverables"))
+    page = html(lying_in(own))
     assert '<html lang="en">' in page
     assert "November 2026" in page
     assert "Photos: J. Doe &amp; Sons, &lt;CC BY&gt;" in page
@@ -223,7 +246,7 @@ def test_the_page_is_there_in_english(own: Pipeline):
 def test_what_is_not_known_is_not_said(own: Pipeline):
     shutil.rmtree(Path(own.lake.base, "recognition"))
     assert hand_over(own, "deliverables").success
-    assert ACCURACY not in html(own.lake.current("deliverables"))
+    assert ACCURACY not in html(lying_in(own))
 
 
 def test_the_accuracy_of_other_components_is_not_said(own: Pipeline):
@@ -231,64 +254,67 @@ def test_the_accuracy_of_other_components_is_not_said(own: Pipeline):
     config = {"pca_model": {"n_components": 3}}
     assert checked.run("pca_model", "pca_features", config=config).success
     assert hand_over(own).success
-    assert ACCURACY in html(own.lake.current("deliverables")), "measured again"
+    assert ACCURACY in html(lying_in(own)), "measured again"
     recognition = own.lake.current("recognition")
     config = {"pca_model": {"n_components": 2}}
     assert own.run("pca_model", "pca_features", config=config).success
     assert hand_over(own).success
     assert own.lake.current("recognition") == recognition
-    assert ACCURACY not in html(own.lake.current("deliverables"))
+    assert ACCURACY not in html(lying_in(own))
 
 
 def test_a_sample_is_said_to_be_one(own: Pipeline):
     assert hand_over(own, config={"gallery": {"max_photos": 30}}).success
-    assert "30 photos sur 90 sont montrées" in html(own.lake.current("deliverables"))
+    assert "30 photos sur 90 sont montrées" in html(lying_in(own))
 
 
-def test_the_ui_shows_where_to_begin(handed_over, dataset: Dataset):
+def test_the_ui_shows_where_to_begin(handed_over, published: Published):
     _, result = handed_over
     (of_deliverables,) = result.asset_materializations_for_node("deliverables")
-    assert of_deliverables.metadata["open"].value == f"{dataset.uri}/index.html"
+    assert of_deliverables.metadata["open"].value == f"{published.folder.uri}/index.html"
     assert PRESENTATION in of_deliverables.metadata["deliverables"].value
+    assert of_deliverables.tags["dagster/data_version"] == published.recipe
     (of_gallery,) = result.asset_materializations_for_node("gallery")
     assert of_gallery.metadata["photos"].value == 90
     assert of_gallery.metadata["thumbnails"].value.startswith("![](data:image/")
 
 
-def test_the_command_says_where_the_page_is(
-    handed_over, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    monkeypatch.setenv("FRUITS_LAKE", handed_over[0].lake.base)
-    assert main(["index"]) == 0
-    assert capsys.readouterr().out == f"{dataset.uri}/index.html\n"
-    assert main([]) == 0
-    lines = capsys.readouterr().out
-    assert "90 of 90 photos" in lines
-    assert "4 files under their names, and a page" in lines
+def test_commands_can_say_what_there_is(handed_over, published: Published):
+    assert index_uri(handed_over[0].lake.folder) == f"{published.folder.uri}/index.html"
+    assert published.headline == "4 files under their names, and a page"
+    there = Path(published.folder.uri).iterdir()
+    listed = [path.stat().st_size for path in there if path.name != CHECKSUMS]
+    assert published.bytes == sum(listed)
 
 
-def test_it_lies_in_a_bucket_as_in_a_folder(handed_over, dataset: Dataset, place: Place):
-    lake = handed_over[0].lake
+def test_it_lies_in_a_bucket_as_in_a_folder(handed_over, published: Published, place: Place):
     names = Names(
         notebook=NOTEBOOK, notebook_html=NOTEBOOK_HTML, images=IMAGES, presentation=PRESENTATION
     )
     made = made_of(handed_over[0])
     presented = Presented("Prénom Nom", date(2026, 11, 1), "", "fr", "")
-    output = gather(place.uri("deliverables/v"), made, names=names, presented=presented)
-    there = {file.name: place.get(f"deliverables/v/{file.name}") for file in output.files}
-    assert there == {file.name: dataset.read(file.name) for file in dataset.manifest.files}
-    assert lake.current("deliverables") == dataset
+    found = gather(
+        Published.read(place.opened),
+        made,
+        recipe=published.recipe,
+        names=names,
+        presented=presented,
+    )
+    assert found.is_whole()
+    there = {name: place.get(name) for name in place.names("deliverables")}
+    files = {f"deliverables/{name}": published.folder.read(name) for name in found.names}
+    assert there == files | {f"deliverables/{CHECKSUMS}": published.content}
 
 
 def made_of(pipeline: Pipeline) -> Made:
-    names = [name for name in Made.__annotations__ if name in pipeline.lake.assets()]
+    names = [name for name in Made.__annotations__ if name in pipeline.lake.tables()]
     return Made(**{name: pipeline.lake.current(name) for name in names})
 
 
 def test_the_region_of_a_bucket_is_said(handed_over, monkeypatch: pytest.MonkeyPatch):
     made = made_of(handed_over[0])
     described = {"region": "eu-west-3", "encryption": "SSE-KMS"}
-    monkeypatch.setattr(type(storage_of(made.gallery.uri)), "described", lambda _: described)
+    monkeypatch.setattr(type(made.raw_images.folder.storage), "described", lambda _: described)
     last = list(facts(made, "fr"))[-1]
     assert (last.value, last.note) == ("eu-west-3", "Union européenne")
 
@@ -305,7 +331,7 @@ def test_languages_have_the_same_texts_and_placeholders():
 
 def test_no_text_is_unused_and_none_is_missing():
     folder = Path(__file__).parents[2] / "fruits_assets" / "deliverables"
-    sources = [*(folder / "gallery").iterdir(), folder / "folder.py"]
+    sources = [*(folder / "gallery").iterdir(), folder / "gather.py"]
     code = "\n".join(source.read_text() for source in sources)
     used = set(re.findall(r'texts\.(\w+)|texts\["(\w+)"\]', code))
     used = {name for pair in used for name in pair if name}

@@ -1,6 +1,7 @@
 """The asset `notebook`, executed once, on a whole run on drawn photos."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -158,7 +159,7 @@ def test_its_page_loads_nothing_and_says_no_place_but_the_parameters(walk: Walk)
     assert walk.page.count("&lt;script&gt;x") == walk.page.count("script&gt;x")
     content = walk.published.read("Nom_Prenom_1_notebook_112026.ipynb").decode()
     assert content.count("<script>x") == 2  # the parameters `source` and `lake`
-    assert "fruits-kernel-" not in content
+    assert not re.search("fruits-notebook-[a-z0-9_]{8}", content)
 
 
 def test_the_ui_names_the_page(walk: Walk) -> None:

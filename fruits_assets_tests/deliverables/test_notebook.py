@@ -170,9 +170,9 @@ def test_no_temporary_file_is_left_however_it_ends(
     code = (
         "import os, pathlib, tempfile\n"
         "from IPython.display import JSON, display\n"
-        "folder = pathlib.Path(tempfile.mkdtemp(prefix='fruits-'))\n"
+        "folder = pathlib.Path(tempfile.mkdtemp(prefix='fruits-notebook-'))\n"
         "(folder / 'photo').write_text('x')\n"
-        "assert folder.parent.name.startswith('fruits-')\n"
+        "assert folder.parent.name.startswith('fruits-notebook-')\n"
     )
     with contextlib.suppress(NotebookError):
         execute(small(code, end), {}, log=[])

@@ -32,7 +32,7 @@ HOSTILE = [
 def _folder(pipeline: Pipeline, target: Path, **config: Any) -> str:
     """The deliverables, copied to where nothing of the lake is beside them."""
     assert hand_over(pipeline, config=config).success
-    return str(shutil.copytree(pipeline.lake.current("deliverables").uri, target))
+    return str(shutil.copytree(Path(pipeline.lake.base, "deliverables"), target))
 
 
 @pytest.fixture(scope="module")

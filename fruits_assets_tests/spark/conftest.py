@@ -152,6 +152,8 @@ def _failure(result: dg.JobExecutionResult) -> str:
         if event.is_step_failure:
             data = event.step_failure_data
             return str(data.user_failure_data.description if data.user_failure_data else data.error)
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE:  # before any step
+            return str(event.job_failure_data.error)
     return ""
 
 

@@ -461,6 +461,69 @@ def test_the_versions_of_many_files_are_asked_for_together(
     assert sum("versions" in request.query for request in gate.requests) == listings
 
 
+# Everything that is stored
+
+
+def test_every_file_below_a_folder_is_found_with_its_content(place: Place) -> None:
+    contents = {name: name.encode() for name in ("table/a", "table/deep/er/b", "table/deep/c")}
+    for name, content in contents.items():
+        place.put(name, content)
+    place.put("table/empty", b"")
+    place.put("table_2/a", b"a neighbour's")
+    storage = place.opened.storage
+    found = {one.uri: one for one in storage.everything(place.uri("table"))}
+    assert found.keys() == {place.uri(name) for name in (*contents, "table/empty")}
+    for name, content in contents.items():
+        stored = found[place.uri(name)]
+        assert (stored.size, stored.is_link) == (len(content), False)
+        assert storage.read_stored(stored) == content
+    assert storage.read_stored(found[place.uri("table/empty")]) == b""
+    assert list(storage.everything(place.uri("missing"))) == []
+
+
+def test_older_versions_are_found_with_their_content(bucket: Bucket) -> None:
+    """Even those of a file that was deleted: they hold what it held."""
+    for content in (b"first", b"second"):
+        bucket.put("table/a", content)
+        bucket.put("table/gone", content)
+    bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/table/gone")
+    storage = bucket.opened.storage
+    found = list(storage.everything(bucket.uri("table")))
+    expected = {(name, it) for name in ("table/a", "table/gone") for it in (b"first", b"second")}
+    assert {(it.uri.removeprefix(bucket.uri("")), storage.read_stored(it)) for it in found} == (
+        expected
+    )
+    assert len(found) == 4
+
+
+def test_links_are_found_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"not ours")
+    (tmp_path / "table").mkdir()
+    for name, target in (("file", "elsewhere/file"), ("folder", "elsewhere"), ("broken", "none")):
+        (tmp_path / "table" / name).symlink_to(tmp_path / target)
+    found = list(LocalStorage().everything(str(tmp_path / "table")))
+    assert {Path(one.uri).name: one.is_link for one in found} == {
+        "file": True,
+        "folder": True,
+        "broken": True,
+    }
+
+
+@pytest.mark.parametrize("forbidden", ["table", "table/deep"])
+def test_what_cannot_be_looked_into_is_an_error(
+    open_folder: Path,
+    unprivileged: Callable[[], contextlib.AbstractContextManager[None]],
+    forbidden: str,
+) -> None:
+    """Nobody could say what lies in it."""
+    (open_folder / "table" / "deep").mkdir(parents=True)
+    (open_folder / forbidden).chmod(0)
+    with unprivileged(), pytest.raises(PermissionError):
+        list(LocalStorage().everything(str(open_folder / "table")))
+    (open_folder / forbidden).chmod(0o755)
+
+
 # Folders
 
 

@@ -1,106 +1,32 @@
 """Nothing of an erased image is left, and everything else is."""
 
-import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.checks import CHECKS
-from fruits_assets.core.source import FolderPhotos, photos_at
-from fruits_assets.erasure.job import gdpr_erasure
+from fruits_assets.core.errors import LakeError
+from fruits_assets.core.source import FolderPhotos
+from fruits_assets.erasure.job import _Erasure
+from fruits_assets.erasure.proof import Search
+from fruits_assets.lake import lease
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.folder import LocalStorage
 from fruits_assets_tests.conftest import Pipeline, draw_no_pictures, failure
+from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_of, traces
 from fruits_assets_tests.stand_ins import hand_over
 
 REBUILT = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 WITH_RAW = {"_listing", "_thumbnails", "_classes"}
 TABLES = {*REBUILT, *WITH_RAW, "unreadable_photos", "_moments", "_map", "model_weights"}
 """What is left of a lake after an erasure."""
-
-
-@pytest.fixture(scope="module")
-def _home(
-    tmp_path_factory: pytest.TempPathFactory, photos: Path, session: SparkSession, _model_lake: Path
-) -> Path:
-    """`start` holds a source and its finished lake, as they were made at `now`."""
-    home = tmp_path_factory.mktemp("erasure")
-    shutil.copytree(photos, home / "now" / "photos")
-    shutil.copytree(_model_lake, home / "now" / "lake")
-    own = Pipeline(Lake.at(str(home / "now" / "lake")), home / "now" / "photos")
-    assert own.run().success
-    (home / "now").rename(home / "start")
-    return home
-
-
-@pytest.fixture
-def own(_home: Path) -> Iterator[Pipeline]:
-    """A finished run on a source of its own, which may be erased from."""
-    now = _home / "now"
-    shutil.copytree(_home / "start", now)
-    yield Pipeline(Lake.at(str(now / "lake")), now / "photos")
-    shutil.rmtree(now)
-
-
-def erase(
-    pipeline: Pipeline, instance: dg.DagsterInstance | None = None, **config: Any
-) -> dg.ExecuteInProcessResult:
-    return gdpr_erasure.execute_in_process(
-        resources={
-            name: it for name, it in pipeline.resources.items() if name in ("spark", "source")
-        },
-        run_config={"ops": {"erase": {"config": config}}},
-        instance=instance,
-        raise_on_error=False,
-    )
-
-
-def traces(files: Mapping[str, bytes], *, texts: list[str], blobs: list[bytes]) -> list[str]:
-    """Files in which something is found, in plain or in a column of a Parquet file."""
-    found = []
-    for name, content in files.items():
-        plain = [content]
-        if content.startswith(b"PAR1"):
-            table = pq.read_table(io.BytesIO(content))
-            for column in table.columns:
-                plain += [repr(column.to_pylist()).encode()]
-        needles = [text.encode() for text in texts] + blobs
-        found += [
-            f"{name}: {needle[:40]!r}" for needle in needles if any(needle in one for one in plain)
-        ]
-    return found
-
-
-def files_of(lake: Lake) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in Path(lake.base).rglob("*") if file.is_file()}
-
-
-def evidence(lake: Lake, path: str) -> tuple[list[str], list[bytes]]:
-    """What could be left of an image: texts, and bytes of its picture and its features."""
-    (raw,) = [
-        row for row in _rows(lake, "raw_images", "path", "sha256", "content") if row["path"] == path
-    ]
-    (vector,) = [
-        row["features"]
-        for row in _rows(lake, "features", "path", "features")
-        if row["path"] == path
-    ]
-    picture = raw["content"]
-    features = np.array(vector, np.float32).tobytes()
-    middle = len(picture) // 2
-    return [path, raw["sha256"]], [picture[middle : middle + 64], features[:256]]
-
-
-def _rows(lake: Lake, asset: str, *columns: str) -> list[dict[str, Any]]:
-    return lake.current(asset).arrow(columns).to_pylist()
 
 
 def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
@@ -110,7 +36,7 @@ def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
     texts, blobs = evidence(own.lake, path)
     assert len(traces(files_of(own.lake), texts=texts, blobs=blobs)) > 8, "the search finds nothing"
     others = {
-        row["path"]: row["features"] for row in _rows(own.lake, "features", "path", "features")
+        row["path"]: row["features"] for row in rows_of(own.lake, "features", "path", "features")
     }
 
     result = erase(own, paths=[path])
@@ -120,7 +46,7 @@ def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
     assert not (own.source / path).exists()
     del others[path]
     assert {
-        row["path"]: row["features"] for row in _rows(own.lake, "features", "path", "features")
+        row["path"]: row["features"] for row in rows_of(own.lake, "features", "path", "features")
     } == others
     for asset in ("raw_images", "features", "pca_features"):
         assert own.lake.current(asset).rows == 89
@@ -135,14 +61,13 @@ def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
 def test_no_thumbnail_of_an_erased_image_is_left(own: Pipeline):
     assert hand_over(own).success
     path = "Training/Banana/1.jpg"
-    sheets = [name for name in files_of(own.lake) if name.endswith(".jpg")]
-    assert len(sheets) >= 2, "one in the gallery, its copy in the deliverables"
+    assert Path(own.lake.base, "deliverables", "sheet-000.jpg").exists()
     assert traces(files_of(own.lake), texts=[f'"{path}"'], blobs=[])
 
     assert erase(own, paths=[path]).success
 
     assert set(own.lake.tables()) == TABLES
-    assert not [name for name in files_of(own.lake) if name.endswith((".jpg", ".js", ".html"))]
+    assert not list(Path(own.lake.base, "deliverables").iterdir())
     assert traces(files_of(own.lake), texts=[path], blobs=[]) == []
     assert own.run().success
     assert hand_over(own).success
@@ -182,7 +107,7 @@ def test_what_has_the_same_content_is_erased_too(own: Pipeline):
     shutil.copy(own.source / "Training" / "Banana" / "1.jpg", copy)
     assert own.run().success
     assert erase(own, paths=["Training/Banana/1.jpg"]).success
-    left = {row["path"] for row in _rows(own.lake, "features", "path")}
+    left = {row["path"] for row in rows_of(own.lake, "features", "path")}
     assert len(left) == 89
     assert not {"Training/Banana/1.jpg", "Training/Apple/copy.jpg"} & left
     assert not copy.exists()
@@ -192,9 +117,9 @@ def test_erasure_by_hash_and_of_a_rejected_file(own: Pipeline):
     broken = own.source / "Training" / "Banana" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff no photo, but a name")
     assert own.run().success
-    (row,) = _rows(own.lake, "rejected_images", "path", "sha256")
+    (row,) = rows_of(own.lake, "rejected_images", "path", "sha256")
     assert erase(own, sha256=[row["sha256"].upper()]).success
-    assert _rows(own.lake, "rejected_images", "path") == []
+    assert rows_of(own.lake, "rejected_images", "path") == []
     assert own.lake.current("features").rows == 90
     assert not broken.exists()
     assert traces(files_of(own.lake), texts=["broken.jpg", row["sha256"]], blobs=[]) == []
@@ -219,42 +144,153 @@ def test_what_only_an_older_version_holds_is_erased(own: Pipeline):
     assert own.lake.current("pca_features").rows == 89
 
 
-@pytest.mark.parametrize("path", ["Training/Banana/1.jpg", "no such.jpg"])
+@pytest.mark.parametrize("path", ["Training/Banana/1.jpg", "gone.jpg"])
 def test_features_of_other_images_are_unpublished_not_passed_off_as_whole(own: Pipeline, path: str):
     shutil.copy(own.source / "Test" / "Banana" / "1.jpg", own.source / "new.jpg")
     assert own.run("raw_images", "rejected_images").success
+    (own.source / "gone.jpg").write_bytes(b"not a photo, and no run has seen it")
     assert erase(own, paths=[path]).success
-    assert set(own.lake.tables()) == {"raw_images", "rejected_images", "model_weights"}
+    assert set(own.lake.tables()) == {"raw_images", "rejected_images", "model_weights", *WITH_RAW}
     assert own.run().success
-    assert own.lake.current("features").rows == 90 + (path == "no such.jpg")
+    assert own.lake.current("features").rows == 90 + (path == "gone.jpg")
 
 
 def test_the_last_images_can_be_erased(own: Pipeline):
-    labels = {row["label"] for row in _rows(own.lake, "raw_images", "label")}
+    labels = {row["label"] for row in rows_of(own.lake, "raw_images", "label")}
     assert erase(own, labels=sorted(labels)).success
     assert own.lake.tables() == ["model_weights"]
     assert not [file for file in own.source.rglob("*") if file.is_file()]
 
 
 def test_a_pca_that_is_not_possible_any_more_is_unpublished(own: Pipeline):
-    kept = _rows(own.lake, "raw_images", "path", "sha256")[0]
+    kept = rows_of(own.lake, "raw_images", "path", "sha256")[0]
     paths = [
-        row["path"] for row in _rows(own.lake, "raw_images", "path") if row["path"] != kept["path"]
+        row["path"]
+        for row in rows_of(own.lake, "raw_images", "path")
+        if row["path"] != kept["path"]
     ]
     assert erase(own, paths=paths).success
-    assert set(own.lake.tables()) == {"raw_images", "rejected_images", "features", "model_weights"}
+    assert set(own.lake.tables()) == TABLES - {"pca_model", "_moments", "pca_features", "_map"}
 
 
 def test_an_erasure_that_names_nothing_is_refused(own: Pipeline):
     assert "nothing is named to be erased" in failure(erase(own))
 
 
-def test_no_image_that_was_not_named_is_touched(own: Pipeline, tmp_path: Path):
-    (tmp_path / "secret.jpg").write_bytes(b"not of the source")
-    assert erase(own, paths=["../secret.jpg", "Test/Banana"], labels=["Bana", ""]).success
-    assert (tmp_path / "secret.jpg").exists()
-    assert own.lake.current("features").rows == 90
-    assert photos_at(str(own.source)).list(recursive=True).files.num_rows == 90
+STEPS = ("_purge", "_refitted", "_made")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_erasure_that_was_interrupted_is_finished_by_repeating_it(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    path = "Training/Banana/1.jpg"
+    texts, blobs = evidence(own.lake, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Erasure, step, _killed)
+        assert not erase(own, paths=[path]).success
+    assert (own.source / path).exists(), "the source comes last"
+    assert path.encode() in Path(own.lake.base, "erasures", "journal.json").read_bytes()
+    assert erase(own, paths=[path]).success
+    assert traces(files_of(own.lake), texts=texts, blobs=blobs) == []
+    assert not (own.source / path).exists()
+    assert set(own.lake.tables()) == TABLES
+
+
+def _killed(*_: Any, **__: Any) -> None:
+    raise RuntimeError("killed")
+
+
+def test_names_that_the_journal_knows_count_as_matched(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """All is gone already, and only the proof was not done."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "check", _killed)
+        assert not erase(own, paths=["Training/Banana/1.jpg"]).success
+    assert not (own.source / "Training/Banana/1.jpg").exists()
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
+    assert not Path(own.lake.base, "erasures", "journal.json").exists()
+
+
+def test_another_erasure_finishes_an_interrupted_one_too(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(_Erasure, "_purge", _killed)
+        assert not erase(own, paths=["Training/Banana/1.jpg"]).success
+    assert erase(own, paths=["Training/Banana/2.jpg"]).success
+    assert not (own.source / "Training/Banana/1.jpg").exists()
+    assert not (own.source / "Training/Banana/2.jpg").exists()
+
+
+def test_a_lake_that_cannot_be_written_leaves_the_source_alone(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise LakeError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "create", full)
+        assert "no space left" in failure(erase(own, paths=["Training/Banana/1.jpg"]))
+    assert (own.source / "Training/Banana/1.jpg").exists()
+    assert own.lake.current("raw_images").rows == 90
+
+
+def test_files_of_others_in_the_lake_stay(own: Pipeline, tmp_path: Path):
+    foreign = ["thesis.tex", "raw_images/notes.txt", "features/part-mine.parquet", "other/a.jpg"]
+    foreign += ["deliverables/mine.txt", "raw_images/deep/part.parquet"]
+    for name in foreign:
+        Path(own.lake.base, name).parent.mkdir(exist_ok=True)
+        Path(own.lake.base, name).write_text("not of this project")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / _a_part(own.lake, "raw_images")).write_text("not of this project")
+    Path(own.lake.base, "raw_images", "link").symlink_to(outside)
+    assert hand_over(own).success
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
+    for name in foreign:
+        assert Path(own.lake.base, name).read_text() == "not of this project"
+    assert len(list(outside.iterdir())) == 1
+
+
+def _a_part(lake: Lake, name: str) -> str:
+    return lake.current(name).files[0].name
+
+
+def test_a_table_that_is_a_link_is_refused(own: Pipeline, tmp_path: Path):
+    shutil.move(Path(own.lake.base, "features"), tmp_path / "disk")
+    Path(own.lake.base, "features").symlink_to(tmp_path / "disk")
+    found = failure(erase(own, paths=["Training/Banana/1.jpg"]))
+    assert "features is a symbolic link" in found
+    assert (own.source / "Training/Banana/1.jpg").exists()
+    assert own.lake.current("raw_images").rows == 90
+
+
+@pytest.mark.parametrize("where", ["lake/notes.txt", "fruits-notebook-x/lake/part.bin"])
+def test_an_erasure_that_leaves_something_says_so(
+    own: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    """A note of somebody else in the lake, or a folder that a killed notebook has left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = "Training/Banana/1.jpg"
+    left = tmp_path / where
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"see " + path.encode() + b", which is bad")
+    found = failure(erase(own, paths=[path]))
+    assert "the erasure is not complete" in found
+    assert str(left) in found
+    assert left.exists(), "it is not ours to remove"
+    left.unlink()
+    assert erase(own, paths=[path]).success
+
+
+def test_only_parts_that_hold_an_erased_row_are_rewritten(own: Pipeline):
+    before = {name: set(own.lake.current(name).by_name) for name in ("raw_images", "features")}
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
+    for name, parts in before.items():
+        assert len(parts - set(own.lake.current(name).by_name)) == 1, name
+        assert len(parts) > 1
 
 
 def test_dagster_forgets_what_older_runs_showed(
@@ -278,7 +314,7 @@ def test_dagster_forgets_what_older_runs_showed(
 def _hash(pipeline: Pipeline, path: str) -> str:
     return next(
         row["sha256"]
-        for row in _rows(pipeline.lake, "raw_images", "path", "sha256")
+        for row in rows_of(pipeline.lake, "raw_images", "path", "sha256")
         if row["path"] == path
     )
 
@@ -287,33 +323,38 @@ def _database(storage: Path) -> bytes:
     return b"".join(file.read_bytes() for file in storage.rglob("*") if file.is_file())
 
 
-def test_an_erasure_waits_for_other_runs(own: Pipeline, tmp_path: Path):
-    storage = tmp_path / "dagster"
-    storage.mkdir()
-    with dg.DagsterInstance.local_temp(str(storage)) as instance:
-        run = instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
-        told = failure(erase(own, instance, paths=["Training/Banana/1.jpg"]))
-        assert f"another run is at work ({run.run_id})" in told
+def test_an_erasure_waits_for_other_runs(own: Pipeline):
+    with lease.shared(own.lake.folder, "a run"):
+        found = failure(erase(own, paths=["Training/Banana/1.jpg"]))
+    assert "another run is at work in this lake (a run)" in found
     assert (own.source / "Training" / "Banana" / "1.jpg").exists()
     assert own.lake.current("raw_images").rows == 90
 
 
-def test_an_erasure_says_when_a_run_began_meanwhile(
-    own: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_was_killed_holds_up_no_erasure_for_long(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):
-    """Such a run may have read what was erased, and would publish it again."""
-    (tmp_path / "dagster").mkdir()
-    erase_files = FolderPhotos.erase
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "FREE_SECONDS", 0.0)
+        killed = lease.shared(own.lake.folder, "a run that is killed now")
+        killed.__enter__()
+    assert list(Path(own.lake.base, "locks").iterdir())
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
 
-        def erase_while_a_run_begins(self: FolderPhotos, paths: list[str]) -> int:
-            instance.create_run_for_job(gdpr_erasure, status=dg.DagsterRunStatus.STARTED)
-            return erase_files(self, paths)
 
-        monkeypatch.setattr(FolderPhotos, "erase", erase_while_a_run_begins)
-        told = failure(erase(own, instance, paths=["Training/Banana/1.jpg"]))
-    assert "another run is at work" in told
-    assert not Path(own.lake.base, "erasures").exists(), "nothing says that all is erased"
+def test_no_run_begins_during_an_erasure(own: Pipeline, monkeypatch: pytest.MonkeyPatch):
+    """Such a run might read what is erased, and would publish it again."""
+    erase_files, said = FolderPhotos.erase, []
+
+    def erase_while_a_run_begins(self: FolderPhotos, paths: list[str]) -> int:
+        shutil.copy(own.source / "Test" / "Banana" / "1.jpg", own.source / "new.jpg")
+        said.append(failure(own.run("raw_images", "rejected_images")))
+        return erase_files(self, paths)
+
+    monkeypatch.setattr(FolderPhotos, "erase", erase_while_a_run_begins)
+    assert erase(own, paths=["Training/Banana/1.jpg"]).success
+    assert "an erasure or a repair is at work in this lake" in said[0]
+    assert own.lake.current("raw_images").rows == 89
 
 
 @pytest.mark.parametrize("lake", [".", "photos", "photos/deep/lake", "link/lake", "photos/.."])
