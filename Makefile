@@ -31,14 +31,14 @@ demo: install ## Run the whole pipeline on the embedded sample.
 run: install ## Run the whole pipeline on FRUITS_SOURCE.
 	@$(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
 		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
-	@$(BIN)/python -m fruits_assets.lake
+	@$(BIN)/fruits status
 
 .PHONY: deliverables
 deliverables: install ## Make notebook, presentation, gallery and index of what the lake holds.
 	@$(BIN)/dagster job execute -m fruits_assets.definitions -j deliverables_job $(if $(CONFIG),-c $(CONFIG)) \
 		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
 	@printf '\n%s\n' 'Open in a browser:'
-	@$(BIN)/python -m fruits_assets.lake index
+	@$(BIN)/fruits index
 
 .PHONY: ui
 ui: install ## Open the Dagster UI on http://localhost:3000.
@@ -46,7 +46,7 @@ ui: install ## Open the Dagster UI on http://localhost:3000.
 
 .PHONY: repair
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.
-	@$(BIN)/python -m fruits_assets.lake repair
+	@$(BIN)/fruits repair
 
 # Tests run in parallel; each worker has a Spark session of its own.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4

@@ -9,17 +9,22 @@ import dagster as dg
 from pydantic import Field, field_validator
 
 Deliverable = Literal["1_notebook", "2_images", "3_presentation"]
-"""What the brief asks for, as it is named in file names."""
+"""The deliverables that the brief asks for, as file names have them."""
 
 
 class Authorship(dg.ConfigurableResource):
-    """What is written on the deliverables, and what their files are called."""
+    """The author on the deliverables and in the names of their files."""
 
-    last_name: str = Field(default="Nom", description="Of the author, as files are named after it.")
-    first_name: str = Field(default="Prénom", description="Of the author.")
-    place: str = Field(default="", description="Where it is presented; left out where empty.")
+    last_name: str = Field(
+        default="Nom", description="Last name of the author; files are named after it."
+    )
+    first_name: str = Field(
+        default="Prénom", description="First name of the author; files are named after it."
+    )
+    place: str = Field(default="", description="Place of the presentation; left out where empty.")
     month: str = Field(
-        default="", description="Of the presentation, as YYYY-MM; the current one where empty."
+        default="",
+        description="Month of the presentation, as YYYY-MM; the current month where empty.",
     )
 
     @field_validator("month")
@@ -43,7 +48,7 @@ class Authorship(dg.ConfigurableResource):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What a version made for it depends on, JSON values."""
+        """JSON values that a version made for this author depends on."""
         return {
             "last_name": self.last_name,
             "first_name": self.first_name,

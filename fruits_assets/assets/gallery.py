@@ -22,12 +22,13 @@ class GalleryConfig(ForceConfig):
         default=MAX_PHOTOS,
         ge=1,
         le=MOST_PHOTOS,
-        description="Of more photos, a sample is shown, in proportion to classes and splits.",
+        description="Photos that are shown at most; of more, a sample in proportion to classes and "
+        "splits.",
     )
     max_seconds: float = Field(
         default=SECONDS,
         gt=0,
-        description="Photos that take longer to decode have a blank thumbnail.",
+        description="Seconds that decoding may take: slower photos get a blank thumbnail.",
     )
 
 

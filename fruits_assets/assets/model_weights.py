@@ -16,7 +16,7 @@ from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
 from fruits_assets.sample.drawing import CLASSES, draw_fruit
 from fruits_assets.storage.base import Folder
-from fruits_assets.storage.parquet import FILES_SCHEMA, address_of, write_files
+from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
 from fruits_assets.storage.snapshot import Output, Snapshot
 
 CODE_VERSION = "2"

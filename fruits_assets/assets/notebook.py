@@ -24,7 +24,7 @@ CODE_VERSION = "2"
 REPRODUCED = dg.AssetCheckSpec(
     "live_equals_lake",
     asset="notebook",
-    description="What the notebook computes again is what the lake holds.",
+    description="Features and components that the notebook computes again are those of the lake.",
 )
 
 
@@ -32,10 +32,12 @@ class NotebookConfig(ForceConfig):
     """How much of it is live."""
 
     max_photos: int = Field(
-        default=300, ge=2, description="Photos that it processes again, evenly over the source."
+        default=300,
+        ge=2,
+        description="Number of photos that the notebook processes again, evenly over the source.",
     )
     cell_minutes: float = Field(
-        default=30.0, gt=0, description="That one of its cells may take before it is given up."
+        default=30.0, gt=0, description="Minutes that a cell may take before the notebook fails."
     )
 
 
@@ -105,7 +107,7 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 
 
 def _recognition(lake: Lake, features: Snapshot, pca_features: Snapshot) -> list[Snapshot]:
-    """What the check has measured of these features, if it has: shown in the notebook, too."""
+    """The measure of these features that the check has made, if any: the notebook shows it, too."""
     question = Recipe.of(recognize.name, recognize.code_version, [features, pca_features])
     found = lake.answers(question, "recognition")
     return [found] if found else []
@@ -120,7 +122,7 @@ def _from_here(place: str) -> str:
 
 
 def _metadata(made: Snapshot, page: str) -> dict[str, Any]:
-    """What was found, and which file of the deliverables to open."""
+    """Results, and the file of the deliverables to open."""
     figures = made.figures
     live, recognition = figures["live"], figures["recognition"]
     lines = [

@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from fruits_assets.core.errors import SourceError
 from fruits_assets.core.source import PhotoStore, photos_at
-from fruits_assets.lake.resource import Place
+from fruits_assets.lake.resource import Place, told
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
 from fruits_assets.storage.base import S3, Folder, overlap
@@ -32,15 +33,19 @@ class Source(Place):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuses a source that overlaps the lake, before any asset starts. Raises dg.Failure."""
+        with told():
+            self.check_place()
+        super().setup_for_execution(context)
+
+    def check_place(self) -> None:
+        """Raises SourceError where source and lake overlap."""
         place = SAMPLE_FOLDER if self.place == SAMPLE else self.place
         if self.lake and overlap(place, self.lake):
-            raise dg.Failure(
+            raise SourceError(
                 f"the source {place} and the lake {self.lake} overlap: one is, or lies in, the "
                 "other. An erasure would delete photos, and a run would ingest its own results. "
-                "Nothing was written. Set FRUITS_LAKE (or FRUITS_SOURCE) to a place outside.",
-                allow_retries=False,
+                "Nothing was written. Set FRUITS_LAKE (or FRUITS_SOURCE) to a place outside."
             )
-        super().setup_for_execution(context)
 
     def photos(self) -> PhotoStore:
         """The photos themselves. Raises RegionError or S3Error for a bucket."""

@@ -40,8 +40,8 @@ class PresentationConfig(ForceConfig):
     )
     benchmark: str = Field(
         default="artifacts/benchmark.json",
-        description="What `make bench` measured, relative to the working directory: the comparison "
-        "with the intern's notebook. Where there is no such file, the slide says so.",
+        description="File that `make bench` wrote, relative to the working directory: it holds the "
+        "comparison with the intern's notebook. Where it is missing, the slide says so.",
     )
 
 
@@ -100,7 +100,7 @@ def _facts(
 
 
 def _bill(instance: dg.DagsterInstance, pipeline: Pipeline) -> float | None:
-    """What clusters cost that made these snapshots; None where no run knows of any."""
+    """The cost of the clusters that made these snapshots; None where no run knows of any."""
     runs = {snapshot.commit.run_id for snapshot in pipeline}
     found = [
         run.tags[BILL]

@@ -1,4 +1,4 @@
-"""What people see of a snapshot in the UI: figures as numbers, and pictures."""
+"""Figures and pictures of a snapshot that people see in the UI."""
 
 import base64
 import io
@@ -57,7 +57,7 @@ def rejected_metadata(rejected: Snapshot) -> dict[str, Any]:
 
 
 def pca_model_metadata(snapshot: Snapshot) -> dict[str, Any]:
-    """What was kept, and the scree plot."""
+    """How many components were kept, and the scree plot."""
     found = snapshot.figures
     model = PcaModel.from_npz(snapshot.read(MODEL))
     target = found["n_components"] if found["n_components"] < 1 else None

@@ -382,8 +382,10 @@ def _printable(name: str) -> str:
 
 def _as_named(root: Path, path: str) -> Path | None:
     """The file of a listed path, whose name on the disk need not be valid UTF-8."""
-    found = root
-    for part in PurePosixPath(path).parts:
+    found, parts = root, PurePosixPath(path).parts
+    if path.startswith("/") or ".." in parts:
+        return None  # it leads out of the source
+    for part in parts:
         below = found / part
         if not (below.exists() or below.is_symlink()):
             try:

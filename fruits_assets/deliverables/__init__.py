@@ -1,1 +1,1 @@
-"""What people see of a run: figures, a notebook and a slide deck."""
+"""Everything that people see of a run: figures, a notebook and a slide deck."""

@@ -17,7 +17,7 @@ MAX_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """The result of a comparison.
 
     Attributes:
         contents: distinct photos that both have.

@@ -615,7 +615,7 @@ def _clean(text: str) -> str:
 
 
 def _name(label: str | None) -> str:
-    """What a class is called on a card."""
+    """The name of a class on a card."""
     return say("unlabelled") if label is None else _clean(label) or say("(empty)")
 
 

@@ -29,7 +29,7 @@ LINE = re.compile(
     r"|# writing (?P<begun>.+)"
     r"|(?P<sha256>[0-9a-f]{64})  (?P<name>.+)"
 )
-"""What a line of the list says; other lines say nothing."""
+"""A line of the list; lines of any other form say nothing."""
 NAMED = re.compile(r".+_[123]_(notebook|images|presentation)_\d{6}\.\w+")
 """Files that are named as the brief asks; the others are the page and what it shows."""
 
@@ -96,7 +96,7 @@ class Published:
 
     @property
     def headline(self) -> str:
-        """What there is, in a line for people."""
+        """A line for people on what there is."""
         named = sum(NAMED.fullmatch(name) is not None for name in self.sums)
         unfinished = "; a run that replaces them has not ended" if self.begun else ""
         files = "1 file under its name" if named == 1 else f"{named} files under their names"

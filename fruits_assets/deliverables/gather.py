@@ -1,4 +1,4 @@
-"""What is handed over, gathered: the deliverables under their names, and a page to open them."""
+"""Gathers what is handed over: the deliverables under their names, and a page to open them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMULA = r"^[=+\-@\t\r]"
 
 @dataclass(frozen=True)
 class Made:
-    """What the folder is made from."""
+    """The snapshots that the folder is made from."""
 
     notebook: Snapshot
     presentation: Snapshot
@@ -46,7 +46,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Names:
-    """What the files of the deliverables are called, in the folder and in what they come from."""
+    """Names of the deliverables' files, in the folder and in the tables that they come from."""
 
     notebook: str
     notebook_html: str

@@ -72,7 +72,7 @@ def execute(
         notebook: to execute.
         parameters: JSON values in place of those of the cell tagged `parameters`.
         cell_minutes: that a cell may take.
-        log: told the stack of calls where a cell fails that should not have.
+        log: is given the stack of calls of a cell that fails for a reason not meant for people.
 
     Raises:
         NotebookError: a cell failed or took too long; the text names it and says why.
@@ -217,7 +217,7 @@ def _tidy(notebook: NotebookNode) -> None:
 
 
 def _figures(notebook: NotebookNode) -> dict[str, Any]:
-    """What the cell with the figures has put out. Raises NotebookError."""
+    """The output of the cell with the figures. Raises NotebookError."""
     for cell in notebook.cells:
         if FIGURES in cell.metadata.get("tags", ()):
             for output in cell.outputs:

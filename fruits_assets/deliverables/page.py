@@ -19,7 +19,7 @@ FOLDER = Path(__file__).with_name("gallery")
 TEMPLATES = (INDEX, "page.css")
 SCRIPTS = ("photos.js", "map.js", "page.js")
 FILES = (*TEMPLATES, *SCRIPTS)
-"""What the page consists of, beside the gallery's data and pictures."""
+"""Files of the page itself, beside the gallery's data and pictures."""
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of what follows them."""
 
@@ -51,7 +51,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure of the run: what it is, and what more there is to say of it."""
+    """A figure of the run, its name, and a note on it."""
 
     value: str
     name: str
@@ -60,7 +60,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page says; any text may be a stranger's.
+    """The content of the page; any text may be a stranger's.
 
     Attributes:
         language: of all words.

@@ -1,4 +1,4 @@
-"""What the tables that are made with `raw_images` say of its photos."""
+"""Counts and small pictures of the photos, from the tables that are made with `raw_images`."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def errors_as_sentences() -> None:
 
 @contextlib.contextmanager
 def stderr_into(file: Path) -> Iterator[None]:
-    """What processes started meanwhile say on stderr goes into a file for as long as they live.
+    """Sends the stderr of processes that are started meanwhile into a file, as long as they live.
 
     The JVM and Spark's workers are such: their warnings are no part of a report.
     """

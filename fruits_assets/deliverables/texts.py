@@ -213,7 +213,7 @@ MONTHS: Mapping[Language, tuple[str, ...]] = {
     ),
 }
 _SEPARATORS: Mapping[Language, tuple[str, str]] = {"fr": ("\u202f", ","), "en": (",", ".")}
-"""Of thousands, and of decimals."""
+"""Separators of thousands and of decimals."""
 _SIZES: Mapping[Language, tuple[str, ...]] = {
     "fr": ("octets", "ko", "Mo", "Go"),
     "en": ("bytes", "kB", "MB", "GB"),

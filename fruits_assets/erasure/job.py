@@ -33,7 +33,7 @@ from fruits_assets.transforms.pca import apply_pca, refit_pca
 from fruits_assets.transforms.transform import Transform
 
 NOT_FROM_IMAGES = ("model_weights",)
-"""Everything else in the lake is made from images, and goes unless it is made again without them."""
+"""Everything else in the lake is made from images, and goes unless it is made without them."""
 ASSETS = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 """Tables that are assets in Dagster and are made again."""
 MAX_RUNS = 10_000
@@ -96,8 +96,8 @@ def erase(
 ) -> None:
     """Erases images from the source and from the lake, with everything that was made from them."""
     with told():
-        asked = Asked.of(config.paths, config.sha256, config.labels)
         lake, photos = spark.lake.open(), source.photos()
+        asked = Asked.of(config.paths, config.sha256, config.labels)
         with lease.alone(lake.folder, context.run.run_id) as held:
             plan = plans.make(lake, photos, asked, keep_source=config.keep_source)
             context.log.info("erasure: %s", json.dumps(planned(lake, plan)))
@@ -114,8 +114,8 @@ def erase(
 def gdpr_erasure() -> None:
     """Erases images and everything made from them, from every version, for good.
 
-    Run config: `ops: {erase: {config: {paths: [...], sha256: [...], labels: [...]}}}`. See
-    docs/gdpr.md.
+    Run config: `ops: {erase: {config: {paths: [...], sha256: [...], labels: [...]}}}`; without
+    names, it finishes an erasure that was interrupted. See docs/gdpr.md.
     """
     erase()
 
@@ -248,7 +248,7 @@ class _Erasure:
         return self.spark.make(self.context, recipe, transform, params=params, **inputs)
 
     def _purge(self, kept: Sequence[Snapshot]) -> int:
-        """Removes all that is not known to be free of the erased images, older versions included."""
+        """Removes all that is not known to be free of the erased images, older versions too."""
         needed = {one.name: one.by_name.keys() for one in kept}
         removed = 0
         for name in self.lake.folders():
@@ -306,6 +306,11 @@ def _forget_runs(context: dg.OpExecutionContext, kept: Sequence[Snapshot]) -> No
                     tags={"dagster/data_version": snapshot.version},
                 )
             )
+
+
+def record(lake: Lake, run: str) -> dict[str, Any]:
+    """What the erasure of a run has done, in counts. Raises LakeError, or OSError."""
+    return json.loads(plans.folder(lake).read(f"{run}.json"))
 
 
 def _record(context: dg.OpExecutionContext, lake: Lake, figures: Mapping[str, Any]) -> None:

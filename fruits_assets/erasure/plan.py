@@ -53,18 +53,12 @@ class Asked:
 
     @classmethod
     def of(cls, paths: Iterable[str], sha256: Iterable[str], labels: Iterable[str]) -> Self:
-        """From what was typed. Raises ErasureError where nothing was."""
-        asked = cls(
+        """From what was typed."""
+        return cls(
             tuple(map(normal, paths)),
             tuple(one.strip().lower() for one in sha256),
             tuple(map(normal, labels)),
         )
-        if not any(vars(asked).values()):
-            raise ErasureError(
-                "nothing is named to be erased. Give paths, sha256 or labels: "
-                "`fruits erase Apple/1.jpg`, or ops: {erase: {config: {paths: [Apple/1.jpg]}}}."
-            )
-        return asked
 
     def names(self, path: str) -> bool:
         """Whether a file is named by its path or its label."""
@@ -121,7 +115,7 @@ class Plan:
         except (ValueError, KeyError, TypeError) as error:
             raise ErasureError(
                 f"the journal of an earlier erasure ({RECORDS}/{JOURNAL}) cannot be read "
-                f"({error!r}). Name everything that it was to erase again, after deleting that file."
+                f"({error!r}). Delete that file, and name everything that it was to erase again."
             ) from error
 
 
@@ -150,9 +144,18 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
         keep_source: plan nothing for the source.
 
     Raises:
-        ErasureError: a name matches nothing; nothing was changed.
+        ErasureError: a name matches nothing, or nothing is named and no erasure was interrupted;
+            nothing was changed.
         SourceError: the source cannot be listed.
     """
+    earlier = read(lake)
+    if not any(vars(asked).values()):
+        if earlier == Plan():
+            raise ErasureError(
+                "nothing is named to be erased. Give paths, sha256 or labels: "
+                "`fruits erase Apple/1.jpg`, or ops: {erase: {config: {paths: [Apple/1.jpg]}}}."
+            )
+        return earlier
     known = list(_rows(lake))
     listing = _listing(photos, keep_source=keep_source)
     there = listing.files["path"].to_pylist()
@@ -175,7 +178,6 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
     unchanged = set(there) - {row.path for row in strangers}
     in_source = {row.path for row in gone} & unchanged
     in_source |= {*named_there, *(row.path for row in strange)}
-    earlier = read(lake)
     matched = [row.path for row in known] + there + list(earlier.paths | earlier.source)
     missing = asked.unmatched(
         matched,

@@ -125,8 +125,8 @@ class Lake:
                 return found
         raise DatasetError(
             f"{snapshot.name} {snapshot.version} was made from {name} "
-            f"{snapshot.commit.inputs.get(name)}, which the lake {self.base} does not hold. Run the "
-            "whole pipeline again: it makes what is missing, and computes nothing twice."
+            f"{snapshot.commit.inputs.get(name)}, which the lake {self.base} does not hold. Run "
+            "the whole pipeline again: it makes what is missing, and computes nothing twice."
         )
 
     def _with_siblings(self, found: Snapshot) -> Snapshot:
@@ -322,9 +322,9 @@ class Lake:
             found = self._format()
             if found != FORMAT:
                 raise LakeError(
-                    f"{self.base} is a lake of format {found}, and this version of the project reads "
-                    f"and writes format {FORMAT}. Nothing was changed. Use the version of the "
-                    "project that made it, or point FRUITS_LAKE at a new place and run again."
+                    f"{self.base} is a lake of format {found}, and this version of the project "
+                    f"reads and writes format {FORMAT}. Nothing was changed. Use the version of "
+                    "the project that made it, or point FRUITS_LAKE at a new place and run again."
                 )
             return
         old = [name for name in names if OLD_POINTER in self._names_in(name)]

@@ -1,8 +1,9 @@
 """Leases: who may write to a lake, said in the lake itself.
 
 Runs share the lake: each holds a lease while it writes. An erasure or a repair needs it alone. A
-lease is a small file that its holder renews; one that is not renewed ends by itself, so that a killed
-process holds up nobody for long. Clocks of the machines that share a lake must agree to a minute.
+lease is a small file that its holder renews; one that is not renewed ends by itself, so that a
+killed process holds up nobody for long. Clocks of the machines that share a lake must agree to a
+minute.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_assets.core.errors import ConflictError, FruitsError, LakeError, LeaseError
+from fruits_assets.core.errors import ConflictError, FruitsError, LeaseError
 from fruits_assets.storage.base import Folder
 
 FOLDER = "locks"

@@ -1,4 +1,4 @@
-"""Recipes: what a version is made of. The same recipe has the same hash, wherever it is computed."""
+"""Recipes: what a version is made of. The same recipe has the same hash on every machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What is kept of a lake, and what may be removed from it.
 
 Only two kinds of file are ever removed: parts that a log of this lake lists and no kept version
-needs, and files with the name of a part that no version lists and that nobody has touched for a day.
-Everything else belongs to somebody else, and stays.
+needs, and files with the name of a part that no version lists and that nobody has touched for a
+day. Everything else belongs to somebody else, and stays.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from fruits_assets.core.errors import DatasetError, LakeError
 from fruits_assets.storage.base import join
 from fruits_assets.storage.folder import PARTIAL
 from fruits_assets.storage.parquet import PART_NAME
+from fruits_assets.storage.snapshot import READS_IN_FLIGHT
 
 if TYPE_CHECKING:
     from fruits_assets.lake.lake import Lake
     from fruits_assets.lake.table import Table
-    from fruits_assets.storage.snapshot import Commit
+    from fruits_assets.storage.snapshot import Commit, Snapshot
 
 MAINTENANCE = 20
 """Commits of other software between the last publishes of a table that are looked past."""
@@ -34,17 +35,23 @@ ABANDONED_SECONDS = 24 * 3600
 
 def in_use(lake: Lake) -> set[tuple[str, int]]:
     """Name and number of all that is current, or that a current version was made from or with."""
-    found: set[tuple[str, int]] = set()
+    return {one for one, commit in _used(lake).items() if commit}
+
+
+def _used(lake: Lake) -> dict[tuple[str, int], Commit | None]:
+    """The same with their commits; None for those whose commit is damaged."""
+    found: dict[tuple[str, int], Commit | None] = {}
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
         todo = [one for one in pool.map(partial(_current, lake), lake.folders()) if one]
     while todo:
         name, number = todo.pop()
         if (name, number) in found:
             continue
+        found[name, number] = commit = None
         with contextlib.suppress(DatasetError):  # what is damaged keeps nothing of others
-            if commit := lake.table(name).commit(number):
-                found.add((name, number))
-                todo += [*commit.numbers.items(), *commit.siblings.items()]
+            found[name, number] = commit = lake.table(name).commit(number)
+        if commit:
+            todo += [*commit.numbers.items(), *commit.siblings.items()]
     return found
 
 
@@ -55,23 +62,31 @@ def _current(lake: Lake, name: str) -> tuple[str, int] | None:
     return None
 
 
+def kept(lake: Lake, name: str) -> set[int]:
+    """Numbers of the versions of a table that are kept."""
+    return _kept(lake, name, in_use(lake))
+
+
+def _kept(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> set[int]:
+    """The last published ones, and all that a current one was made from or with."""
+    publishes = lake.table(name).publishes(lake.keep_versions + MAINTENANCE)
+    last = [number for number, _ in islice(publishes, lake.keep_versions)]
+    return {*last, *(number for found, number in used if found == name)}
+
+
 def clean(lake: Lake, names: Iterable[str]) -> int:
     """Removes the parts of some tables that no kept version needs; returns how many files went.
 
-    Kept are the last published versions, and all that a current one was made from or with. What
-    cannot be removed now is removed after a later publish.
+    What cannot be removed now is removed after a later publish.
     """
     used = in_use(lake)
-    return sum(
-        _clean(lake, name, {number for one, number in used if one == name}) for name in names
-    )
+    return sum(_clean(lake, name, used) for name in names)
 
 
-def _clean(lake: Lake, name: str, used: set[int]) -> int:
+def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
     table = lake.table(name)
     with contextlib.suppress(DatasetError, LakeError, OSError):
-        publishes = table.publishes(lake.keep_versions + MAINTENANCE)
-        keep = {number for number, _ in islice(publishes, lake.keep_versions)} | used
+        keep = _kept(lake, name, used)
         there = table.folder.files()
         needed = {found for number in keep for found in table.open(number).by_name}
         superseded = _superseded(table, keep, needed, set(there))
@@ -122,13 +137,17 @@ class Damage:
 
 def damaged(lake: Lake) -> Iterator[Damage]:
     """Reads all that is in use to the end: its logs, and its parts."""
-    used = _used(lake)
+    opened: list[Snapshot] = []
+    doubted: set[tuple[str, int]] = set()
+    for name, number in sorted(_used(lake)):
+        try:
+            opened.append(lake.table(name).open(number))
+        except DatasetError:
+            doubted.add((name, number))
     for name in lake.folders():
-        doubted = {number for table, number in used if table == name and not used[table, number]}
-        for uri in lake.table(name).damage(doubted):
+        for uri in lake.table(name).damage([number for one, number in doubted if one == name]):
             yield Damage(name, uri, "the log cannot be read with it")
-    for name, number in sorted(one for one, commit in used.items() if commit):
-        snapshot = lake.table(name).open(number)
+    for snapshot in opened:
         for file in snapshot.files:
             if what := snapshot.damage(file):
-                yield Damage(name, join(snapshot.uri, file.name), what)
+                yield Damage(snapshot.name, join(snapshot.uri, file.name), what)

@@ -1,9 +1,9 @@
 """Tables: one Delta table in one folder of the lake, read and committed to with delta-rs.
 
-All that the project knows of the Delta log is here. What it relies on, and guards against, was tried
-with deltalake 1.6 (docs/choices.md): a commit is one file that appears whole or not at all, and only
-one writer can make it; delta-rs neither syncs it to disk, nor looks whether the files that it names
-are there, nor minds an empty last commit.
+All that the project knows of the Delta log is here. What it relies on, and guards against, was
+tried with deltalake 1.6 (docs/choices.md): a commit is one file that appears whole or not at all,
+and only one writer can make it; delta-rs neither syncs it to disk, nor looks whether the files that
+it names are there, nor minds an empty last commit, nor counts right where others commit meanwhile.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Table:
         """
         if self.folder.storage.is_link(self.folder.uri):
             raise LakeError(
-                f"{self.folder.uri} is a symbolic link: its files would lie outside the lake, where "
-                "no erasure looks for them. Replace it by a folder, and move its files into it."
+                f"{self.folder.uri} is a symbolic link: its files would lie outside the lake, "
+                "where no erasure looks for them. Replace it by a folder, and move its files there."
             )
         entries = self.entries()
         if not entries:
@@ -101,7 +101,7 @@ class Table:
             schema = pa.schema(delta.schema().to_arrow())
         if commit is None:
             raise self._damaged(f"commit {number} was not made by this project")
-        if info.get(SEAL) != _seal(info, files):
+        if not _is_sealed(info, files):
             raise self._damaged(f"commit {number} is not what was written")
         return Snapshot(self.folder, self.name, schema, number, commit, files)
 
@@ -223,8 +223,8 @@ class Table:
     def damage(self, doubted: Collection[int]) -> list[str]:
         """What has to go so that the log can be read again: a log has no checksums.
 
-        It is replayed, and compared with what its commits say of themselves. Checkpoints say nothing
-        that the log does not; what follows a damaged commit cannot be read without it.
+        It is replayed, and compared with what its commits say of themselves. Checkpoints say
+        nothing that the log does not; what follows a damaged commit cannot be read without it.
 
         Args:
             doubted: numbers of versions that cannot be opened.
@@ -236,20 +236,21 @@ class Table:
         names = self.folder.storage.sizes(log)
         checkpoints = [join(log, name) for name in sorted(names) if CHECKPOINT in name]
         numbers = sorted(self.entries())
+        try:
+            self.newest()
+            in_doubt = set(doubted)
+        except DatasetError:
+            in_doubt = set(numbers)
         listed: dict[str, File] = {}
         for position, number in enumerate(numbers):
             try:
                 info = self._replayed(number, listed)
-                whole = number not in doubted or info.get(SEAL) == _seal(info, listed.values())
+                whole = number not in in_doubt or _is_sealed(info, listed.values())
             except READ_ERRORS:
                 whole = False
             if not whole or number != position:
                 return [*checkpoints, *map(self.entry, numbers[position:])]
-        try:
-            self.newest()
-        except DatasetError:
-            return checkpoints
-        return checkpoints if doubted else []
+        return checkpoints if in_doubt else []
 
     def _replayed(self, number: int, listed: dict[str, File]) -> Mapping[str, Any]:
         """What a commit says of itself; what it adds and removes is done to `listed`."""
@@ -379,6 +380,12 @@ def _commit(info: Mapping[str, Any]) -> Commit | None:
         return Commit(**{key.removeprefix(PREFIX): it for key, it in fields.items()})
     except TypeError as error:
         raise ValueError("a commit is not what was written") from error
+
+
+def _is_sealed(info: Mapping[str, Any], files: Iterable[File]) -> bool:
+    """Whether a commit is what was written, or was made by others."""
+    own = _own(info) or SEAL in info
+    return not own or info.get(SEAL) == _seal(info, files)
 
 
 def _seal(info: Mapping[str, Any], files: Iterable[File]) -> str:

@@ -67,8 +67,7 @@ def session(
             reports += opened.get_custom_messages()
         with contextlib.suppress(FruitsError):  # the bucket's lifecycle removes them, too
             for folder in (requests, messages):
-                names = place.storage.files(folder)
-                place.storage.remove(join(folder, one) for one in names)
+                place.storage.remove({found.uri for found in place.storage.everything(folder)})
 
 
 class _Reader(PipesS3MessageReader):

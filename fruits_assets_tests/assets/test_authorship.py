@@ -32,6 +32,6 @@ def test_the_month_is_the_current_one_by_default():
     )
 
 
-def test_what_is_no_month_is_refused():
+def test_an_impossible_month_is_refused():
     with pytest.raises(ValidationError, match="2026-13"):
         Authorship(month="2026-13")

@@ -41,7 +41,7 @@ def materialize(pipeline: Pipeline, **config: Any) -> dg.ExecuteInProcessResult:
 
 @dataclass(frozen=True)
 class Walk:
-    """What was executed.
+    """An execution of the notebook.
 
     Attributes:
         pipeline: that it was executed on.
@@ -60,7 +60,7 @@ class Walk:
 
     @property
     def figures(self) -> Mapping[str, Any]:
-        """What its commit says."""
+        """The figures of its commit."""
         return self.published.figures
 
     @property

@@ -1,24 +1,30 @@
 """What the fault programs conclude: how lakes differ, what was made twice, what was told."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from benchmarks.faults import outcomes
-from benchmarks.faults.jobs import Ended, Told, told
+from benchmarks.faults import damages, outcomes
+from benchmarks.faults.damages import DAMAGES, checkpoint, commit, part
+from benchmarks.faults.jobs import Ended, Site, Told, told
 from benchmarks.faults.journal import Journal
-from benchmarks.faults.lakes import Contents, Differences, compared, differences
+from benchmarks.faults.lakes import Contents, Differences, compared, differences, unsound
 from benchmarks.faults.ledger import Ledger, Work
 from benchmarks.faults.outcomes import Outcome, Record
 from benchmarks.faults.photos import Photos, commented, files_of
 from benchmarks.faults.reader import Reader, one_of
-from fruits_assets.core.dataset import vectors_array
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.parquet import vectors_array
+
+CHANCE = Random(0)  # noqa: S311 - the same in every run
 
 
 def features(*paths: str, scale: float = 1.0) -> pa.Table:
@@ -70,6 +76,13 @@ def test_all_rows_of_an_asset_that_cannot_be_read_are_lost():
     assert compared(found, expected) == Differences(2, 0, ("features: it is damaged",))
 
 
+def test_a_working_table_that_is_not_whole_is_bent():
+    expected = Contents({"features": features("a")}, {})
+    found = Contents({"features": features("a")}, {"_moments": "its last commit is torn"})
+    wrong = Differences(0, 1, ("_moments: its last commit is torn",))
+    assert compared(found, expected) == wrong
+
+
 def test_a_lake_equals_itself_and_every_kind_of_row_is_compared(finished):
     contents = Contents.of(finished[0].lake)
     assert not contents.unreadable
@@ -87,6 +100,86 @@ def test_a_lake_that_is_not_there_has_lost_everything(tmp_path: Path, finished):
     nothing = Contents.of(Lake.at(str(tmp_path / "nothing")))
     found = compared(nothing, contents)
     assert found.lost == sum(rows.num_rows for rows in contents.tables.values())
+
+
+# ------------------------------------------------------------------------------ damages
+
+
+@pytest.fixture
+def lake(finished, tmp_path: Path) -> Lake:
+    """A copy of the lake of a whole run, which may be damaged."""
+    return Lake.at(str(shutil.copytree(finished[0].lake.base, tmp_path / "lake")))
+
+
+def _emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def _flipped(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+
+
+@pytest.mark.parametrize(
+    ("choose", "harm", "says"),
+    [
+        (part, Path.unlink, "is missing, or of another size"),
+        (part, _cut, "is missing, or of another size"),
+        (part, _flipped, "is not what was written"),
+        (commit, _emptied, "its last commit is torn"),
+        (commit, _cut, "its last commit is torn"),
+        (checkpoint, _cut, "its last commit is torn"),
+    ],
+)
+def test_a_table_is_whole_or_it_is_said_what_is_wrong(
+    lake: Lake, choose: Callable[..., Path], harm: Callable[[Path], None], says: str
+):
+    for table in ("features", "pca_model", "_listing"):
+        assert unsound(lake.folder.child(table)) == ""
+        harm(choose(lake, table, CHANCE))
+        assert says in unsound(lake.folder.child(table))
+
+
+def test_a_version_that_a_commit_is_missing_of_is_not_whole(lake: Lake):
+    file = commit(lake, "features", CHANCE)
+    file.rename(file.with_name(f"{7:020d}.json"))
+    assert unsound(lake.folder.child("features"))
+    file.with_name(f"{7:020d}.json").unlink()
+    assert unsound(lake.folder.child("features")) == "it has no commit"
+
+
+def test_what_is_not_whole_is_not_read(lake: Lake):
+    for table in ("features", "_listing"):
+        _cut(commit(lake, table, CHANCE))
+    found = Contents.of(lake)
+    assert found.unreadable.keys() >= {"features", "_listing"}
+    assert found.tables.keys() == {"rejected_images", "pca_model", "pca_features"}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_every_damage_is_done_to_the_file_that_it_says_and_noticed(lake: Lake, name: str):
+    file = DAMAGES[name].choose(lake, "raw_images", CHANCE)
+    kinds = {"part": "raw_images", "commit": "_delta_log", "checkpoint": "_delta_log"}
+    assert file.parent.name == kinds[name.partition("-")[0]]
+    others = {path: path.read_bytes() for path in file.parent.iterdir() if path.is_file()}
+    before = others.pop(file)
+    DAMAGES[name].harm(file, CHANCE)
+    assert not file.exists() or file.read_bytes() != before
+    assert all(path.read_bytes() == content for path, content in others.items())
+    assert damages._is_clear(damages._read(lake, "raw_images"), "raw_images", file)
+
+
+def test_parts_are_those_of_tables_with_a_row_per_photo(lake: Lake):
+    site = Site(Path(lake.base).parent, "")
+    tables = [Path(uri).parent.name for uri in site.parts()]
+    assert set(tables) == {"raw_images", "features", "pca_features"}
+    assert len(tables) == len(set(site.parts()))
+    (Path(lake.base) / "features" / "part-1.parquet").write_bytes(b"of somebody else")
+    assert len(site.parts()) == len(tables)
 
 
 def test_a_reader_accepts_whole_states_only(finished):
@@ -144,11 +237,11 @@ def test_a_sentence_for_people_is_told_from_the_text_of_an_exception():
 
 def test_sentences_that_differ_by_place_are_counted_together():
     texts = [
-        f"/home/{place}/lake/features/{version}/part-{part}.parquet cannot be written: no space."
-        for place, version, part in [("a/b", "0" * 16, "1-aa"), ("c", "f" * 16, "2-bb")]
+        f"/home/{place}/lake/features/part-{part}.parquet cannot be written: no space."
+        for place, part in [("a/b", f"{'0' * 16}-000000-000320-1a"), ("c", f"{'f' * 16}-000320-2b")]
     ]
     assert {outcomes.shortened(text) for text in texts} == {
-        "<lake>/features/…/part-….parquet cannot be written: no space."
+        "<lake>/features/part-….parquet cannot be written: no space."
     }
 
 

@@ -1,23 +1,26 @@
 """Photos in a bucket are listed and read as those in a folder are, however bad the connection."""
 
-import itertools
 import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.bucket_photos import LISTINGS_IN_FLIGHT, READS_IN_FLIGHT
-from fruits_assets.core.dataset import Output, read_table
 from fruits_assets.core.errors import S3Error, SourceError
-from fruits_assets.core.source import LISTING_SCHEMA, Listing, photos_at
-from fruits_assets.core.storage import connect, join
-from fruits_assets.transforms.ingest import RAW_SCHEMA, REJECTED_SCHEMA, ingest
+from fruits_assets.core.source import LISTING, LISTING_SCHEMA, Listing, photos_at
+from fruits_assets.storage import s3
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Commit, Output, Snapshot
+from fruits_assets.transforms.ingest import TABLES, ingest
 from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.s3 import (
     REGION,
@@ -73,6 +76,10 @@ def _fill(folder: Path, tree: dict[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
+def _opened(place: str | Path) -> Folder:
+    return folder_at(str(place), region=REGION)
+
+
 def _call(read: Callable[[], bytes]) -> bytes:
     return read()
 
@@ -90,8 +97,8 @@ def test_the_same_tree_has_the_same_listing(
     for name, content in TREE.items():
         bucket.put(name, content)
     bucket.server.client.put_object(Bucket=bucket.name, Key="a/prefix_too/1.jpg", Body=b"")
-    found = photos_at(bucket.base).list(recursive=recursive)
-    expected = photos_at(str(tmp_path)).list(recursive=recursive)
+    found = photos_at(bucket.opened).list(recursive=recursive)
+    expected = photos_at(_opened(tmp_path)).list(recursive=recursive)
     assert _rows(found) == _rows(expected)
     assert found.hidden == expected.hidden == (7 if recursive else 3)
     assert found.files.schema == LISTING_SCHEMA
@@ -105,11 +112,10 @@ def test_a_whole_bucket_is_a_source(server: Server, tmp_path: Path) -> None:
     for name, content in TREE.items():
         bucket.put(name, content)
     with used(server.endpoint):
-        connect(bucket.base, region=REGION)
         for root in (bucket.base, f"{bucket.base}/"):
-            photos = photos_at(root)
+            photos = photos_at(_opened(root))
             listing = photos.list(recursive=True)
-            assert _rows(listing) == _rows(photos_at(str(tmp_path)).list(recursive=True))
+            assert _rows(listing) == _rows(photos_at(_opened(tmp_path)).list(recursive=True))
         rows = listing.files.to_pylist()
         assert {row["path"]: photos.read(row) for row in rows} == {
             row["path"]: TREE[row["path"]] for row in rows
@@ -119,12 +125,12 @@ def test_a_whole_bucket_is_a_source(server: Server, tmp_path: Path) -> None:
 def test_the_version_of_a_listing_changes_with_the_photos(bucket: Bucket) -> None:
     for name in ("a/1.jpg", "a/2.jpg"):
         bucket.put(name, b"photo")
-    versions = [photos_at(bucket.base).list(recursive=True).version for _ in range(2)]
+    versions = [photos_at(bucket.opened).list(recursive=True).version for _ in range(2)]
     assert versions[0] == versions[1]
     bucket.put("a/2.jpg", b"other")
-    versions.append(photos_at(bucket.base).list(recursive=True).version)
+    versions.append(photos_at(bucket.opened).list(recursive=True).version)
     bucket.put("a/3.jpg", b"photo")
-    versions.append(photos_at(bucket.base).list(recursive=True).version)
+    versions.append(photos_at(bucket.opened).list(recursive=True).version)
     assert len(set(versions[1:])) == 3
 
 
@@ -134,8 +140,7 @@ def test_markers_of_folders_are_no_photos(server: Server) -> None:
         body = b"photo" if key.endswith("jpg") else b""
         server.client.put_object(Bucket=name, Key=key, Body=body)
     with used(server.endpoint):
-        connect(f"s3://{name}", region=REGION)
-        listing = photos_at(f"s3://{name}/source").list(recursive=True)
+        listing = photos_at(_opened(f"s3://{name}/source")).list(recursive=True)
     assert listing.files["path"].to_pylist() == ["a/1.jpg"]
     assert listing.hidden == 1
 
@@ -144,7 +149,7 @@ def test_a_deleted_photo_is_not_listed(bucket: Bucket) -> None:
     bucket.put("1.jpg", b"photo")
     bucket.put("gone/2.jpg", b"photo")
     bucket.remove("gone/2.jpg")
-    assert photos_at(bucket.base).list(recursive=True).files["path"].to_pylist() == ["1.jpg"]
+    assert photos_at(bucket.opened).list(recursive=True).files["path"].to_pylist() == ["1.jpg"]
 
 
 @pytest.mark.parametrize("name", ["missing", "prefi", "file", "hidden"])
@@ -154,9 +159,12 @@ def test_a_source_without_photos_is_told(bucket: Bucket, name: str) -> None:
     bucket.put("hidden/.git/1.jpg", b"photo")
     source = bucket.uri(name)
     with pytest.raises(SourceError) as told:
-        photos_at(source).list(recursive=True)
+        photos_at(_opened(source)).list(recursive=True)
     assert f"the source {source} holds no file" in str(told.value)
     assert ("(1 hidden ones were passed over)" in str(told.value)) == (name == "hidden")
+    listing = photos_at(_opened(source)).list(recursive=True, allow_empty=True)
+    assert (listing.rows, listing.files.schema) == (0, LISTING_SCHEMA)
+    assert listing.hidden == (name == "hidden")
 
 
 def test_a_source_with_more_than_a_thousand_photos_in_a_folder_is_listed(
@@ -167,9 +175,8 @@ def test_a_source_with_more_than_a_thousand_photos_in_a_folder_is_listed(
     _fill(tmp_path, {f"a/{number}.jpg": b"x" * (number % 7) for number in range(2005)})
     shutil.copytree(tmp_path / "a", versitygw.folder / name / "source" / "a")
     with used(versitygw.endpoint):
-        connect(f"s3://{name}", region=REGION)
-        found = photos_at(f"s3://{name}/source").list(recursive=True)
-    assert _rows(found) == _rows(photos_at(str(tmp_path)).list(recursive=True))
+        found = photos_at(_opened(f"s3://{name}/source")).list(recursive=True)
+    assert _rows(found) == _rows(photos_at(_opened(tmp_path)).list(recursive=True))
 
 
 @ONE_SERVER
@@ -187,7 +194,7 @@ def test_folders_are_listed_side_by_side(gated: Bucket, gate: Gate) -> None:
         return forward()
 
     gate.rule = wait_for_the_others
-    assert photos_at(gated.base).list(recursive=True).files.num_rows == folders
+    assert photos_at(gated.opened).list(recursive=True).files.num_rows == folders
 
 
 @ONE_SERVER
@@ -195,7 +202,7 @@ def test_photos_are_read_side_by_side_and_come_in_order(gated: Bucket, gate: Gat
     """No photo is answered before all those that are read ahead have been asked for."""
     for number in range(READS_IN_FLIGHT):
         gated.put(f"{number:04}.jpg", b"%d" % number)
-    photos = photos_at(gated.base)
+    photos = photos_at(gated.opened)
     rows = photos.list(recursive=True).files.to_pylist()
     together = threading.Barrier(READS_IN_FLIGHT, timeout=20)
 
@@ -214,7 +221,7 @@ def test_a_photo_that_cannot_be_read_does_not_keep_the_others_from_being_read(
 ) -> None:
     for number in range(5):
         gated.put(f"{number}.jpg", b"%d" % number)
-    photos = photos_at(gated.base)
+    photos = photos_at(gated.opened)
     rows = photos.list(recursive=True).files.to_pylist()
     gated.remove("1.jpg")
     gated.put("3.jpg", b"another")
@@ -234,7 +241,7 @@ def test_a_photo_that_cannot_be_read_does_not_keep_the_others_from_being_read(
 def test_what_is_not_about_one_photo_ends_the_reading(gated: Bucket, gate: Gate) -> None:
     for number in range(50):
         gated.put(f"{number:02}.jpg", b"photo")
-    photos = photos_at(gated.base)
+    photos = photos_at(gated.opened)
     rows = photos.list(recursive=True).files.to_pylist()
     gate.rule = lambda *_: refusal(403, "AccessDenied", "Access Denied")
     with pytest.raises(S3Error, match="is denied"):
@@ -249,9 +256,9 @@ def test_erasing_removes_every_version_of_just_these_photos(bucket: Bucket) -> N
         bucket.put(name, os.urandom(5))
     bucket.put("a/2.jpg", b"photo")
     bucket.server.client.delete_object(Bucket=bucket.name, Key="a/prefix/a/2.jpg")
-    assert photos_at(bucket.base).erase(["a/1.jpg", "a/2.jpg", "a/missing.jpg"]) == 2
+    assert photos_at(bucket.opened).erase(["a/1.jpg", "a/2.jpg", "a/missing.jpg"]) == 2
     assert bucket.versions() == names[2:]
-    assert photos_at(bucket.base).erase(["a/1.jpg"]) == 0
+    assert photos_at(bucket.opened).erase(["a/1.jpg"]) == 0
 
 
 @ONE_SERVER
@@ -264,8 +271,8 @@ def test_photos_survive_a_bad_connection(gated: Bucket, gate: Gate, quick_retrie
         gated.put(name, content)
     rule = BadConnection(seed=0)
     gate.rule = rule
-    connect(gated.base, region=REGION, kms_key="another")  # through it, too
-    photos = photos_at(gated.base)
+    s3._verified_region.cache_clear()  # so that the bucket is asked through it, too
+    photos = photos_at(gated.opened)
     listing = photos.list(recursive=True)
     rows = listing.files.to_pylist()
     assert [row["path"] for row in rows] == sorted(contents)
@@ -278,23 +285,32 @@ def test_photos_survive_a_bad_connection(gated: Bucket, gate: Gate, quick_retrie
 # The whole of ingest
 
 
-def _ingested(session: SparkSession, source: str, lake: Path) -> dict[str, Output]:
+def _ingested(session: SparkSession, source: Folder, lake: Folder) -> dict[str, Snapshot]:
+    """Its tables, by name."""
+    folders = {name: lake.child(name) for name in TABLES}
     listing = photos_at(source).list(recursive=True)
-    return ingest.function(
+    outputs: dict[str, Output] = ingest.function(
         session,
-        source=listing.stage(str(lake / "raw_images")),
-        raw_images=str(lake / "raw_images"),
-        rejected_images=str(lake / "rejected_images"),
+        source=listing.write(folders[LISTING]),
+        photos=source,
+        **folders,
         max_pixels=10**7,
         max_bytes=10**6,
+        question="0" * 16,
         log=lambda _: None,
     )
+    return {
+        name: replace(
+            Snapshot.unpublished(folders[name], name, TABLES[name], output.files),
+            commit=Commit("", "", "", {}, {}, "", "", 0.0, figures=output.figures),
+        )
+        for name, output in outputs.items()
+    }
 
 
-def _table(folder: str, output: Output, columns: list[str]) -> list[dict[str, Any]]:
-    parts = [file.name for file in output.files if file.name.startswith("part-")]
-    rows = itertools.chain(*(read_table(join(folder, part)).to_pylist() for part in parts))
-    return sorted(({name: row[name] for name in columns} for row in rows), key=repr)
+def _rows_of(snapshot: Snapshot, columns: Iterable[str]) -> list[dict[str, Any]]:
+    tables = pa.concat_tables(snapshot.table(file) for file in snapshot.files)
+    return sorted(tables.select(list(columns)).to_pylist(), key=repr)
 
 
 @ONE_SERVER
@@ -318,17 +334,14 @@ def test_ingest_makes_the_same_of_a_bucket_as_of_a_folder(
             gated.put(path.relative_to(source).as_posix(), path.read_bytes())
     gate.requests.clear()
     gate.rule = BadConnection(seed=1)
-    found = _ingested(session, gated.base, tmp_path / "of bucket")
+    found = _ingested(session, gated.opened, _opened(tmp_path / "of bucket"))
     gate.rule = lambda _, forward: forward()
-    expected = _ingested(session, str(source), tmp_path / "of folder")
-    for name, schema in (("raw_images", RAW_SCHEMA), ("rejected_images", REJECTED_SCHEMA)):
-        columns = [column for column in schema.names if column != "modified_at"]
-        tables = [
-            _table(str(tmp_path / of / name), outputs[name], columns)
-            for of, outputs in (("of bucket", found), ("of folder", expected))
-        ]
-        assert tables[0] == tables[1]
-        assert len(tables[0]) == {"raw_images": 91, "rejected_images": 3}[name]
+    expected = _ingested(session, _opened(source), _opened(tmp_path / "of folder"))
+    assert found.keys() == expected.keys() == TABLES.keys()
+    for name, rows in (("raw_images", 91), ("rejected_images", 3), ("_classes", 31)):
+        columns = [column for column in TABLES[name].names if column != "modified_at"]
+        assert _rows_of(found[name], columns) == _rows_of(expected[name], columns)
+        assert found[name].rows == rows
         assert found[name].figures == expected[name].figures
     read = Counter(request.key for request in gate.requests if request.key.endswith("jpg"))
     assert "a/prefix/large.jpg" not in read, "it was read, and then found to be too large"

@@ -140,6 +140,78 @@ def test_moments_add_up_in_any_order() -> None:
         np.testing.assert_allclose(left.gram, right.gram, rtol=1e-12)
 
 
+def _assert_moments(found: Moments, expected: Moments, *, scale: float = 1.0) -> None:
+    assert found.rows == expected.rows
+    np.testing.assert_allclose(found.total, expected.total, rtol=1e-10, atol=1e-10 * scale)
+    np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-10, atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("gone", [slice(0, 1), slice(100, 200), slice(1, 300), slice(0, 0)])
+def test_moments_without_some_rows_are_those_of_the_others(gone: slice) -> None:
+    data = _features(MANY_ROWS, mean=3.0)
+    pivot = data[0].astype(np.float64)
+    left = Moments.of(data, pivot) - Moments.of(data[gone], pivot)
+    _assert_moments(left, Moments.of(np.delete(data, gone, axis=0), pivot), scale=1e3)
+
+
+def test_moments_without_any_row_are_none() -> None:
+    data = _features((30, 3))
+    moments = Moments.of(data, data[0].astype(np.float64))
+    nothing = moments - moments
+    assert nothing.rows == 0
+    np.testing.assert_array_equal(nothing.total, np.zeros(3))
+    np.testing.assert_array_equal(nothing.gram, np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("to", [0, 7, 299])
+@pytest.mark.parametrize("mean", [0.0, 3.0, -1e3])
+def test_moments_are_moved_to_another_pivot(to: int, mean: float) -> None:
+    data = _features(MANY_ROWS, mean=mean)
+    pivot, other = data[0].astype(np.float64), data[to].astype(np.float64)
+    moved = Moments.of(data, pivot).moved(pivot, other)
+    _assert_moments(moved, Moments.of(data, other), scale=1e3)
+    back = moved.moved(other, pivot)
+    _assert_moments(back, Moments.of(data, pivot), scale=1e3)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_fit_after_rows_came_and_went_is_that_of_the_rows_there_are(*, standardize: bool) -> None:
+    """The pivot is a row that went: the new one is a row that is still there."""
+    before, came = np.split(_features((330, 20), mean=3.0), [300])
+    before[:, 4] = came[:, 4] = 0.1  # a constant feature is one for ever
+    pivot = before[0].astype(np.float64)
+    kept = np.vstack([before[40:], came])
+    to = kept[0].astype(np.float64)
+    moments = Moments.of(before, pivot) + Moments.of(came, pivot) - Moments.of(before[:40], pivot)
+    options = {"n_components": 10, "standardize": standardize}
+    found = fit(moments.moved(pivot, to), to, **options)
+    expected = fit(Moments.of(kept, to), to, **options)
+    for name, values in vars(expected).items():
+        np.testing.assert_allclose(getattr(found, name), values, rtol=1e-9, atol=1e-9)
+    assert found.scale[4] == 1.0
+
+
+def test_moments_are_read_as_they_were_written() -> None:
+    data = _features((30, 5), mean=3.0)
+    pivot = data[3].astype(np.float64)
+    moments = Moments.of(data, pivot)
+    read, read_pivot = Moments.from_npz(moments.to_npz(pivot))
+    assert read.rows == 30
+    assert isinstance(read.rows, int)
+    np.testing.assert_array_equal(read.total, moments.total)
+    np.testing.assert_array_equal(read.gram, moments.gram)
+    np.testing.assert_array_equal(read_pivot, pivot)
+    assert read.total.dtype == read.gram.dtype == read_pivot.dtype == np.float64
+
+
+def test_a_pickle_in_moments_is_never_read() -> None:
+    arrays = {**vars(Moments.zero(3)), "pivot": np.array([print], dtype=object)}
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        Moments.from_npz(stream.getvalue())
+
+
 @pytest.mark.parametrize("mean", [1e4, 1e6, -1e4])
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_tiny_variance_about_a_large_mean_is_exact(mean: float, *, standardize: bool) -> None:

@@ -38,6 +38,7 @@ from fruits_assets.core.errors import SourceError
 from fruits_assets.core.images import REASONS, Photo, RejectedImage, examine, pixels
 from fruits_assets.core.metadata import strip
 from fruits_assets.core.source import SPLITS, FolderPhotos, label_of, split_of
+from fruits_assets.storage.places import folder_at
 from fruits_assets.transforms.ingest import (
     RAW_SCHEMA,
     REJECTED_SCHEMA,
@@ -378,7 +379,7 @@ def _make(root: Path, parts: tuple[bytes, ...], content: bytes | str) -> None:
 @given(st.dictionaries(_PATHS, _CONTENTS, min_size=1, max_size=12))
 def test_every_file_ends_in_exactly_one_table(files: dict[tuple[bytes, ...], bytes | str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        photos = FolderPhotos(folder)
+        photos = FolderPhotos(folder_at(folder))
         for parts, content in files.items():
             _make(Path(folder), parts, content)
         try:
@@ -399,6 +400,7 @@ def test_every_file_ends_in_exactly_one_table(files: dict[tuple[bytes, ...], byt
             data = Path(folder, row["path"]).read_bytes()
             assert (row["bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
             assert examine(data, max_pixels=_MAX_PIXELS).content == row["content"]
+            assert row["content_sha256"] == hashlib.sha256(row["content"]).hexdigest()
         for row in rejected.to_pylist():
             assert row["reason"] in REASONS
             assert row["detail"]

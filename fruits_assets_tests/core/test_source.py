@@ -4,22 +4,26 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from fruits_assets.core.dataset import read
 from fruits_assets.core.errors import SourceError
 from fruits_assets.core.source import (
     LISTING,
     LISTING_SCHEMA,
     Listing,
+    PhotoStore,
     label_of,
     photos_at,
     split_of,
 )
+from fruits_assets.storage.parquet import Origin, read_rows
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import DRAFT
 
 
 def _put(folder: Path, *paths: str, content: bytes = b"photo") -> None:
@@ -28,12 +32,16 @@ def _put(folder: Path, *paths: str, content: bytes = b"photo") -> None:
         (folder / path).write_bytes(content)
 
 
+def _photos(folder: Path) -> PhotoStore:
+    return photos_at(folder_at(str(folder)))
+
+
 def _paths(folder: Path, *, recursive: bool = True) -> list[str]:
-    return photos_at(str(folder)).list(recursive=recursive).files["path"].to_pylist()
+    return _photos(folder).list(recursive=recursive).files["path"].to_pylist()
 
 
 def _row(folder: Path, path: str) -> dict[str, object]:
-    rows = photos_at(str(folder)).list(recursive=True).files.to_pylist()
+    rows = _photos(folder).list(recursive=True).files.to_pylist()
     (row,) = [row for row in rows if row["path"] == path]
     return row
 
@@ -41,7 +49,7 @@ def _row(folder: Path, path: str) -> dict[str, object]:
 def test_every_file_is_listed_in_path_order(tmp_path: Path) -> None:
     paths = ["b/2.jpg", "a.txt", "b/1.jpg", "a/x/y/z/deep.png", "B.JPG", "a b/é.jpg", "b/10.jpg"]
     _put(tmp_path, *paths)
-    listing = photos_at(str(tmp_path)).list(recursive=True)
+    listing = _photos(tmp_path).list(recursive=True)
     assert listing.files["path"].to_pylist() == sorted(paths)
     assert listing.files.schema == LISTING_SCHEMA
     assert listing.files["problem"].null_count == len(paths)
@@ -80,7 +88,7 @@ def test_a_file_of_a_time_that_no_calendar_holds_is_listed() -> None:
 def test_hidden_files_and_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
     hidden = [".DS_Store", "a/Thumbs.db", "a/DESKTOP.INI", "__MACOSX/a.jpg", "a/.git/one"]
     _put(tmp_path, "a/1.jpg", "a/thumbs.db.jpg", ".ipynb_checkpoints/1.jpg", *hidden)
-    listing = photos_at(str(tmp_path)).list(recursive=True)
+    listing = _photos(tmp_path).list(recursive=True)
     assert listing.files["path"].to_pylist() == ["a/1.jpg", "a/thumbs.db.jpg"]
     assert listing.hidden == 6
 
@@ -103,7 +111,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (source / "folder").symlink_to(tmp_path / "elsewhere")
     assert _paths(source) == ["file.jpg", "folder/1.jpg"]
     assert _row(source, "file.jpg")["bytes"] == 5
-    assert photos_at(str(source)).read(_row(source, "folder/1.jpg")) == b"12345"
+    assert _photos(source).read(_row(source, "folder/1.jpg")) == b"12345"
     (tmp_path / "link").symlink_to(source)
     assert _paths(tmp_path / "link") == ["file.jpg", "folder/1.jpg"]
 
@@ -141,7 +149,7 @@ def test_a_name_that_is_not_utf8_is_listed_with_its_problem(tmp_path: Path) -> N
     Path(tmp_path, "p\\udce9che.jpg").write_bytes(b"photo")  # what the other is printed as
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
-    listing = photos_at(str(tmp_path)).list(recursive=True)
+    listing = _photos(tmp_path).list(recursive=True)
     assert listing.files["path"].to_pylist() == ["p\\udce9che.jpg"] * 2
     assert sorted(map(str, listing.files["problem"].to_pylist())) == [
         "None",
@@ -153,7 +161,7 @@ def test_names_with_any_character_are_listed(tmp_path: Path) -> None:
     names = ["a\nb.jpg", "a\\b.jpg", "a'b\".jpg", "a,b;c.jpg", "🍓.jpg", "a%20b#c?.jpg", "x" * 255]
     _put(tmp_path, *names)
     assert _paths(tmp_path) == sorted(names)
-    read = photos_at(str(tmp_path)).read
+    read = _photos(tmp_path).read
     assert {read(_row(tmp_path, name)) for name in names} == {b"photo"}
 
 
@@ -166,14 +174,14 @@ def test_a_file_that_changed_after_it_was_listed_is_not_read(
     (tmp_path / "1.jpg").write_bytes(content)
     os.utime(tmp_path / "1.jpg", (1, 1))
     with pytest.raises(OSError, match="it changed after it had been listed"):
-        photos_at(str(tmp_path)).read(listed)
+        _photos(tmp_path).read(listed)
 
 
 @pytest.mark.parametrize("place", ["missing", "missing/deeper", "a.jpg/deeper"])
 def test_a_missing_source_is_told(tmp_path: Path, place: str) -> None:
     _put(tmp_path, "a.jpg")
     with pytest.raises(SourceError, match=f"{place} does not exist. Point FRUITS_SOURCE at a fold"):
-        photos_at(str(tmp_path / place)).list(recursive=True)
+        _photos(tmp_path / place).list(recursive=True)
 
 
 def test_a_source_that_is_a_file_is_told(tmp_path: Path) -> None:
@@ -181,25 +189,25 @@ def test_a_source_that_is_a_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=r"a\.jpg is a file, not a folder. Point FRUITS_SOURCE at"
     ):
-        photos_at(str(tmp_path / "a.jpg")).list(recursive=True)
+        _photos(tmp_path / "a.jpg").list(recursive=True)
 
 
 def test_a_source_that_is_a_link_to_itself_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(SourceError, match=r"loop cannot be read \(Too many levels of symbolic"):
-        photos_at(str(tmp_path / "loop")).list(recursive=True)
+        _photos(tmp_path / "loop").list(recursive=True)
 
 
 def test_an_empty_source_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as told:
-        photos_at(str(tmp_path)).list(recursive=True)
+        _photos(tmp_path).list(recursive=True)
     assert f"{tmp_path} holds no file. Put photos there, or point FRUITS" in str(told.value)
 
 
 def test_a_source_that_seems_empty_is_told_why(tmp_path: Path) -> None:
     _put(tmp_path, ".DS_Store", "a/1.jpg")
     with pytest.raises(SourceError) as told:
-        photos_at(str(tmp_path)).list(recursive=False)
+        _photos(tmp_path).list(recursive=False)
     assert "at its top level (`recursive` is false) (1 hidden ones were passed" in str(told.value)
 
 
@@ -214,7 +222,7 @@ def test_a_folder_that_may_not_be_read_is_told(
     _put(open_folder / "source", "1.jpg", "a/2.jpg", "a/b/3.jpg")
     (open_folder / forbidden).chmod(mode)
     with unprivileged(), pytest.raises(SourceError) as told:
-        photos_at(str(open_folder / "source")).list(recursive=True)
+        _photos(open_folder / "source").list(recursive=True)
     (open_folder / forbidden).chmod(0o755)
     text = str(told.value)
     assert f"the folder {open_folder / forbidden}" in text
@@ -239,7 +247,7 @@ def test_the_version_is_that_of_the_files_not_of_their_place(tmp_path: Path) -> 
         _put(tmp_path / place, "a/1.jpg", "2.jpg", ".hidden")
         for path in tmp_path.glob(f"{place}/**/*.jpg"):
             os.utime(path, (1000, 1000))
-        versions.append(photos_at(str(tmp_path / place)).list(recursive=True).version)
+        versions.append(_photos(tmp_path / place).list(recursive=True).version)
     assert versions[0] == versions[1]
     assert len(versions[0]) == 16
     assert int(versions[0], 16)
@@ -262,10 +270,10 @@ def test_the_version_changes_when_a_file_does(
     _put(tmp_path, "a/1.jpg", "b/1.jpg")
     for path in tmp_path.glob("*/*"):
         os.utime(path, (1, 1))
-    before = photos_at(str(tmp_path)).list(recursive=True).version
-    assert photos_at(str(tmp_path)).list(recursive=True).version == before
+    before = _photos(tmp_path).list(recursive=True).version
+    assert _photos(tmp_path).list(recursive=True).version == before
     change(tmp_path / "a/1.jpg")
-    assert photos_at(str(tmp_path)).list(recursive=True).version != before
+    assert _photos(tmp_path).list(recursive=True).version != before
 
 
 def test_the_version_is_the_same_on_every_platform() -> None:
@@ -281,13 +289,103 @@ def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
     source = tmp_path / "source, été"
     _put(source, *(f"label {i % 7}/{i}.jpg" for i in range(50)), ".hidden")
     os.mkfifo(source / "pipe")
-    listing = photos_at(str(source)).list(recursive=True)
-    version = str(tmp_path / "version")
-    uri = listing.stage(version)
-    assert uri == f"{version}/{LISTING}"
-    assert Listing.read(read(uri)) == listing
-    assert Listing.read(read(uri)).version == listing.version
-    assert listing.write(version).rows == 51
+    listing = _photos(source).list(recursive=True)
+    folder = folder_at(str(tmp_path / "lake" / LISTING))
+    snapshot = listing.stage({LISTING: folder})
+    assert (snapshot.name, snapshot.number, snapshot.rows) == (LISTING, DRAFT, 51)
+    assert Listing.of(snapshot) == listing
+    assert Listing.of(snapshot).version == listing.version
+    assert listing.write(folder).files == snapshot.files, "it was written again"
+    (file,) = snapshot.files
+    assert read_rows(folder, file.name, 20, 30).equals(listing.files.slice(20, 10))
+
+
+def test_a_listing_of_anything_else_is_another_part(tmp_path: Path) -> None:
+    _put(tmp_path / "source", "1.jpg", "2.jpg")
+    listing = _photos(tmp_path / "source").list(recursive=True)
+    folder = folder_at(str(tmp_path / "lake"))
+    others = [replace(listing, hidden=1), replace(listing, root="/elsewhere")]
+    others.append(replace(listing, files=listing.files.slice(1)))
+    names = {other.write(folder).files[0].name for other in (listing, *others)}
+    assert len(names) == 4
+    assert [Listing.of(other.write(folder)) for other in others] == others
+
+
+def test_an_interrupted_run_has_done_a_share_of_the_bytes(tmp_path: Path) -> None:
+    _put(tmp_path, "1.jpg", "2.jpg", content=bytes(50))
+    listing = _photos(tmp_path).list(recursive=True)
+    part = f"{Origin('0' * 16, 0, 1).prefix}{'1' * 16}.parquet"
+    assert listing.done({part: 25, "of somebody else": 50}) == 0.25
+    assert listing.done({part: 200}) == 1.0
+    assert listing.done({}) == 0.0
+
+
+def test_a_source_without_a_file_may_be_listed(tmp_path: Path) -> None:
+    """An erasure may have removed the last of them."""
+    _put(tmp_path, ".hidden")
+    listing = _photos(tmp_path).list(recursive=True, allow_empty=True)
+    assert (listing.rows, listing.bytes, listing.hidden) == (0, 0, 1)
+    assert listing.files.schema == LISTING_SCHEMA
+    assert listing.done({}) == 0.0
+    assert Listing.of(listing.write(folder_at(str(tmp_path / "lake")))) == listing
+    with pytest.raises(SourceError, match="does not exist"):
+        _photos(tmp_path / "missing").list(recursive=True, allow_empty=True)
+
+
+# Erasure
+
+
+def test_just_the_photos_named_are_erased(tmp_path: Path) -> None:
+    _put(tmp_path, "a/1.jpg", "a/2.jpg", "a/1.jpg.bak", "b/a/1.jpg", "2.jpg")
+    assert _photos(tmp_path).erase(["a/1.jpg", "2.jpg", "a/missing.jpg", "a"]) == 2
+    assert _paths(tmp_path) == ["a/1.jpg.bak", "a/2.jpg", "b/a/1.jpg"]
+    assert _photos(tmp_path).erase(["a/1.jpg"]) == 0
+
+
+def test_erasing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    _put(tmp_path, "elsewhere/1.jpg")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
+    (tmp_path / "source" / "broken.jpg").symlink_to(tmp_path / "missing.jpg")
+    assert _photos(tmp_path / "source").erase(["link.jpg", "broken.jpg"]) == 2
+    assert list((tmp_path / "source").iterdir()) == []
+    assert (tmp_path / "elsewhere" / "1.jpg").is_file()
+
+
+def test_a_photo_whose_name_is_not_utf8_is_erased_by_its_listed_name(tmp_path: Path) -> None:
+    for folder in (b"pl\xe9n", b"plen"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + folder))
+        path.mkdir()
+        Path(os.fsdecode(os.fsencode(path) + b"/p\xe9che.jpg")).write_bytes(b"photo")
+    assert _paths(tmp_path) == ["pl\\udce9n/p\\udce9che.jpg", "plen/p\\udce9che.jpg"]
+    assert _photos(tmp_path).erase(["pl\\udce9n/p\\udce9che.jpg"]) == 1
+    assert _paths(tmp_path) == ["plen/p\\udce9che.jpg"]
+
+
+@pytest.mark.parametrize("path", ["../other/1.jpg", "a/../../other/1.jpg", "{absolute}"])
+def test_nothing_outside_the_source_is_erased(tmp_path: Path, path: str) -> None:
+    _put(tmp_path, "source/a/1.jpg", "other/1.jpg")
+    absolute = tmp_path / "other" / "1.jpg"
+    assert _photos(tmp_path / "source").erase([path.format(absolute=absolute)]) == 0
+    assert absolute.is_file()
+
+
+def test_photos_that_cannot_be_erased_are_told_and_the_others_are_erased(
+    open_folder: Path, unprivileged: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    _put(open_folder, "a/1.jpg", "b/2.jpg")
+    for folder, mode in (("a", 0o555), ("b", 0o777)):
+        (open_folder / folder).chmod(mode)
+    with unprivileged(), pytest.raises(SourceError) as told:
+        _photos(open_folder).erase(["a/1.jpg", "b/2.jpg"])
+    assert "1 of 2 files could not be deleted from the source (Permission denied)" in str(
+        told.value
+    )
+    assert "repeat the erasure" in str(told.value)
+    assert _paths(open_folder) == ["a/1.jpg"]
+
+
+# Names
 
 
 @pytest.mark.parametrize(

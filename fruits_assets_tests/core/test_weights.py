@@ -19,6 +19,9 @@ from fruits_assets.core.weights import (
     Weights,
     convert,
 )
+from fruits_assets.storage.places import folder_at
+from fruits_assets_tests.places import Bucket
+from fruits_assets_tests.s3 import REGION
 
 # Keras reads TensorFlow's variables through an older NumPy protocol than NumPy 2 asks for.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -270,3 +273,19 @@ def test_a_file_in_the_home_folder_is_found(
     monkeypatch.setenv("HOME", str(tmp_path))
     with Weights.of("~/mine.weights.h5").file() as path:
         assert path == tmp_path / "mine.weights.h5"
+
+
+def test_weights_in_a_bucket_are_fetched_for_as_long_as_they_are_used(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.weights.h5").write_bytes(b"weights")
+    bucket.put("mine.weights.h5", b"weights")
+    uri = bucket.uri("mine.weights.h5")
+    weights = Weights.of(uri, bucket=folder_at(uri, region=REGION))
+    with weights.file() as path:
+        assert (path.name, path.read_bytes()) == ("mine.weights.h5", b"weights")
+    assert not path.exists()
+    assert weights.version == Weights.of(str(tmp_path / "mine.weights.h5")).version
+    bucket.remove("mine.weights.h5")
+    with pytest.raises(WeightsError, match=r"are not a file\. Expected `imagenet`, `sample`, or"):
+        assert weights.version

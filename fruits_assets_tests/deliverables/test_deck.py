@@ -266,7 +266,7 @@ def show_of(pipeline: Pipeline, **fields: Any) -> Show:
 
 @pytest.fixture(scope="module")
 def shows(tmp_path_factory: pytest.TempPathFactory, finished) -> dict[str, tuple[Show, str]]:
-    """What decks are made of, with a language each."""
+    """The facts that decks are made of, with a language each."""
     lake = finished[0].lake
 
     def made(labels: Sequence[str | None], **fields: Any) -> Pipeline:
@@ -388,7 +388,7 @@ def test_every_deck_is_tried(shows):
 
 
 class TestWhole:
-    """What holds of every deck."""
+    """Promises that every deck keeps."""
 
     def test_slides_titles_and_notes(self, deck):
         assert 12 <= len(deck.slides) <= 16
@@ -592,7 +592,7 @@ def test_many_classes_are_summed_up(built):
     assert "7 classes éloignées" in words(built[0]["131 classes"].slides[10])
 
 
-def test_rejected_files_are_told_by_reason(built):
+def test_rejected_files_are_counted_by_reason(built):
     text = words(built[0]["many rejected"].slides[8])
     assert "2,247 of 120 set aside" in text
     assert "truncated" in text
@@ -648,7 +648,7 @@ def test_workbooks_of_charts_hold_no_formula_and_no_link(built):
 
 
 class TestFacts:
-    """What is read of snapshots."""
+    """Facts that are read of snapshots."""
 
     def test_snapshots_of_different_runs_are_refused(self, tmp_path: Path):
         pipeline = Made(tmp_path).pipeline(names(2))
@@ -689,7 +689,7 @@ class TestFacts:
 
 
 class TestBenchmark:
-    """What is read of the benchmark's file."""
+    """Measurements that are read of the benchmark's file."""
 
     @staticmethod
     def _result(contender: str, size: int, median: float, executors: int = 0) -> dict[str, Any]:
@@ -739,12 +739,12 @@ class TestBenchmark:
         "content",
         ["", "[]", "{}", '{"results": 1}', '{"results": [{}]}', "\x00", '{"results": ["intern"]}'],
     )
-    def test_anything_else_is_told(self, tmp_path: Path, content: str):
+    def test_anything_else_is_refused(self, tmp_path: Path, content: str):
         (tmp_path / "b.json").write_text(content)
         with pytest.raises(DatasetError, match="is not what `make bench` writes"):
             Benchmark.read(tmp_path / "b.json")
 
-    def test_a_folder_is_told(self, tmp_path: Path):
+    def test_a_folder_is_refused(self, tmp_path: Path):
         with pytest.raises(DatasetError, match="is not what `make bench` writes"):
             Benchmark.read(tmp_path)
 

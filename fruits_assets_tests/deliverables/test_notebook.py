@@ -48,7 +48,7 @@ def assert_quiet(page: str) -> None:
 
 
 def cells() -> list[Any]:
-    """Of the committed notebook."""
+    """The cells of the committed notebook."""
     return nbformat.reads(notebook.source().decode(), as_version=4).cells
 
 
@@ -148,7 +148,7 @@ def test_this_interpreter_executes_it_whatever_is_registered(
         ("import os; os._exit(1)", "the process that executed the notebook died", ""),
     ],
 )
-def test_a_failed_cell_is_told(code: str, expected: str, logged: str) -> None:
+def test_a_failed_cell_is_named_with_its_reason(code: str, expected: str, logged: str) -> None:
     log: list[str] = []
     with pytest.raises(NotebookError) as caught:
         execute(small("1", code), {}, log=log)
@@ -184,12 +184,12 @@ def test_a_cell_without_the_figures_it_promises_is_refused() -> None:
         execute(small("1"), {}, log=[])
 
 
-def test_a_cell_that_does_not_end_is_told() -> None:
+def test_a_cell_that_does_not_end_is_given_up() -> None:
     with pytest.raises(NotebookError, match=r"did not end within 0\.02 minutes"):
         execute(small("import threading; threading.Event().wait()"), {}, minutes=0.02, log=[])
 
 
-def test_an_empty_lake_is_told_in_a_sentence(photos: Path, tmp_path: Path) -> None:
+def test_an_empty_lake_fails_with_a_sentence(photos: Path, tmp_path: Path) -> None:
     log: list[str] = []
     parameters = {"source": str(photos), "lake": str(tmp_path / "lake")}
     with pytest.raises(NotebookError) as caught:

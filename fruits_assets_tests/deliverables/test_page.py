@@ -68,7 +68,7 @@ def _made_before_the_browser_starts(sent: str, hostile: str) -> None:
 
 @pytest.fixture
 def page(sent: str, opened: Opener) -> Iterator[Page]:
-    """Of the drawn photos, ready, on a wide screen."""
+    """The page of the drawn photos, ready, on a wide screen."""
     with opened(sent, viewport={"width": 1280, "height": 1000}) as page:
         expect(page.locator("html")).to_have_attribute("data-ready", re.compile(r"\d+"))
         page.locator("#map").scroll_into_view_if_needed()
@@ -122,7 +122,7 @@ def _choose(page: Page, photo: int) -> None:
 
 
 def _pixels(page: Page) -> bytes:
-    """What is drawn, once it is drawn."""
+    """The drawing, once it is complete."""
     page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => drawn()))")
     return page.locator("#map").screenshot()
 
@@ -362,7 +362,7 @@ CONTRASTS = """() => {
                 .map((path) => light(getComputedStyle(path).fill) / tile);
         }
 """
-"""Of the colours of the legend with the map."""
+"""Contrast of the colours of the legend with the map."""
 
 
 def test_a_label_that_means_harm_does_none(hostile: str, opened: Opener):

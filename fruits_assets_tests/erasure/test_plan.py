@@ -70,9 +70,12 @@ def test_a_name_that_matches_nothing_is_an_error_and_changes_nothing(
     assert files_of(own.lake) == before
 
 
-def test_nothing_named_is_refused():
+def test_nothing_named_finishes_an_interrupted_erasure_or_is_refused(own: Pipeline):
     with pytest.raises(ErasureError, match="nothing is named to be erased"):
-        Asked.of([], [], [])
+        planned(own)
+    interrupted = Plan(paths=frozenset({BANANA}), source=frozenset({BANANA}))
+    plans.write(own.lake, interrupted)
+    assert planned(own) == interrupted
 
 
 def test_names_are_compared_whatever_their_unicode_form(own: Pipeline):

@@ -1,4 +1,4 @@
-"""What `make bench` measured, as its JSON file says it (benchmarks/report.py)."""
+"""The measurements of `make bench`, as its JSON file holds them (benchmarks/report.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fruits_assets.core.errors import DatasetError
 
 INTERN, PROJECT = "intern", "project"
 CONTENDERS = (INTERN, "predict_batch", PROJECT, "ceiling")
-"""Of the features stage, in the order in which they are shown."""
+"""Contenders of the features stage, in the order in which they are shown."""
 QUICK = 2_000
 """Photos below which the fixed costs of a stage weigh more than its work."""
 

@@ -132,7 +132,7 @@ class Canvas:
         self._write(shape, [Line(text, next(sizes, TITLE_SIZES[-1]), bold=True)])
 
     def notes(self, text: str) -> None:
-        """What the speaker sees."""
+        """The notes, which only the speaker sees."""
         frame = self.slide.notes_slide.notes_text_frame
         assert frame is not None  # noqa: S101 - every notes page has one
         frame.text = text
@@ -145,13 +145,13 @@ class Canvas:
         self._write(shape, self._fitted(box, [Line(text, size, bold=True)], margin=0))
 
     def place_subtitle(self, box: Box, *lines: Line) -> None:
-        """What stands below the title of a cover, in its placeholder."""
+        """Lines below the title of a cover, in its placeholder."""
         shape = self.slide.placeholders[1]
         place(shape, box)
         self._write(shape, self._fitted(box, lines, margin=0))
 
     def say(self, text: str, *sources: Versioned) -> None:
-        """What is said on the slide, and which versions its figures come from."""
+        """The words to speak on the slide, and the versions that its figures come from."""
         self.spoken = text
         if sources:
             versions = ", ".join(f"{one.name} {one.version}" for one in sources)

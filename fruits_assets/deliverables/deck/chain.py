@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from pptx.shapes.base import BaseShape
 
 MOST_POINTS = 700
-"""Of a cloud, that PowerPoint draws at once."""
+"""Points of a cloud that PowerPoint draws at once."""
 MOST_NAMED = 7
 """Classes that have a colour of their own."""
 CURVE_POINTS = 120
 SMALL_BYTES = 100_000
-"""Below it, sizes are told in kilobytes."""
+"""Sizes below it are shown in kilobytes."""
 
 
 @slide("chain", 1)
@@ -461,7 +461,7 @@ def _apart(clouds: Mapping[str, np.ndarray]) -> Sequence[str]:
 
 @slide("chain", 1)
 def recognition(canvas: Canvas, show: Show) -> None:
-    """What the reduction costs in accuracy."""
+    """The accuracy that the reduction costs."""
     t, facts = canvas.t, show.facts
     found = facts.recognition
     if found is None:

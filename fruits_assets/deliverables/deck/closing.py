@@ -118,7 +118,7 @@ def _bar_name(canvas: Canvas, measured: Benchmark, contender: str) -> str:
 
 @slide("synthesis", 1)
 def reliability(canvas: Canvas, _: Show) -> None:
-    """What fails, and how."""
+    """Faults, and what happens then."""
     t = canvas.t
     canvas.title(t("reliability.title"))
     table, below = CONTENT.cut(4.5, gap=0.15)
@@ -130,7 +130,7 @@ def reliability(canvas: Canvas, _: Show) -> None:
 
 @slide("synthesis", 1)
 def limits(canvas: Canvas, show: Show) -> None:
-    """What is not proven, what comes next, and whose work this stands on."""
+    """Limits, next steps, and whose work this stands on."""
     t, facts = canvas.t, show.facts
     canvas.title(t("limits.title"))
     upper, lower = CONTENT.cut(4.0)

@@ -30,7 +30,7 @@ SECONDS_PER_MINUTE, SECONDS_PER_HOUR = 60, 3600
 
 @slide("environment", 2)
 def architecture(canvas: Canvas, show: Show) -> None:
-    """What runs where, and what passes between."""
+    """Which part runs where, and what passes between."""
     t, place = canvas.t, show.facts.place
     canvas.title(t("architecture.title"))
     diagram, below = CONTENT.cut(4.5, gap=0.15)
@@ -139,7 +139,7 @@ def services(canvas: Canvas, show: Show) -> None:
 
 @slide("environment", 1.5)
 def gdpr(canvas: Canvas, _: Show) -> None:
-    """What is done for it, and what is left to the operator."""
+    """Measures for the GDPR, and those that are left to the operator."""
     t = canvas.t
     canvas.title(t("gdpr.title"))
     cards, below = CONTENT.cut(4.2)
@@ -164,7 +164,7 @@ def gdpr(canvas: Canvas, _: Show) -> None:
 
 @slide("environment", 1)
 def costs(canvas: Canvas, show: Show) -> None:
-    """What a cluster is expected to cost, what one did cost, and how it is kept low."""
+    """The expected cost of a cluster, the cost of those that ran, and how it is kept low."""
     t, facts = canvas.t, show.facts
     canvas.title(t("costs.title", images=facts.images, eur=facts.plans[0].expected_eur))
     left, right = CONTENT.columns(7.6, 5)

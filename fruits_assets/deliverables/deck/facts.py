@@ -29,7 +29,7 @@ from fruits_assets.transforms.pca import MODEL as PCA_MODEL
 
 Origin = Literal["drawn", "fruits_360", "own"]
 PLAN_REGION = "eu-west-3"
-"""What clusters are planned for where the lake lies in no region."""
+"""Region that clusters are planned for where the lake lies in none."""
 PLANNED = (100_000, 1_000_000)
 """Photos, beside those at hand."""
 FRUITS_360_NAME = re.compile(r"(r\d*_)?\d+_100\.jpg")
@@ -42,7 +42,7 @@ LIBRARIES = ("dagster", "pyspark", "tensorflow", "ai-edge-litert", "python-pptx"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The datasets that a deck is about, all made from one another."""
+    """The snapshots that a deck is about, all made from one another."""
 
     raw: Snapshot
     rejected: Snapshot
@@ -114,28 +114,28 @@ class Recognition:
     name: str = "recognition"
 
     @classmethod
-    def of(cls, dataset: Snapshot | None, made_from: Sequence[Snapshot]) -> Self | None:
-        """None where nothing was compared, or not on these very datasets."""
-        if dataset is None:
+    def of(cls, snapshot: Snapshot | None, made_from: Sequence[Snapshot]) -> Self | None:
+        """None where nothing was compared, or not on these very snapshots."""
+        if snapshot is None:
             return None
-        if dict(dataset.commit.inputs) != {one.name: one.version for one in made_from}:
+        if dict(snapshot.commit.inputs) != {one.name: one.version for one in made_from}:
             return None
-        found = dataset.figures
+        found = snapshot.figures
         if not (found["test"] and found["training"]):
             return None
         accuracies = found["accuracy_components"], found["accuracy_features"]
-        return cls(found["test"], found["training"], *accuracies, dataset.version)
+        return cls(found["test"], found["training"], *accuracies, snapshot.version)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What slides are made of.
+    """The facts that slides are made of.
 
     Attributes:
-        pipeline: the datasets.
+        pipeline: the snapshots.
         recognition: None where it was not measured.
         benchmark: None where it was not run.
-        bill_eur: what clusters cost that made these datasets, as far as Dagster knows.
+        bill_eur: what clusters cost that made these snapshots, as far as Dagster knows.
     """
 
     pipeline: Pipeline
@@ -145,7 +145,7 @@ class Facts:
 
     @cached_property
     def place(self) -> Place:
-        """Of the lake."""
+        """Where the lake lies."""
         return Place.of(self.pipeline.raw)
 
     @property
@@ -196,7 +196,7 @@ class Facts:
 
     @cached_property
     def megabytes(self) -> float:
-        """Of all usable photos, as found."""
+        """Size of all usable photos, as found."""
         return int(self._photos["bytes"].sum()) / 1e6
 
     @cached_property

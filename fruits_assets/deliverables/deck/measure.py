@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 LINE_HEIGHT = 1.2
-"""Of the size of the letters."""
+"""In units of the size of the letters."""
 _SIZE = 100
 _LONGEST = 300
 """Characters that are worth measuring: no line of a slide has so many."""
@@ -34,7 +34,7 @@ def _width(text: str, *, bold: bool) -> float:
 
 
 def width(text: str, *, size: float, bold: bool = False) -> float:
-    """Of one line, in the unit of `size`."""
+    """Width of one line, in the unit of `size`."""
     return _width(text, bold=bold) * size
 
 

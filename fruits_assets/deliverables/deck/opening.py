@@ -48,7 +48,7 @@ def title(canvas: Canvas, show: Show) -> None:
 
 @slide("problem", 1)
 def problem(canvas: Canvas, _: Show) -> None:
-    """What the start-up needs, and what was asked for."""
+    """The needs of the start-up, and the task."""
     t = canvas.t
     canvas.title(t("problem.title"))
     upper, lower = CONTENT.cut(4.2)

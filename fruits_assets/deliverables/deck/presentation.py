@@ -178,7 +178,7 @@ COLOURS: Mapping[str, str] = {
     "folHlink": THEME.series[7],
     **{f"accent{index + 1}": colour for index, colour in enumerate(THEME.series[:6])},
 }
-"""Of the theme, which PowerPoint offers for whatever is added to the deck."""
+"""Colours of the theme, which PowerPoint offers for whatever is added to the deck."""
 
 
 def _recolour(deck: Presentation) -> None:

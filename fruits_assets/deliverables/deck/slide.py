@@ -1,4 +1,4 @@
-"""What a slide is: a function that draws it, and the time that is spoken on it."""
+"""A slide: a function that draws it, and the time that is spoken on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECTIONS: dict[Section, float] = {
 
 @dataclass(frozen=True)
 class Show:
-    """What is shown, by whom and when.
+    """The facts to show, by whom and when.
 
     Attributes:
         facts: of the run.

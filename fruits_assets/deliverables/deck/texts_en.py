@@ -209,7 +209,7 @@ TEXTS: Mapping[str, str] = {
     "gdpr.notes": (
         "A photo of fruit may tell where, when and with which device it was taken, and show hands "
         "or faces. The region is checked before the first byte: to begin with eu- is not enough. "
-        "Erasure fits the PCA anew, for the erased photos had their part in it; tests search "
+        "Erasure fits the PCA again, for the erased photos had their part in it; tests search "
         "every byte of every file. A region in the EU is run by a company outside it: that is for "
         "the operator to judge. This is no legal advice."
     ),
@@ -254,7 +254,7 @@ TEXTS: Mapping[str, str] = {
     "costs.lever.5": "Below some 100,000 photos, a laptop will do",
     "costs.notes": (
         "These amounts are a plan for the region {region:s}, no bill: measured rates times a "
-        "price table, with the assumptions shown. The plan is told before anything starts and can "
+        "price table, with the assumptions shown. The plan is shown before anything starts and can "
         "be capped (FRUITS_EMR_MAX_COST_EUR); after a run on EMR, the real cost of the machines "
         "is in Dagster. For few photos, nearly all of the price is the start of the cluster."
     ),
@@ -301,7 +301,7 @@ TEXTS: Mapping[str, str] = {
     "ingest.rejected": "rejected_images",
     "ingest.rules": "What is kept to",
     "ingest.rule.1": "Every file ends in one table and one only: never a zero vector.",
-    "ingest.rule.2": "Formats are told by content: JPEG, PNG, HEIC, AVIF, WebP, TIFF…",
+    "ingest.rule.2": "Formats are recognised by content: JPEG, PNG, HEIC, AVIF, WebP, TIFF…",
     "ingest.rule.3": "An image that kills its decoder costs that process only.",
     "ingest.none": "None of the {files:n} files is rejected",
     "ingest.none.what": "If some were, each would have one of these reasons, and advice:",

@@ -6,97 +6,68 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fruits_assets.core import increment
-from fruits_assets.core.dataset import (
-    Dataset,
-    File,
-    Manifest,
-    schema_of,
-    write_parquet,
-)
 from fruits_assets.core.errors import DatasetError
-from fruits_assets.core.increment import (
-    PartSize,
-    address_of,
-    evenly,
-    takeover,
-    without,
-)
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.parquet import File, Origin, write_part
+from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms import increment
+from fruits_assets.transforms.increment import PartSize, Takeover, evenly, takeover, without
 
-VERSION = "0123456789abcdef"
 FULL = PartSize(rows=8, bytes=1000)
+SCHEMA = pa.schema([("path", pa.string())])
 
 
-def dataset(*parts: Sequence[str], folder: str = "lake", sizes: Sequence[int] = ()) -> Dataset:
-    """A version whose parts hold some paths; nothing of it is written."""
-    files = tuple(
-        File(f"part-{i}.parquet", size, "", len(paths))
-        for i, (paths, size) in enumerate(zip(parts, sizes or [300] * len(parts), strict=True))
-    )
-    return Dataset(folder, manifest(files))
+def snapshot(*files: File, folder: str = "/lake/features") -> Snapshot:
+    """A version with some parts; nothing of it is written."""
+    return Snapshot.unpublished(Folder(LocalStorage(), folder), "features", SCHEMA, files)
 
 
-def manifest(files: tuple[File, ...]) -> Manifest:
-    return Manifest(
-        asset="features",
-        version=VERSION,
-        transform="featurize",
-        code_version="1",
-        params={},
-        inputs={},
-        run_id="run",
-        created_at="2026-01-01T00:00:00.000000+00:00",
-        seconds=1.0,
-        files=files,
-    )
+def earlier(*parts: Sequence[str]) -> Snapshot:
+    """A version whose parts hold some paths."""
+    return snapshot(*(File(f"part-{i}", 300, len(paths)) for i, paths in enumerate(parts)))
 
 
 def rows_of(*parts: Sequence[str]) -> pa.Table:
     """The columns `path` and `part` of the rows, in order."""
-    rows = [(path, f"part-{i}.parquet") for i, paths in enumerate(parts) for path in paths]
+    rows = [(path, f"part-{i}") for i, paths in enumerate(parts) for path in paths]
     return pa.table({"path": [one[0] for one in rows], "part": [one[1] for one in rows]})
 
 
-def taken(*parts: Sequence[str], gone: Sequence[str] = (), full: PartSize = FULL):
-    return takeover(dataset(*parts), rows_of(*parts), set(gone), full)
+def taken(*parts: Sequence[str], gone: Sequence[str] = (), full: PartSize = FULL) -> Takeover:
+    return takeover(earlier(*parts), rows_of(*parts), set(gone), full)
+
+
+def names(files: Sequence[File]) -> list[str]:
+    return [file.name for file in files]
 
 
 # --------------------------------------------------------------------------------- which parts
 
 
-def test_parts_without_a_removed_row_are_listed_where_they_lie():
+def test_parts_without_a_removed_row_are_listed_as_they_are():
     result = taken("ab", "cd")
-    assert [(file.name, file.rows, file.version) for file in result.kept] == [
-        ("part-0.parquet", 2, VERSION),
-        ("part-1.parquet", 2, VERSION),
-    ]
+    assert result.kept == earlier("ab", "cd").files
     assert result.merges == ()
-
-
-def test_a_part_that_an_even_earlier_version_wrote_keeps_that_version():
-    earlier = Dataset("lake", manifest((File("part-0.parquet", 9, "", 1, "fedcba9876543210"),)))
-    result = takeover(earlier, rows_of("a"), set(), FULL)
-    assert [file.version for file in result.kept] == ["fedcba9876543210"]
 
 
 def test_only_the_part_with_a_removed_row_is_rewritten():
     result = taken("abc", "de", "f", gone="b")
-    assert [file.name for file in result.kept] == ["part-1.parquet", "part-2.parquet"]
+    assert names(result.kept) == ["part-1", "part-2"]
     (merge,) = result.merges
-    assert merge.sources == ("part-0.parquet",)
-    assert merge.rows == 2
-    assert merge.name.endswith("-000000-000002.parquet")
+    assert merge.sources == earlier("abc").files
+    assert (merge.origin.start, merge.origin.stop) == (0, 2)
 
 
 def test_a_part_whose_rows_are_all_removed_disappears():
     result = taken("ab", "c", gone="ab")
-    assert [file.name for file in result.kept] == ["part-1.parquet"]
+    assert names(result.kept) == ["part-1"]
     assert result.merges == ()
 
 
 def test_an_empty_part_is_neither_kept_nor_rewritten():
     result = taken("", "a")
-    assert [file.name for file in result.kept] == ["part-1.parquet"]
+    assert names(result.kept) == ["part-1"]
     assert result.merges == ()
 
 
@@ -104,10 +75,17 @@ def test_removed_paths_that_no_part_holds_change_nothing():
     assert taken("ab", gone="z") == taken("ab")
 
 
-def test_the_name_of_a_rewritten_part_depends_on_what_it_keeps():
-    names = {taken("abc", gone=gone).merges[0].name for gone in ("a", "b", "ab")}
-    assert len(names) == 3
+def test_the_origin_of_a_rewritten_part_depends_on_what_it_keeps():
+    origins = {taken("abc", gone=gone).merges[0].origin for gone in ("a", "b", "c")}
+    assert len(origins) == 3
     assert taken("abc", gone="a").merges == taken("abc", gone="a").merges
+    other = takeover(
+        snapshot(File("part-x", 300, 3)),
+        pa.table({"path": [*"abc"], "part": ["part-x"] * 3}),
+        {"a"},
+        FULL,
+    )
+    assert other.merges[0].origin not in origins, "the same rows of another part are another part"
 
 
 # ------------------------------------------------------------------------------- small parts
@@ -117,7 +95,7 @@ def test_the_name_of_a_rewritten_part_depends_on_what_it_keeps():
     ("rows", "size", "small"), [(1, 249, True), (2, 249, False), (1, 250, False), (0, 0, True)]
 )
 def test_a_part_is_small_below_a_quarter_in_rows_and_in_bytes(rows: int, size: int, *, small: bool):
-    assert FULL.is_small(File("part", size, "", rows)) == small
+    assert FULL.is_small(File("part", size, rows)) == small
 
 
 def test_small_parts_stay_until_they_are_too_many(monkeypatch: pytest.MonkeyPatch):
@@ -126,24 +104,21 @@ def test_small_parts_stay_until_they_are_too_many(monkeypatch: pytest.MonkeyPatc
     parts = ["abcdefghijklmnopqrstuvwxyz", "1", "2", "3"]
     assert taken(*parts, full=large).merges == ()
     result = taken(*parts, "4", full=large)
-    assert [file.name for file in result.kept] == ["part-0.parquet"]
+    assert names(result.kept) == ["part-0"]
     (merge,) = result.merges
-    assert merge.sources == tuple(f"part-{i}.parquet" for i in range(1, 5))
-    assert merge.rows == 4
+    assert names(merge.sources) == [f"part-{i}" for i in range(1, 5)]
+    assert (merge.origin.start, merge.origin.stop) == (0, 4)
 
 
 def test_rewritten_and_merged_parts_do_not_mix(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(increment, "MAX_SMALL_PARTS", 1)
     result = taken("a", "bc", "d", gone="b", full=PartSize(rows=100, bytes=10_000))
-    assert [merge.sources for merge in result.merges] == [
-        ("part-1.parquet",),
-        ("part-0.parquet", "part-2.parquet"),
-    ]
+    assert [names(merge.sources) for merge in result.merges] == [["part-1"], ["part-0", "part-2"]]
 
 
 def test_groups_are_consecutive_and_fit_into_a_part():
     def grouped(*sizes: tuple[int, int]) -> list[int]:
-        files = [File(f"{i}", size, "", rows) for i, (rows, size) in enumerate(sizes)]
+        files = [File(f"{i}", size, rows) for i, (rows, size) in enumerate(sizes)]
         groups = FULL.groups(files)
         assert [file for group in groups for file in group] == files
         return [len(group) for group in groups]
@@ -162,16 +137,19 @@ def test_groups_are_consecutive_and_fit_into_a_part():
 
 
 def test_a_merge_holds_the_rows_of_its_sources_in_order_but_those_that_are_gone(tmp_path: Path):
-    tables = [pa.table({"path": list(paths)}) for paths in ("abc", "de")]
+    folder = Folder(LocalStorage(), str(tmp_path))
     files = tuple(
-        write_parquet(str(tmp_path), f"part-{i}.parquet", table) for i, table in enumerate(tables)
+        write_part(
+            folder, Origin("0" * 16, start, start + len(paths)), pa.table({"path": [*paths]})
+        )
+        for start, paths in ((0, "abc"), (3, "de"))
     )
-    earlier = Dataset(str(tmp_path), manifest(files))
-    merge = increment.Merge(("part-0.parquet", "part-1.parquet"), "part-x.parquet", 3)
-    assert merge.table(earlier, {"b", "d"})["path"].to_pylist() == ["a", "c", "e"]
-    (tmp_path / "part-1.parquet").write_bytes(b"damaged")
+    version = snapshot(*files, folder=str(tmp_path))
+    merge = increment.Merge(files, Origin("1" * 16, 0, 3))
+    assert merge.table(version, {"b", "d"})["path"].to_pylist() == ["a", "c", "e"]
+    (tmp_path / files[1].name).write_bytes(b"damaged")
     with pytest.raises(DatasetError):
-        merge.table(earlier, {"b"})
+        merge.table(version, {"b"})
 
 
 def test_without_removes_rows_and_metadata_which_may_name_them():
@@ -181,13 +159,7 @@ def test_without_removes_rows_and_metadata_which_may_name_them():
     left = without(table, {"b"})
     assert left.to_pylist() == [{"path": "a", "n": 1}, {"path": "c", "n": 3}]
     assert left.schema.metadata is None
-    assert schema_of(left.schema) == schema_of(table.schema)
-
-
-def test_addresses_are_twelve_digits_and_differ_with_what_they_name():
-    assert len(address_of([1, "a"])) == 12
-    assert address_of([1, "a"]) == address_of([1, "a"])
-    assert address_of([1, "a"]) != address_of([1, "b"])
+    assert left.schema.types == table.schema.types
 
 
 @pytest.mark.parametrize(
