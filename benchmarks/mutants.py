@@ -40,19 +40,42 @@ from parso.python.tree import Keyword
 TESTS = "fruits_assets_tests"
 INCREMENTS = f"{TESTS}/test_increments.py"
 GROWN = f"{INCREMENTS}::test_photos_cost_only_what_is_new_of_them"
+STORAGE, LAKE = f"{TESTS}/storage", f"{TESTS}/lake"
 MODULES: Mapping[str, Sequence[str]] = {
-    "fruits_assets/core/region.py": (
-        f"{TESTS}/core/test_s3.py::test_of_all_regions_of_aws_six_pass",
-        f"{TESTS}/core/test_s3.py::test_what_is_not_quite_a_region_is_refused",
+    "fruits_assets/storage/region.py": (
+        f"{STORAGE}/test_s3.py::test_of_all_regions_of_aws_six_pass",
+        f"{STORAGE}/test_s3.py::test_what_is_not_quite_a_region_is_refused",
+    ),
+    "fruits_assets/storage/base.py": (f"{STORAGE}/test_storage.py",),
+    "fruits_assets/storage/folder.py": (f"{STORAGE}/test_storage.py",),
+    "fruits_assets/storage/places.py": (
+        f"{TESTS}/transforms/test_arguments.py",
+        f"{STORAGE}/test_storage.py",
+    ),
+    "fruits_assets/storage/s3.py": (f"{STORAGE}/test_storage.py", f"{STORAGE}/test_s3.py"),
+    "fruits_assets/storage/parquet.py": (f"{STORAGE}/test_parquet.py",),
+    "fruits_assets/storage/snapshot.py": (
+        f"{STORAGE}/test_snapshot.py",
+        f"{TESTS}/transforms/test_arguments.py",
     ),
     "fruits_assets/core/pca.py": (f"{TESTS}/core/test_pca.py",),
-    "fruits_assets/core/increment.py": (
-        f"{TESTS}/core/test_increment.py",
+    "fruits_assets/lake/lake.py": (f"{LAKE}/test_lake.py",),
+    "fruits_assets/lake/table.py": (
+        f"{LAKE}/test_table.py",
+        f"{LAKE}/test_log.py",
+        f"{LAKE}/test_lake.py",
+    ),
+    "fruits_assets/lake/recipe.py": (f"{LAKE}/test_lake.py",),
+    "fruits_assets/lake/retention.py": (f"{LAKE}/test_retention.py", f"{LAKE}/test_log.py"),
+    "fruits_assets/erasure/plan.py": (f"{TESTS}/erasure/test_plan.py",),
+    "fruits_assets/erasure/proof.py": (f"{TESTS}/erasure/test_job.py",),
+    "fruits_assets/erasure/job.py": (f"{TESTS}/erasure/test_job.py",),
+    "fruits_assets/transforms/arguments.py": (f"{TESTS}/transforms/test_arguments.py",),
+    "fruits_assets/transforms/increment.py": (
+        f"{TESTS}/transforms/test_increment.py",
         GROWN,
         f"{INCREMENTS}::test_parts_of_pruned_versions_stay",
     ),
-    "fruits_assets/lake/lake.py": (f"{TESTS}/lake/test_lake.py",),
-    "fruits_assets/erasure.py": (f"{TESTS}/test_erasure.py",),
     "fruits_assets/transforms/ingest.py": (
         f"{TESTS}/core/test_properties.py::test_every_file_ends_in_exactly_one_table",
         f"{TESTS}/transforms/test_ingest.py",

@@ -1,7 +1,9 @@
 """One asset check for each promise made about the data."""
 
+import functools
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -26,13 +28,67 @@ from fruits_assets.transforms.featurize import read_unreadable
 from fruits_assets.transforms.measures import inspect_features, recognize
 from fruits_assets.transforms.transform import Transform
 
+CODE_VERSION = "1"
+"""Changes whenever a check would say something else of the same data."""
 SHOWN = 20
 """Offending items that a result lists."""
+OF = "of_versions"
+"""Metadata of a result: the versions that it is of."""
+LAST = 5
+"""Records of a check that are looked at: the latest may be of a run that was interrupted."""
 
 
-@dg.asset_check(asset="raw_images", additional_ins={"rejected_images": dg.AssetIn()})
+def _promise(
+    asset: str, **declared: Any
+) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+    """Declares a check that is not computed again of versions that it was computed of before.
+
+    A version never changes, so neither does what is said of it. What was said is remembered by
+    Dagster's instance; without one, or when these checks change, it is computed again.
+    """
+
+    def declare(check: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
+        key = dg.AssetCheckKey(dg.AssetKey(asset), check.__name__)
+
+        @functools.wraps(check)
+        def promise(context: dg.AssetCheckExecutionContext, **given: Any) -> dg.AssetCheckResult:
+            versions = {name: it.version for name, it in given.items() if isinstance(it, Snapshot)}
+            of = json.dumps([CODE_VERSION, versions], sort_keys=True)
+            if before := _said_before(context.instance, key, of):
+                return before
+            found = check(context, **given)
+            return found._replace(metadata={**(found.metadata or {}), OF: of})
+
+        return dg.asset_check(asset=asset, **declared)(promise)
+
+    return declare
+
+
+def _said_before(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, of: str
+) -> dg.AssetCheckResult | None:
+    """The last result of a check, if it was of these versions."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=LAST):
+        event = record.event.dagster_event if record.event else None
+        found = event.event_specific_data if event else None
+        if isinstance(found, dg.AssetCheckEvaluation):
+            shown = found.metadata.get(OF)
+            if shown is None or shown.value != of:
+                return None
+            return dg.AssetCheckResult(
+                passed=found.passed,
+                severity=found.severity,
+                description=found.description,
+                metadata=dict(found.metadata),
+            )
+    return None
+
+
+@_promise("raw_images", additional_ins={"rejected_images": dg.AssetIn()})
 def every_file_accounted_for(
-    raw_images: Snapshot, rejected_images: Snapshot
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+    rejected_images: Snapshot,
 ) -> dg.AssetCheckResult:
     """Every file found in the source is in exactly one of raw_images and rejected_images."""
     listing = Listing.of(raw_images.siblings[LISTING])
@@ -56,8 +112,11 @@ def every_file_accounted_for(
     )
 
 
-@dg.asset_check(asset="raw_images")
-def no_image_in_both_splits(raw_images: Snapshot) -> dg.AssetCheckResult:
+@_promise("raw_images")
+def no_image_in_both_splits(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
     """No content is in more than one split: a model would be tested on what it was fitted to."""
     splits: dict[str, dict[str, str]] = {}
     for row in raw_images.arrow(["path", "split", "sha256"]).to_pylist():
@@ -72,8 +131,11 @@ def no_image_in_both_splits(raw_images: Snapshot) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset="raw_images")
-def labels_present(raw_images: Snapshot) -> dg.AssetCheckResult:
+@_promise("raw_images")
+def labels_present(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
     """Every photo has a label: it lies in a folder that names its class."""
     rows = raw_images.arrow(["path", "label"]).to_pylist()
     unlabelled = sorted(row["path"] for row in rows if row["label"] is None)
@@ -92,8 +154,11 @@ def labels_present(raw_images: Snapshot) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset="model_weights")
-def model_parity(model_weights: Snapshot) -> dg.AssetCheckResult:
+@_promise("model_weights")
+def model_parity(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    model_weights: Snapshot,
+) -> dg.AssetCheckResult:
     """The published model gives, on this machine, the features that Keras gave."""
     description = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION))
     with np.load(io.BytesIO(model_weights.read(PROBE)), allow_pickle=False) as probe:
@@ -108,8 +173,8 @@ def model_parity(model_weights: Snapshot) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(
-    asset="features",
+@_promise(
+    "features",
     additional_ins={"raw_images": dg.AssetIn(), "model_weights": dg.AssetIn()},
 )
 def features_complete(
@@ -140,8 +205,11 @@ def features_complete(
     )
 
 
-@dg.asset_check(asset="pca_model")
-def components_orthonormal(pca_model: Snapshot) -> dg.AssetCheckResult:
+@_promise("pca_model")
+def components_orthonormal(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    pca_model: Snapshot,
+) -> dg.AssetCheckResult:
     """Components have length 1 and right angles between them (to 1e-6)."""
     components = _pca(pca_model).components
     deviation = float(np.abs(components @ components.T - np.eye(len(components))).max())
@@ -152,8 +220,11 @@ def components_orthonormal(pca_model: Snapshot) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset="pca_model")
-def variance_target_reached(pca_model: Snapshot) -> dg.AssetCheckResult:
+@_promise("pca_model")
+def variance_target_reached(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    pca_model: Snapshot,
+) -> dg.AssetCheckResult:
     """The components explain the share of variance that was asked for."""
     model = _pca(pca_model)
     explained = float(model.explained_variance_ratio.sum())

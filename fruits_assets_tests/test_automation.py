@@ -279,7 +279,7 @@ class TestTheSensor:
     )
     def test_a_cursor_of_others_counts_as_none(self, ingested: Setting, cursor: str) -> None:
         ingested.settings = {"batch_photos": 3}
-        held = ingested.lake.current("raw_images").manifest.inputs["source"]
+        held = ingested.lake.current("raw_images").commit.inputs["source"]
         add(ingested, 1)
         ingested.cursor = cursor.replace("HELD", held)
         said = ingested.look()
@@ -376,7 +376,7 @@ class TestTheSensor:
             )
             assert result.success
             files = PHOTOS + new
-            assert setting.lake.current("pca_features").manifest.rows == files
+            assert setting.lake.current("pca_features").rows == files
             said = setting.look()
             assert said == f"nothing is new: the lake holds all {files} files of the source."
 

@@ -13,17 +13,12 @@ import pyarrow as pa
 import pytest
 
 from fruits_assets.checks import CHECKS
-from fruits_assets.core.dataset import (
-    Dataset,
-    schema_of,
-    vectors_array,
-    write_file,
-    write_parquet,
-)
 from fruits_assets.core.mobilenet import PROBE
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.parquet import File, Origin, vectors_array, write_files, write_part
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets_tests.conftest import Pipeline
 
 BROKEN = "bad0000000000000"
@@ -39,7 +34,9 @@ def broken(finished, tmp_path: Path) -> Pipeline:
     return Pipeline(Lake.at(str(base)), pipeline.source)
 
 
-def evaluate(pipeline: Pipeline, name: str, **config) -> dg.AssetCheckEvaluation:
+def evaluate(
+    pipeline: Pipeline, name: str, instance: dg.DagsterInstance | None = None, **config
+) -> dg.AssetCheckEvaluation:
     """Runs one check alone, on what the lake holds."""
     (check,) = [check for check in CHECKS if check.check_key.name == name]
     op = f"{check.check_key.asset_key.to_user_string()}_{name}"
@@ -48,50 +45,71 @@ def evaluate(pipeline: Pipeline, name: str, **config) -> dg.AssetCheckEvaluation
         selection=dg.AssetSelection.checks(check.check_key),
         resources=pipeline.resources,
         run_config={"ops": {op: {"config": config}}} if config else {},
+        instance=instance,
     )
     (evaluation,) = result.get_asset_check_evaluations()
     return evaluation
 
 
 def republish(
-    pipeline: Pipeline, asset: str, change: Callable[[pa.Table], pa.Table], **figures
+    pipeline: Pipeline, name: str, change: Callable[[pa.Table], pa.Table], **figures
 ) -> None:
-    """Publishes a version of an asset whose rows were changed."""
-    dataset = pipeline.lake.current(asset)
-    columns = [name for name in dataset.manifest.schema if name != "content"]
-    table = change(dataset.arrow(columns))
-    uri = pipeline.lake.folder(asset, BROKEN)
-    others = tuple(file for file in dataset.manifest.files if not file.name.startswith("part-"))
-    for file in others:
-        write_file(uri, file.name, dataset.read(file.name))
-    parts = (write_parquet(uri, "part-0.parquet", table),)
-    changed = {
-        "figures": {**dataset.manifest.figures, **figures},
-        "schema": schema_of(table.schema),
-    }
-    _publish(pipeline.lake, dataset, uri, parts + others, **changed)
+    """Publishes a version of a table whose rows were changed."""
+    snapshot = pipeline.lake.current(name)
+    columns = [column for column in snapshot.schema.names if column != "content"]
+    table = change(snapshot.arrow(columns))
+    file = write_part(snapshot.folder, Origin(BROKEN, 0, table.num_rows), table)
+    _publish(pipeline.lake, snapshot, file, table.schema, **figures)
 
 
-def republish_file(pipeline: Pipeline, asset: str, name: str, content: bytes) -> None:
-    """Publishes a version of an asset with one file replaced."""
-    dataset = pipeline.lake.current(asset)
-    uri = pipeline.lake.folder(asset, BROKEN)
-    files = tuple(
-        write_file(uri, file.name, content if file.name == name else dataset.read(file.name))
-        for file in dataset.manifest.files
+def republish_file(pipeline: Pipeline, name: str, file_name: str, content: bytes) -> None:
+    """Publishes a version of a table of files with one file replaced."""
+    snapshot = pipeline.lake.current(name)
+    contents = {file: snapshot.read(file) for file in snapshot.names()} | {file_name: content}
+    file = write_files(snapshot.folder, BROKEN, contents)
+    _publish(pipeline.lake, snapshot, file, snapshot.schema)
+
+
+def _publish(lake: Lake, snapshot: Snapshot, file: File, schema: pa.Schema, **figures: Any) -> None:
+    commit = replace(snapshot.commit, recipe=BROKEN, figures={**snapshot.figures, **figures})
+    numbers = {name: lake.table(name).latest() for name in (snapshot.name, *snapshot.siblings)}
+    siblings = {name: replace(it, follows=numbers[name]) for name, it in snapshot.siblings.items()}
+    lake.publish(
+        replace(
+            snapshot,
+            commit=commit,
+            files=(file,),
+            schema=schema,
+            siblings=siblings,
+            follows=numbers[snapshot.name],
+        )
     )
-    _publish(pipeline.lake, dataset, uri, files)
-
-
-def _publish(lake: Lake, dataset: Dataset, uri: str, files, **changed: Any) -> None:
-    manifest = replace(dataset.manifest, version=BROKEN, files=files, **changed)
-    lake.publish(Dataset(uri, manifest))
 
 
 def _set(table: pa.Table, column: str, change: Callable[[list], list]) -> pa.Table:
     index = table.schema.get_field_index(column)
     values = pa.array(change(table[column].to_pylist()), table.schema.field(column).type)
     return table.set_column(index, table.schema.field(column), values)
+
+
+def test_what_was_checked_before_is_not_checked_again(
+    broken: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    read, arrow = [], Snapshot.arrow
+    monkeypatch.setattr(
+        Snapshot, "arrow", lambda self, columns: read.append(self.name) or arrow(self, columns)
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = evaluate(broken, "labels_present", instance=instance)
+        assert read == ["raw_images"]
+        again = evaluate(broken, "labels_present", instance=instance)
+        assert read == ["raw_images"]
+        assert (again.passed, again.description) == (first.passed, first.description)
+        assert again.metadata == first.metadata
+        republish(
+            broken, "raw_images", lambda rows: _set(rows, "label", lambda it: [None] * len(it))
+        )
+        assert not evaluate(broken, "labels_present", instance=instance).passed
 
 
 def test_a_lost_file_is_found(broken: Pipeline):
@@ -251,4 +269,4 @@ def test_recognition_without_splits_is_skipped_and_says_so(broken: Pipeline):
     evaluation = evaluate(broken, "recognition")
     assert evaluation.passed
     assert str(evaluation.description).startswith("skipped")
-    assert broken.lake.current("recognition").manifest.figures["test"] == 0
+    assert broken.lake.current("recognition").figures["test"] == 0

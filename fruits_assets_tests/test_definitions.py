@@ -126,20 +126,20 @@ JOB = ("job", "execute", "-m", "fruits_assets.definitions", "-j", "fruits_job")
 def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_path: Path):
     printed = dagster(*JOB, environment=environment)
     lake = Lake.at(environment["FRUITS_LAKE"])
-    assert lake.current("pca_features").manifest.rows == 90
+    assert lake.current("pca_features").rows == 90
     assert "featurize: reused version" not in printed
     before = lake.current("features")
     config = {"ops": {"pca_model": {"config": {"n_components": 3}}}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     printed = dagster(*JOB, "-c", str(tmp_path / "run.yaml"), environment=environment)
     assert "featurize: reused version" in printed
-    assert lake.current("pca_model").manifest.figures["components"] == 3
+    assert lake.current("pca_model").figures["components"] == 3
     assert lake.current("features") == before
     dagster(
         *("asset", "materialize", "-m", "fruits_assets.definitions", "--select", "features*"),
         environment=environment,
     )
-    assert lake.current("pca_model").manifest.figures["components"] > 3
+    assert lake.current("pca_model").figures["components"] > 3
 
 
 @pytest.mark.slow
@@ -181,11 +181,11 @@ def test_a_killed_run_leaves_the_lake_whole_and_the_next_one_finishes(
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait(timeout=30)
-    assert "features" not in lake.assets(), "the run was killed too late: nothing was proved"
-    for asset in lake.assets():
+    assert "features" not in lake.tables(), "the run was killed too late: nothing was proved"
+    for asset in lake.tables():
         lake.current(asset)
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/part-*.parquet")}
     dagster(*JOB, environment=environment)
-    assert lake.current("features").manifest.rows == 90
-    assert lake.current("pca_features").manifest.rows == 90
+    assert lake.current("features").rows == 90
+    assert lake.current("pca_features").rows == 90
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

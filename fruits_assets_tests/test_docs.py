@@ -245,7 +245,7 @@ def test_programs_run(
         exec(compile(program, page.name, "exec"), known)  # noqa: S102 - our own page
     assert set(known) > {"photo"}
     if "reducer" in known:
-        expected = Lake.at("lake").current("pca_features").manifest.figures["components"]
+        expected = Lake.at("lake").current("pca_features").figures["components"]
         assert known["reducer"].components(photo).shape == (expected,)
 
 

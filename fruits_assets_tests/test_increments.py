@@ -1,7 +1,6 @@
 """Photos that come, change and go: the tables of a full run, at the cost of what changed."""
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -13,17 +12,21 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets.assets.pca import MAX_CHANGED, MAX_MEAN_SHIFT
 from fruits_assets.checks import CHECKS
-from fruits_assets.core import increment
-from fruits_assets.core.dataset import MANIFEST, Dataset
+from fruits_assets.cli import main
 from fruits_assets.core.source import FolderPhotos, Listing
+from fruits_assets.lake import retention
 from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.table import LOG
 from fruits_assets.sample.drawing import CLASSES, draw_fruit
-from fruits_assets.transforms import featurize
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms import featurize, increment
 from fruits_assets_tests.conftest import Pipeline
 
 TABLES = {
@@ -87,16 +90,16 @@ def assert_as_a_full_run(own: Pipeline, tmp_path: Path) -> None:
         assert here == there
 
 
-def _comparable(dataset: Dataset) -> dict[str, Any]:
+def _comparable(dataset: Snapshot) -> dict[str, Any]:
     """Figures that do not say how much work it was."""
-    figures = dict(dataset.manifest.figures)
+    figures = dict(dataset.figures)
     for name in ("files_read", "inferences", "images_per_second"):
         figures.pop(name, None)
     return json.loads(json.dumps(figures, sort_keys=True))
 
 
 def _figure(own: Pipeline, asset: str, name: str) -> Any:
-    return own.lake.current(asset).manifest.figures[name]
+    return own.lake.current(asset).figures[name]
 
 
 REFIT = {"pca_model": {"refit": "always"}}
@@ -111,9 +114,7 @@ def test_photos_cost_only_what_is_new_of_them(own: Pipeline, others: list[Path],
     assert _figure(own, "raw_images", "files_read") == 3
     assert _figure(own, "features", "inferences") == 3
     for asset in ("raw_images", "features"):
-        carried = [file for file in own.lake.current(asset).parts if file.version]
-        assert [file.sha256 for file in carried] == [file.sha256 for file in before[asset].parts]
-        assert {file.version for file in carried} == {before[asset].version}
+        assert set(before[asset].files) < set(own.lake.current(asset).files)
     shutil.rmtree(training / "Lime")
     (training / "Apple Red").rename(training / "Pomme")
     shutil.copyfile(others[3], own.source / "notes.txt")
@@ -150,9 +151,9 @@ def test_any_history_ends_as_a_full_run(
             new = own.source / "Training" / "Lime" / f"{chance.random()}.jpg"
             shutil.copyfile(chance.choice(others), new)
         assert own.run(config={**REFIT, "ingest": {"max_rejected": 1.0}}).success
-        assert len(own.lake.current("features").parts) <= 8
+        assert len(own.lake.current("features").files) <= 8
     assert_as_a_full_run(own, tmp_path)
-    assert not list(own.lake.damaged())
+    assert not list(retention.damaged(own.lake))
 
 
 def test_parts_of_pruned_versions_stay(own: Pipeline, others: list[Path], tmp_path: Path):
@@ -165,22 +166,34 @@ def test_parts_of_pruned_versions_stay(own: Pipeline, others: list[Path], tmp_pa
     first = own.lake.current("raw_images")
     _add(own, others[:1])
     assert own.run(*ingest).success
-    folder = Path(first.uri)
-    assert {file.name for file in first.parts} == {file.name for file in folder.iterdir()}
+    assert set(first.files) < set(own.lake.current("raw_images").files)
     assert own.lake.current("raw_images").arrow(["path"]).num_rows == 91
     shutil.rmtree(own.source / "Training")
     assert own.run(*ingest).success
-    os.utime(folder, (0, 0))  # nobody has been writing there for long
     assert own.run(*ingest, config={"ingest": {"force": True}}).success
-    assert not folder.exists(), "nothing needs it any more"
-    assert not list(own.lake.damaged())
+    left = {file.name for file in Path(first.uri).glob("*.parquet")}
+    assert left == set(own.lake.current("raw_images").by_name), "nothing needs the others any more"
+    assert not list(retention.damaged(own.lake))
 
 
-def test_nothing_new_costs_no_spark_job(own: Pipeline, session: SparkSession):
+def test_nothing_new_costs_no_spark_job_and_opens_no_part(
+    own: Pipeline, session: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
     versions = {asset: own.lake.current(asset).version for asset in TABLES}
+    own = replace(own, checks=CHECKS)
     scheduler: Any = session.sparkContext._jsc.sc().dagScheduler()  # type: ignore[union-attr]
-    jobs = scheduler.numTotalJobs()
-    assert replace(own, checks=CHECKS).run().success
+    opened, open_file = [], LocalStorage.open
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert own.run(instance=instance).success
+        jobs = scheduler.numTotalJobs()
+        monkeypatch.setattr(
+            LocalStorage, "open", lambda self, uri: opened.append(uri) or open_file(self, uri)
+        )
+        again = own.run(instance=instance)
+    assert again.success
+    assert len(again.get_asset_check_evaluations()) == len(CHECKS)
+    assert opened, "nothing was looked at"
+    assert not [uri for uri in opened if uri.endswith(".parquet")]
     assert scheduler.numTotalJobs() == jobs
     assert versions == {asset: own.lake.current(asset).version for asset in TABLES}
 
@@ -192,15 +205,16 @@ def _add(own: Pipeline, files: list[Path]) -> None:
 
 def test_a_few_photos_keep_the_pca(own: Pipeline, others: list[Path]):
     before = own.lake.current("pca_model").version
+    projected_before = own.lake.current("pca_features")
     _add(own, others[:3])
     assert own.run().success
     assert own.lake.current("pca_model").version == before
-    drift = own.lake.current("pca_drift").manifest.figures
+    drift = own.lake.current("_drift").figures
     assert (drift["images_fitted"], drift["images_now"]) == (60, 63)
     assert drift["changed"] == pytest.approx(3 / 60)
     projected = own.lake.current("pca_features")
-    assert projected.manifest.rows == 93
-    assert sum(file.rows for file in projected.parts if not file.version) == 3
+    assert projected.rows == 93
+    assert sum(file.rows for file in set(projected.files) - set(projected_before.files)) == 3
 
 
 def test_the_mean_shift_is_that_of_the_fitted_split(own: Pipeline, others: list[Path]):
@@ -208,14 +222,14 @@ def test_the_mean_shift_is_that_of_the_fitted_split(own: Pipeline, others: list[
     min((own.source / "Training" / "Lime").iterdir()).unlink()  # a part is rewritten
     assert own.run().success
     model = own.lake.current("pca_model")
-    fitted = Dataset.open(own.lake.folder("features", model.manifest.inputs["features"]))
+    fitted = own.lake.made_from(model, "features")
     then, now = (_training(dataset) for dataset in (fitted, own.lake.current("features")))
     expected = np.linalg.norm(now.mean(0) - then.mean(0)) / np.sqrt(then.var(0, ddof=1).sum())
-    shift = own.lake.current("pca_drift").manifest.figures["mean_shift"]
+    shift = own.lake.current("_drift").figures["mean_shift"]
     assert shift == pytest.approx(expected, rel=1e-4)
 
 
-def _training(features: Dataset) -> np.ndarray:
+def _training(features: Snapshot) -> np.ndarray:
     table = features.arrow(["split", "features"])
     rows = table.filter(pa.array([split == "Training" for split in table["split"].to_pylist()]))
     return np.stack(rows["features"].to_numpy()).astype(np.float64)
@@ -228,7 +242,7 @@ def test_a_few_photos_unlike_all_others_ask_for_another_pca(own: Pipeline):
         noise = Image.fromarray(chance.integers(0, 256, (100, 100, 3), np.uint8))
         noise.save(own.source / "Training" / "Banana" / f"noise {i}.jpg")
     assert own.run().success
-    drift = own.lake.current("pca_drift").manifest.figures
+    drift = own.lake.current("_drift").figures
     assert drift["changed"] <= MAX_CHANGED, "their number alone asks for nothing"
     assert drift["mean_shift"] > MAX_MEAN_SHIFT
     assert own.lake.current("pca_model").version != before
@@ -240,7 +254,7 @@ def test_many_photos_ask_for_another_pca(own: Pipeline, others: list[Path], refi
     _add(own, others[:8])
     assert own.run(config={"pca_model": {"refit": refit}}).success
     assert (own.lake.current("pca_model").version == before) == (refit == "never")
-    assert own.lake.current("pca_features").manifest.rows == 98
+    assert own.lake.current("pca_features").rows == 98
 
 
 def test_other_settings_are_always_fitted(own: Pipeline):
@@ -266,10 +280,10 @@ def test_shards_are_cut_by_time_and_found_again(
     assert own.run("raw_images", "rejected_images", "features").success
     features = own.lake.current("features")
     expected = features.arrow(TABLES["features"]).sort_by("path")
-    assert len(features.parts) == 30
-    for part in features.parts[::3]:
+    assert len(features.files) == 30
+    for part in features.files[::3]:
         Path(features.uri, part.name).unlink()
-    Path(features.uri, MANIFEST).unlink()
+    shutil.rmtree(Path(features.uri, LOG))  # nothing was published
     assert own.run("features").success
     assert _figure(own, "features", "inferences") == 10
     again = own.lake.current("features").arrow(TABLES["features"]).sort_by("path")
@@ -281,15 +295,15 @@ def test_shards_of_another_length_are_found_too(
 ):
     assert pipeline.run("raw_images", "rejected_images", "features").success
     features = pipeline.lake.current("features")
-    gone = features.parts[0]
+    gone = features.files[0]
     Path(features.uri, gone.name).unlink()
-    Path(features.uri, MANIFEST).unlink()
+    shutil.rmtree(Path(features.uri, LOG))  # nothing was published
     monkeypatch.setattr(featurize, "SHARD_SECONDS", 0.0)
     assert pipeline.run("features").success
     assert _figure(pipeline, "features", "inferences") == gone.rows
     again = pipeline.lake.current("features")
-    assert again.manifest.rows == 90
-    assert len(again.parts) == len(features.parts) - 1 + gone.rows
+    assert again.rows == 90
+    assert len(again.files) == len(features.files) - 1 + gone.rows
 
 
 @pytest.mark.parametrize(
@@ -297,13 +311,11 @@ def test_shards_of_another_length_are_found_too(
     [("raw_images", "flipped"), ("features", "missing"), ("pca_features", "cut")],
 )
 def test_a_damaged_part_is_found_and_only_it_is_made_again(
-    own: Pipeline, capsys: pytest.CaptureFixture, monkeypatch, asset: str, damage: str
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch, asset: str, damage: str
 ):
-    from fruits_assets.lake import __main__ as command
-
     dataset = own.lake.current(asset)
     before = dataset.arrow(TABLES[asset]).sort_by("path")
-    part = dataset.parts[1]
+    part = dataset.files[1]
     path = Path(dataset.uri, part.name)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -312,10 +324,10 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
     else:
         path.write_bytes(content if damage == "flipped" else content[:100])
     monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
-    assert command.main(["repair"]) == 1
-    told = capsys.readouterr().out
-    assert str(path) in told
-    assert f"Materialise again, in this order: {asset} " in told
+    repaired = CliRunner().invoke(main, ["repair"])
+    assert repaired.exit_code == 1
+    assert str(path) in repaired.output
+    assert f"Materialise again, in this order: {asset} " in repaired.output
     assert own.run().success
     again = own.lake.current(asset)
     assert again.version == dataset.version
@@ -324,8 +336,9 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         assert _figure(own, asset, "files_read") == part.rows
     if asset == "features":
         assert _figure(own, asset, "inferences") == part.rows
-    assert command.main(["repair"]) == 0
-    assert "is whole" in capsys.readouterr().out
+    repaired = CliRunner().invoke(main, ["repair"])
+    assert repaired.exit_code == 0
+    assert "is whole" in repaired.output
 
 
 def test_what_could_not_be_read_is_tried_again(
@@ -340,7 +353,7 @@ def test_what_could_not_be_read_is_tried_again(
     def away(file: Path) -> Path:
         return file.with_name(f".{file.name}")
 
-    def run() -> Dataset:
+    def run() -> Snapshot:
         """The source is whole when it is listed; `back` are those that are there later on."""
         for file in files:
             if away(file).exists():
@@ -348,8 +361,8 @@ def test_what_could_not_be_read_is_tried_again(
         assert own.run("raw_images", "rejected_images").success
         return own.lake.current("rejected_images")
 
-    def list_and_lose(self: FolderPhotos, *, recursive: bool) -> Listing:
-        listing = listed(self, recursive=recursive)
+    def list_and_lose(self: FolderPhotos, **how: bool) -> Listing:
+        listing = listed(self, **how)
         for file in set(files) - set(back):
             file.rename(away(file))
         return listing
@@ -357,15 +370,15 @@ def test_what_could_not_be_read_is_tried_again(
     monkeypatch.setattr(FolderPhotos, "list", list_and_lose)
     back.clear()
     none = run()
-    assert none.manifest.provisional == 2
+    assert none.commit.provisional == 2
     assert run() == none
     back[:] = files[:1]
     one = run()
-    assert (one.manifest.provisional, one.version == none.version) == (1, False)
+    assert (one.commit.provisional, one.version == none.version) == (1, False)
     assert _figure(own, "raw_images", "files_read") == 2
     back[:] = files
     both = run()
-    assert (both.manifest.provisional, both.manifest.rows) == (0, 1)
+    assert (both.commit.provisional, both.rows) == (0, 1)
     assert _figure(own, "raw_images", "files_read") == 1
     assert run() == both
     assert own.run().success

@@ -19,7 +19,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets import reduction
-from fruits_assets.core.dataset import Dataset
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError, RegionError
 from fruits_assets.core.images import RejectedImage
@@ -64,7 +64,7 @@ def odd(
     pipeline = Pipeline(Lake.at(str(folder / "lake")), folder / "photos")
     limits = {"max_megapixels": 0.5, "max_megabytes": 0.3, "max_rejected": 0.9}
     result = pipeline.run(config={"ingest": limits, "features": {"reduced_decoding": True}})
-    assert "pca_features" in pipeline.lake.assets(), result.all_events
+    assert "pca_features" in pipeline.lake.tables(), result.all_events
     return pipeline
 
 
@@ -86,7 +86,7 @@ def _write_odd_photos(folder: Path) -> None:
         Image.fromarray(noise).save(folder / label / "many_bytes.png")
 
 
-def rows_of(dataset: Dataset) -> Mapping[str, np.ndarray]:
+def rows_of(dataset: Snapshot) -> Mapping[str, np.ndarray]:
     """Path -> (k,) components, as the pipeline wrote them."""
     table = dataset.arrow(["path", "components"])
     paths, rows = (table[name].to_pylist() for name in ("path", "components"))
@@ -111,7 +111,7 @@ def other_weights(folder: Path) -> str:
         shutil.copy(sample, path)
 
     def change(_: str, values: object) -> None:
-        if isinstance(values, h5py.Dataset) and values.ndim == 4:
+        if isinstance(values, h5py.Snapshot) and values.ndim == 4:
             values[...] *= 1.01
 
     with h5py.File(path, "r+") as file:
@@ -341,7 +341,7 @@ def test_threads_get_what_one_thread_gets(finished, monkeypatch: pytest.MonkeyPa
             made["interpreters"] += 1
             super().__init__(model)
 
-    def counted(pca_features: Dataset, *, split: str) -> Index:
+    def counted(pca_features: Snapshot, *, split: str) -> Index:
         made["indexes"] += 1
         return read(pca_features, split=split)
 

@@ -254,10 +254,10 @@ def test_no_byte_of_an_erased_image_is_left_in_any_version(
     assert "DeleteMarkers" not in markers
     client = account.server.client
     assert client.list_objects_v2(Bucket=account.source, Prefix=f"photos/{path}")["KeyCount"] == 0
-    assert lake.current("features").manifest.rows == 89
-    assert "inferences" in lake.current("features").manifest.figures
+    assert lake.current("features").rows == 89
+    assert "inferences" in lake.current("features").figures
     run("fruits_job", account, config=account.home / "run.yaml")
-    assert lake.current("features").manifest.figures["inferences"] == 0
+    assert lake.current("features").figures["inferences"] == 0
 
 
 def _contents(account: Account) -> dict[str, bytes]:
@@ -269,5 +269,5 @@ def _contents(account: Account) -> dict[str, bytes]:
 
 def _rows(lake: Lake, asset: str, path: str) -> list[dict[str, Any]]:
     dataset = lake.current(asset)
-    tables = [pq.read_table(io.BytesIO(dataset.read(part.name))) for part in dataset.parts]
+    tables = [pq.read_table(io.BytesIO(dataset.read(part.name))) for part in dataset.files]
     return [row for row in pa.concat_tables(tables).to_pylist() if row["path"] == path]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,12 @@ class Lake:
             LakeError: the place is of an unknown kind, or holds a lake of another format.
         """
         lake = cls(folder_at(place, region=region, kms_key=kms_key), keep_versions)
+        if odd := sorted({it for it in lake.base if it in "%\\" or not it.isprintable()}):
+            raise LakeError(
+                f"the path of the lake, {lake.base!r}, holds {', '.join(map(repr, odd))}, which "
+                "libraries that read Delta tables take for something else. Point FRUITS_LAKE at a "
+                "path without."
+            )
         lake.check_format()
         return lake
 
@@ -118,10 +125,14 @@ class Lake:
         Raises:
             DatasetError: the lake does not hold it whole.
         """
-        number = snapshot.commit.numbers.get(name)
-        if number is not None:
-            found = self.version(name, number)
-            if found.version == snapshot.commit.inputs.get(name):
+        recipe, number = snapshot.commit.inputs.get(name), snapshot.commit.numbers.get(name)
+        if recipe and number is not None:
+            with contextlib.suppress(DatasetError):
+                found = self.version(name, number)
+                if found.version == recipe:
+                    return found
+            # What was damaged is made again as a later version of the same recipe.
+            if found := self._whole(name, recipe):
                 return found
         raise DatasetError(
             f"{snapshot.name} {snapshot.version} was made from {name} "

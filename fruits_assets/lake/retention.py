@@ -51,8 +51,24 @@ def _used(lake: Lake) -> dict[tuple[str, int], Commit | None]:
         with contextlib.suppress(DatasetError):  # what is damaged keeps nothing of others
             found[name, number] = commit = lake.table(name).commit(number)
         if commit:
-            todo += [*commit.numbers.items(), *commit.siblings.items()]
+            todo += [_now(lake, commit, one) for one in commit.numbers.items()]
+            todo += commit.siblings.items()
     return found
+
+
+def _now(lake: Lake, made: Commit, one: tuple[str, int]) -> tuple[str, int]:
+    """A version that another one was made from, or a later one of the same recipe.
+
+    What was damaged is made again, and what was made from it needs not be.
+    """
+    name, number = one
+    newest = _current(lake, name)
+    if newest and newest[1] > number:
+        with contextlib.suppress(DatasetError):
+            commit = lake.table(name).commit(newest[1])
+            if commit and commit.recipe == made.inputs.get(name):
+                return newest
+    return one
 
 
 def _current(lake: Lake, name: str) -> tuple[str, int] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fruits_assets.core.dataset import Dataset
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline, failure
 
@@ -30,7 +30,7 @@ ASSETS = (
 def test_a_whole_run_publishes_every_asset(finished):
     pipeline, result = finished
     assert result.success
-    rows = {name: pipeline.lake.current(name).manifest.rows for name in ASSETS}
+    rows = {name: pipeline.lake.current(name).rows for name in ASSETS}
     assert rows == {
         "raw_images": 90,
         "rejected_images": 0,
@@ -61,11 +61,11 @@ def test_the_data_version_is_the_version_in_the_lake(finished):
 def test_lineage_is_in_the_manifests(finished):
     lake = finished[0].lake
     current = {name: lake.current(name) for name in ASSETS}
-    assert current["pca_features"].manifest.inputs == {
+    assert current["pca_features"].commit.inputs == {
         "features": current["features"].version,
         "pca_model": current["pca_model"].version,
     }
-    assert current["features"].manifest.inputs == {
+    assert current["features"].commit.inputs == {
         "raw_images": current["raw_images"].version,
         "model_weights": current["model_weights"].version,
     }
@@ -132,7 +132,7 @@ def test_a_new_photo_makes_a_new_version(pipeline: Pipeline, tmp_path: Path):
     assert own.run().success
     after = own.lake.current("features")
     assert after.version != before
-    assert after.manifest.rows == 91
+    assert after.rows == 91
 
 
 def test_features_can_be_called_as_a_function(finished):
@@ -156,7 +156,7 @@ def test_features_can_be_called_as_a_function(finished):
     )
     params = {"reduced_decoding": True, "max_seconds": 30.0}
     assert spark.asked == ("featurize", params, True, ["images", "model"])
-    assert isinstance(result.value, Dataset)
+    assert isinstance(result.value, Snapshot)
     assert result.metadata["images"] == 90
 
 
@@ -182,10 +182,10 @@ def test_too_many_rejected_files_fail_the_run_and_are_told(pipeline: Pipeline, t
     assert "empty (1), not_an_image (1)" in failure(result)
     rejected = own.lake.current("rejected_images").pandas(["path", "reason"])
     assert sorted(rejected["path"]) == ["Apple/empty.jpg", "Apple/page.jpg"]
-    assert "raw_images" not in own.lake.assets()
+    assert "raw_images" not in own.lake.tables()
     again = own.run("raw_images", "rejected_images", config={"ingest": {"max_rejected": 0.2}})
     assert again.success
-    assert own.lake.current("raw_images").manifest.rows == 8
+    assert own.lake.current("raw_images").rows == 8
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "file", "hidden only", "no image"])
@@ -209,7 +209,7 @@ def test_a_source_without_photos_is_told(pipeline: Pipeline, tmp_path: Path, cas
         "no image": "none of the 1 files of the source is a usable photo: not_an_image (1)",
     }
     assert expected[case] in failure(result)
-    assert "raw_images" not in pipeline.lake.assets()
+    assert "raw_images" not in pipeline.lake.tables()
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_too_few_different_photos_are_told(
     result = own.run()
     assert expected in failure(result)
     features = own.lake.current("features")
-    assert features.manifest.rows == len(photos_)
-    assert features.manifest.figures["inferences"] == 1
-    assert "pca_model" not in own.lake.assets()
+    assert features.rows == len(photos_)
+    assert features.figures["inferences"] == 1
+    assert "pca_model" not in own.lake.tables()
 
 
 def test_two_photos_give_one_component(pipeline: Pipeline, tmp_path: Path):
@@ -235,7 +235,7 @@ def test_two_photos_give_one_component(pipeline: Pipeline, tmp_path: Path):
     _photo(tmp_path / "photos" / "Lime" / "1.jpg", "green")
     own = _pipeline(pipeline, tmp_path / "photos")
     assert own.run().success
-    assert own.lake.current("pca_model").manifest.figures["components"] == 1
+    assert own.lake.current("pca_model").figures["components"] == 1
 
 
 @pytest.mark.parametrize("n_components", [0, -1, 1.5, 89])
@@ -243,7 +243,7 @@ def test_impossible_numbers_of_components_are_told(finished, n_components: float
     pipeline, _ = finished
     result = pipeline.run("pca_model", config={"pca_model": {"n_components": n_components}})
     assert f"n_components is {n_components:g}" in failure(result)
-    assert pipeline.lake.current("pca_model").manifest.params["n_components"] == 0.95
+    assert pipeline.lake.current("pca_model").commit.params["n_components"] == 0.95
 
 
 LABELS = ["Pomme d'été", "a, b", 'the "best"', "🍎", "a..b", "$x_1$", "x" * 200]
@@ -277,7 +277,7 @@ def test_weights_that_do_not_fit_are_told(pipeline: Pipeline, config, expected: 
 def test_a_damaged_version_is_told_by_who_reads_it(pipeline: Pipeline):
     assert pipeline.run("raw_images", "rejected_images").success
     raw = pipeline.lake.current("raw_images")
-    Path(raw.uri, raw.parts[0].name).write_bytes(b"half")
+    Path(raw.uri, raw.files[0].name).write_bytes(b"half")
     result = pipeline.run("features")
     assert f"raw_images, version {raw.version}" in failure(result)
     assert "has 4 bytes instead of" in failure(result)
@@ -309,10 +309,10 @@ def test_a_full_disk_is_told_and_the_run_goes_on_where_there_is_room(
     (small_disk / "ballast").write_bytes(bytes(1_100_000))
     result = cramped.run("raw_images", "rejected_images")
     assert "cannot be written: No space left on device. Free space" in failure(result)
-    assert cramped.lake.assets() == []
+    assert cramped.lake.tables() == []
     (small_disk / "ballast").unlink()
     assert cramped.run("raw_images", "rejected_images").success
-    assert cramped.lake.current("raw_images").manifest.rows == 90
+    assert cramped.lake.current("raw_images").rows == 90
 
 
 def test_a_lake_that_is_a_file_is_told(pipeline: Pipeline, tmp_path: Path):

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import cluster
-from fruits_assets.core.dataset import Dataset
 from fruits_assets.core.mobilenet import relative_error
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
 
 
-def vectors(dataset: Dataset, column: str = "features") -> dict[str, np.ndarray]:
+def vectors(snapshot: Snapshot, column: str = "features") -> dict[str, np.ndarray]:
     """Path -> vector."""
-    table = dataset.arrow(["path", column])
+    table = snapshot.arrow(["path", column])
     return dict(
         zip(table["path"].to_pylist(), map(np.array, table[column].to_pylist()), strict=True)
     )
@@ -76,8 +76,8 @@ def test_every_content_is_inferred_once(pipeline: Pipeline, tmp_path: Path):
     own = Pipeline(pipeline.lake, source)
     assert own.run("raw_images", "rejected_images", "features").success
     features = own.lake.current("features")
-    assert features.manifest.rows == 63
-    assert features.manifest.figures["inferences"] == 60
+    assert features.rows == 63
+    assert features.figures["inferences"] == 60
     labels = dict(features.arrow(["path", "label"]).to_pandas().itertuples(index=False))
     assert labels["Training/Elsewhere/copy 3.jpg"] == "Elsewhere"
     found = vectors(features)
@@ -135,7 +135,7 @@ def test_workers_need_neither_network_nor_tensorflow(pipeline: Pipeline, tmp_pat
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "trace").read_text(), "the workers were not blocked: nothing was proved"
-    assert pipeline.lake.current("features").manifest.rows == 90
+    assert pipeline.lake.current("features").rows == 90
 
 
 def test_reduced_decoding_is_a_choice_that_changes_features(pipeline: Pipeline, tmp_path: Path):
@@ -212,4 +212,4 @@ def test_workers_tell_models_apart_that_differ_in_image_size_only(pipeline: Pipe
     assert pipeline.run("raw_images", "rejected_images", "features").success
     config = {"model_weights": {"image_size": 128}}
     assert pipeline.run("model_weights", "features", config=config).success
-    assert pipeline.lake.current("features").manifest.figures["inferences"] == 90
+    assert pipeline.lake.current("features").figures["inferences"] == 90

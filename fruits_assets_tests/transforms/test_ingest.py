@@ -8,11 +8,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -55,7 +54,8 @@ def test_rows_say_what_was_found(pipeline: Pipeline, tmp_path: Path):
     own = Pipeline(pipeline.lake, tmp_path / "photos")
     assert own.run(*INGEST).success
     raw = own.lake.current("raw_images")
-    (row,) = raw.arrow(list(raw.manifest.schema)).to_pylist()
+    (row,) = raw.arrow(raw.schema.names).to_pylist()
+    assert list(row) == ingest.RAW_SCHEMA.names
     content = row.pop("content")
     data = photo.read_bytes()
     assert row.pop("modified_at").timestamp() == 1_700_000_000
@@ -64,6 +64,7 @@ def test_rows_say_what_was_found(pipeline: Pipeline, tmp_path: Path):
         "split": "Training",
         "label": "Apple Red",
         "sha256": hashlib.sha256(data).hexdigest(),
+        "content_sha256": hashlib.sha256(content).hexdigest(),
         "format": "JPEG",
         "width": 40,
         "height": 60,
@@ -89,8 +90,9 @@ def test_files_that_cannot_be_read_are_rejected(open_folder: Path):
         import os
         from fruits_assets.core.errors import SourceError
         from fruits_assets.core.source import photos_at
+        from fruits_assets.storage.places import folder_at
         from fruits_assets.transforms.ingest import _ingest_chunk, _Limits
-        photos = photos_at({str(source)!r})
+        photos = photos_at(folder_at({str(source)!r}))
         limits = _Limits(max_pixels=10**6, max_bytes=10**6)
         before = photos.list(recursive=True).files.to_pylist()
         _ingest_chunk(before[-1:], photos, limits)  # imports what the other user may not
@@ -147,7 +149,7 @@ def test_hidden_files_are_passed_over_and_counted(pipeline: Pipeline, tmp_path: 
     (source / ".ipynb_checkpoints").mkdir()
     own = Pipeline(pipeline.lake, source)
     assert own.run(*INGEST).success
-    figures = own.lake.current("raw_images").manifest.figures
+    figures = own.lake.current("raw_images").figures
     assert figures["hidden_passed_over"] == 3
     assert figures["files_found"] == figures["images"] == 4
 
@@ -155,15 +157,49 @@ def test_hidden_files_are_passed_over_and_counted(pipeline: Pipeline, tmp_path: 
 def test_an_interrupted_ingest_keeps_the_parts_it_finished(pipeline: Pipeline):
     assert pipeline.run(*INGEST).success
     raw = pipeline.lake.current("raw_images")
-    first, *others = [Path(raw.uri, part.name) for part in raw.parts]
+    first, *others = [Path(raw.uri, file.name) for file in raw.files]
     kept = {path: path.stat().st_mtime_ns for path in others}
-    Path(raw.uri, "manifest.json").unlink()
-    (Path(raw.uri).parent / "current.json").unlink()
+    for name in ingest.TABLES:  # as before the end, when nothing was published yet
+        shutil.rmtree(Path(pipeline.lake.base, name, "_delta_log"))
     first.unlink()
     assert pipeline.run(*INGEST).success
-    assert pipeline.lake.current("raw_images").manifest.files == raw.manifest.files
+    assert pipeline.lake.current("raw_images").files == raw.files
     assert {path: path.stat().st_mtime_ns for path in others} == kept
+    assert first.exists()
     assert others, "there was one part only: nothing was proved"
+
+
+def test_photos_are_counted_by_class_and_split(finished: tuple[Pipeline, object]):
+    raw = finished[0].lake.current("raw_images")
+    rows = raw.siblings[ingest.CLASSES].arrow(ingest.CLASSES_SCHEMA.names).to_pylist()
+    photos = raw.arrow(["label", "split"]).to_pylist()
+    counts = Counter((photo["label"], photo["split"]) for photo in photos)
+    assert {(row["label"], row["split"]): row["images"] for row in rows} == counts
+    assert len(rows) == len(counts) == 30
+    assert raw.figures["classes"] == raw.figures["labelled_classes"] == 15
+
+
+def test_photos_without_a_label_are_a_class_of_their_own(pipeline: Pipeline, tmp_path: Path):
+    source = tmp_path / "photos"
+    (source / "Apple").mkdir(parents=True)
+    for path in ("a.jpg", "b.jpg", "Apple/c.jpg"):
+        Image.new("RGB", (30, 30), "red").save(source / path)
+    own = Pipeline(pipeline.lake, source)
+    assert own.run(*INGEST).success
+    raw = own.lake.current("raw_images")
+    rows = raw.siblings[ingest.CLASSES].arrow(ingest.CLASSES_SCHEMA.names).to_pylist()
+    assert {(row["label"], row["images"]) for row in rows} == {("Apple", 1), (None, 2)}
+    assert (raw.figures["classes"], raw.figures["labelled_classes"]) == (2, 1)
+
+
+def test_tables_that_have_no_rows_are_published_too(pipeline: Pipeline):
+    """They say that nothing was rejected, and when."""
+    assert pipeline.run(*INGEST).success
+    rejected = pipeline.lake.current("rejected_images")
+    assert (rejected.files, rejected.rows) == ((), 0)
+    assert rejected.arrow(["path", "reason"]).schema.names == ["path", "reason"]
+    assert rejected.figures == {"rejected": 0, "files_found": 90, "reasons": {}}
+    assert rejected.version == pipeline.lake.current("raw_images").version
 
 
 def test_not_recursive_takes_the_top_level_only(pipeline: Pipeline, tmp_path: Path):
@@ -188,9 +224,12 @@ def test_more_parts_than_thumbnails(pipeline: Pipeline, monkeypatch: pytest.Monk
     own = Pipeline(pipeline.lake, pipeline.source / "Test")
     assert own.run(*INGEST).success
     raw = own.lake.current("raw_images")
-    assert len(raw.parts) == 30 > ingest.MAX_THUMBNAILS
-    thumbnails = pq.read_table(pa.BufferReader(raw.read(ingest.THUMBNAILS)))
-    assert thumbnails.num_rows == ingest.MAX_THUMBNAILS
+    assert len(raw.files) == 30 > ingest.MAX_THUMBNAILS
+    thumbnails = raw.siblings[ingest.THUMBNAILS].arrow(ingest.THUMBNAIL_SCHEMA.names).to_pylist()
+    assert len(thumbnails) == ingest.MAX_THUMBNAILS
+    assert {row["path"] for row in thumbnails} < set(raw.arrow(["path"])["path"].to_pylist())
+    for row in thumbnails:
+        assert max(Image.open(io.BytesIO(row["jpeg"])).size) == ingest.THUMBNAIL_SIZE
 
 
 MB = 2**20

@@ -1,19 +1,37 @@
 """The distributed PCA against scikit-learn's, on the features of the drawn photos."""
 
 import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
 from sklearn.decomposition import PCA
 
-from fruits_assets.core.dataset import Dataset
-from fruits_assets.core.pca import PcaModel
+from fruits_assets.core.pca import Moments, PcaModel
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import Origin, vectors_array, write_part
+from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms import pca
+from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 from fruits_assets_tests.conftest import Pipeline, failure
 
 
-def matrix(dataset: Dataset, column: str) -> np.ndarray:
-    return np.array(dataset.arrow([column])[column].to_pylist(), np.float64)
+def matrix(snapshot: Snapshot, column: str) -> np.ndarray:
+    """(n, d) float64, in the order of the paths: parts are in the order of their digests."""
+    table = snapshot.arrow(["path", column]).sort_by("path")
+    return np.array(table[column].to_pylist(), np.float64)
+
+
+def split_of(snapshot: Snapshot) -> np.ndarray:
+    """(n,) the split of each row, in the same order."""
+    return np.array(snapshot.arrow(["path", "split"]).sort_by("path")["split"].to_pylist())
 
 
 def fitted(pipeline: Pipeline) -> PcaModel:
@@ -24,7 +42,7 @@ def test_it_equals_scikit_learn(finished):
     pipeline, _ = finished
     features = pipeline.lake.current("features")
     rows = matrix(features, "features")
-    training = np.array(features.arrow(["split"])["split"].to_pylist()) == "Training"
+    training = split_of(features) == "Training"
     assert 0 < training.sum() < len(rows)
     reference = PCA(n_components=0.95, svd_solver="full").fit(rows[training])
     model = fitted(pipeline)
@@ -43,12 +61,12 @@ def test_the_split_to_fit_on_can_be_chosen(
     pipeline.run("raw_images", "rejected_images", "features")
     config = {"pca_model": {"fit_split": fit_split, "standardize": True}}
     assert pipeline.run("pca_model", config=config).success
-    figures = pipeline.lake.current("pca_model").manifest.figures
+    figures = pipeline.lake.current("pca_model").figures
     assert (figures["fitted_on"], figures["images"]) == (fit_split, images)
     features = pipeline.lake.current("features")
     rows = matrix(features, "features")
     if fit_split != "all":
-        rows = rows[np.array(features.arrow(["split"])["split"].to_pylist()) == fit_split]
+        rows = rows[split_of(features) == fit_split]
     deviation = rows.std(axis=0, ddof=1)
     scaled = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     reference = PCA(n_components=0.95, svd_solver="full").fit(scaled)
@@ -65,7 +83,7 @@ def test_an_unknown_split_is_told(finished):
 def test_damage_that_only_workers_see_is_told(pipeline: Pipeline):
     assert pipeline.run("raw_images", "rejected_images", "features").success
     features = pipeline.lake.current("features")
-    part = Path(features.uri, features.parts[-1].name)
+    part = Path(features.uri, features.files[-1].name)
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 0xFF
     part.write_bytes(content)
@@ -77,33 +95,134 @@ def test_damage_that_only_workers_see_is_told(pipeline: Pipeline):
 
 def test_the_csv_holds_the_same_numbers(finished):
     pipeline, _ = finished
-    dataset = pipeline.lake.current("pca_features")
-    rows = list(csv.reader(dataset.read("pca_features.csv").decode().splitlines()))
-    table = dataset.arrow(["path", "label", "components"])
-    count = dataset.manifest.figures["components"]
+    snapshot = pipeline.lake.current("pca_features")
+    table = snapshot.arrow(["path", "label", "components"])
+    count = snapshot.figures["components"]
+    sink = io.BytesIO()
+    columns = ["path", "label", "components"]
+    batches = (batch for file in snapshot.files for batch in snapshot.batches(file, columns))
+    pca.write_csv(sink, batches, components=count)
+    rows = list(csv.reader(sink.getvalue().decode().splitlines()))
     assert rows[0] == ["path", "label", *(f"pc_{i + 1}" for i in range(count))]
     assert [row[0] for row in rows[1:]] == table["path"].to_pylist()
     assert [row[1] for row in rows[1:]] == table["label"].to_pylist()
     numbers = np.array([row[2:] for row in rows[1:]], np.float32)
-    np.testing.assert_allclose(numbers, matrix(dataset, "components"), rtol=1e-6)
+    np.testing.assert_allclose(numbers, np.array(table["components"].to_pylist()), rtol=1e-6)
 
 
-def test_without_csv_there_is_none(pipeline: Pipeline):
-    assert pipeline.run().success
-    dataset = pipeline.lake.current("pca_features")
-    assert "pca_features.csv" not in [file.name for file in dataset.manifest.files]
-    assert not Path(dataset.uri, "pca_features.csv").exists()
+def test_the_moments_are_kept_with_the_model(finished):
+    """From them an erasure subtracts; nobody else needs them."""
+    pipeline, _ = finished
+    model = pipeline.lake.current("pca_model")
+    moments, pivot = Moments.from_npz(model.siblings[pca.MOMENTS].read(pca.MOMENTS_FILE))
+    features = pipeline.lake.current("features")
+    rows = matrix(features, "features")[split_of(features) == "Training"]
+    direct = Moments.of(rows, pivot)
+    assert moments.rows == direct.rows == 60
+    np.testing.assert_allclose(moments.gram, direct.gram, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moments.mean(pivot), rows.mean(axis=0), rtol=1e-9)
+    assert model.names() == [pca.MODEL, pca.DESCRIPTION]
+
+
+# Fitted again from the moments
+
+
+def _small(folder: Folder) -> Snapshot:
+    """A version of `features`: 5 parts of 12 photos, every third in Test, of 6 features each."""
+    random = np.random.default_rng(0)
+    files = []
+    for part in range(5):
+        rows = [f"{part} {row}.jpg" for row in range(12)]
+        columns = [
+            pa.array(rows),
+            pa.array(["Training", "Training", "Test"] * 4),
+            pa.array([None] * 12, pa.string()),
+            pa.array(rows),
+            vectors_array(random.normal(part, np.geomspace(3, 0.1, 6), (12, 6))),
+        ]
+        table = pa.Table.from_arrays(columns, schema=FEATURES_SCHEMA)
+        files.append(write_part(folder, Origin("0" * 16, 12 * part, 12 * part + 12), table))
+    return _with_splits(Snapshot.unpublished(folder, "features", FEATURES_SCHEMA, tuple(files)))
+
+
+def _with_splits(features: Snapshot) -> Snapshot:
+    figures = {"splits": [[one, int((split_of(features) == one).sum())] for one in SPLITS]}
+    return replace(features, commit=replace(features.commit, figures=figures))
+
+
+def _made(outputs: Mapping[str, Output], folders: Mapping[str, Folder]) -> Snapshot:
+    """The model of some outputs, with its moments."""
+    model, moments = (
+        Snapshot.unpublished(folders[name], name, pca.FILES_SCHEMA, outputs[name].files)
+        for name in folders
+    )
+    commit = replace(model.commit, figures=outputs["pca_model"].figures)
+    return replace(model, commit=commit, siblings={pca.MOMENTS: moments})
+
+
+SPLITS = ("Test", "Training")
+
+
+@pytest.mark.parametrize(
+    ("fit_split", "earlier", "before", "after", "is_read"),
+    [
+        ("auto", "auto", (0, 1, 2, 3, 4), (1, 2, 3, 4), {0}),
+        ("auto", "auto", (0, 1, 2, 3), (1, 2, 3, 4), {0, 4}),
+        ("all", "all", (0, 1, 2), (0, 1, 2, 3), {3}),
+        ("auto", "auto", (0, 1, 2, 3, 4), (3, 4), {3, 4}),  # too few are left of those that were
+        ("all", "auto", (0, 1, 2, 3), (1, 2, 3), {1, 2, 3}),  # it was fitted on other photos
+    ],
+)
+def test_a_pca_is_fitted_again_from_its_moments(
+    session: SparkSession,
+    tmp_path: Path,
+    fit_split: str,
+    earlier: str,
+    before: Sequence[int],
+    after: Sequence[int],
+    is_read: set[int],
+):
+    """The result is that of all photos there are now; only parts that came or went are read."""
+    base = folder_at(str(tmp_path))
+    features = _small(base.child("features"))
+    then, now = (
+        _with_splits(replace(features, files=tuple(features.files[part] for part in parts)))
+        for parts in (before, after)
+    )
+    options = {"n_components": 4, "standardize": True, "question": "0" * 16, "log": print}
+
+    def fitted(name: str, *, again: bool, **inputs: Any) -> Snapshot:
+        folders = {one: base.child(name).child(one) for one in ("pca_model", pca.MOMENTS)}
+        function = (pca.refit_pca if again else pca.fit_pca).function
+        return _made(function(session, **inputs, **options, **folders), folders)
+
+    model = fitted("model", again=False, features=then, fit_split=earlier)
+    expected = fitted("expected", again=False, features=now, fit_split=fit_split)
+    pivot_part = {after[0]}
+    for part in {*before, *after} - is_read - pivot_part:
+        Path(features.uri, features.files[part].name).unlink()
+    inputs = {"features": now, "fitted": then, "model": model, "fit_split": fit_split}
+    found = fitted("found", again=True, **inputs)
+    assert found.figures == pytest.approx(expected.figures)
+    one, other = (PcaModel.from_npz(it.read(pca.MODEL)) for it in (found, expected))
+    for name, values in vars(other).items():
+        np.testing.assert_allclose(getattr(one, name), values, rtol=1e-8, atol=1e-8)
+    sums, pivot = Moments.from_npz(found.siblings[pca.MOMENTS].read(pca.MOMENTS_FILE))
+    direct, own = Moments.from_npz(expected.siblings[pca.MOMENTS].read(pca.MOMENTS_FILE))
+    assert sums.rows == direct.rows
+    np.testing.assert_array_equal(pivot, own, "the pivot may be a row that is gone")
+    np.testing.assert_allclose(sums.gram, direct.gram, rtol=1e-8, atol=1e-8)
 
 
 def test_recognition_equals_scikit_learn(finished):
     from sklearn.neighbors import KNeighborsClassifier
 
     pipeline, _ = finished
-    figures = pipeline.lake.current("recognition").manifest.figures
+    figures = pipeline.lake.current("recognition").figures
     for asset, column in (("features", "features"), ("pca_features", "components")):
-        dataset = pipeline.lake.current(asset)
-        rows = matrix(dataset, column)
-        frame = dataset.pandas(["split", "label"])
+        snapshot = pipeline.lake.current(asset)
+        rows = matrix(snapshot, column)
+        frame = snapshot.pandas(["path", "split", "label"]).sort_values("path")
         training = (frame["split"] == "Training").to_numpy()
         classifier = KNeighborsClassifier(1).fit(rows[training], frame["label"][training])
         accuracy = classifier.score(rows[~training], frame["label"][~training])

@@ -97,7 +97,10 @@ def test_poison_is_rejected_and_the_run_goes_on(own: Pipeline, tmp_path: Path):
         "examined/100.png",
         "resized/100.png",
     }
-    unreadable = features.table("unreadable.parquet").to_pylist()
-    assert [row["path"] for row in unreadable] == [f"resized/{n}.png" for n in (97, 98, 99)]
-    assert features.manifest.figures["unreadable"] == 3
+    unreadable = own.lake.current("unreadable_photos").arrow(["path", "sha256", "detail"])
+    assert {row["path"] for row in unreadable.to_pylist()} == {
+        f"resized/{n}.png" for n in (97, 98, 99)
+    }
+    assert all(row["sha256"] and row["detail"] for row in unreadable.to_pylist())
+    assert features.siblings["unreadable_photos"].rows == features.figures["unreadable"] == 3
     assert "3 photo(s) without features" in told
