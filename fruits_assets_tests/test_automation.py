@@ -32,7 +32,7 @@ from fruits_assets.automation import (
     fruits_job,
 )
 from fruits_assets.definitions import ASSETS, compose
-from fruits_assets.erasure import gdpr_erasure
+from fruits_assets.erasure.job import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests import s3
@@ -216,8 +216,8 @@ class TestTheSensor:
         asked(ingested.settled())
 
     def test_where_nothing_is_new_it_says_so(self, ingested: Setting) -> None:
-        for listing in Path(ingested.lake.base).glob("raw_images/*/listing.parquet"):
-            listing.write_bytes(bytes(listing.stat().st_size))  # the manifest says it all
+        for listing in Path(ingested.lake.base, "_listing").glob("*.parquet"):
+            listing.write_bytes(bytes(listing.stat().st_size))  # the recipe says it all
         assert ingested.settled() == "nothing is new: the lake holds all 90 files of the source."
 
     def test_changed_and_removed_photos_count_as_new_ones_do(self, ingested: Setting) -> None:
@@ -398,10 +398,10 @@ class TestErrors:
 
     def test_a_lake_that_is_damaged(self, ingested: Setting) -> None:
         add(ingested, 1)
-        (listing,) = Path(ingested.lake.base).glob("raw_images/*/listing.parquet")
+        (listing,) = Path(ingested.lake.base, "_listing").glob("*.parquet")
         content = listing.read_bytes()
         listing.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(LookError, match=r"listing\.parquet is not what was written"):
+        with pytest.raises(LookError, match=r"_listing, version .*is not what was written"):
             ingested.look()
 
     @pytest.mark.usefixtures("quick_retries")
@@ -472,7 +472,7 @@ def test_without_minutes_every_change_starts_a_run_at_once(ingested: Setting) ->
 def test_the_schedule_starts_the_job_at_night(empty: Setting, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     empty.instance = dg.DagsterInstance.local_temp(str(tmp_path / "home"))
-    config = {"ops": {"pca_features": {"config": {"csv": True}}}}
+    config = {"ops": {"pca_model": {"config": {"n_components": 5}}}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     empty.settings = {"run_config": tmp_path / "run.yaml"}
     dead = empty.run(dg.DagsterRunStatus.STARTED, silent=2 * SILENT)

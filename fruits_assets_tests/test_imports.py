@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,28 @@ import fruits_assets
 PACKAGE = "fruits_assets"
 FOLDER = Path(fruits_assets.__file__).parent
 
+BASE = {"core", "storage"}
+"""The lowest level: what photos, models and bytes are, with no notion of a lake or of Spark."""
+LOWER = {"sample", "spark", "lake", "transforms", *BASE}
 ALLOWED = {
-    "core": {"core"},
-    "transforms": {"transforms", "core"},
-    "lake": {"lake", "core"},
-    "spark": {"spark", "lake", "transforms", "core"},
+    "storage": BASE,
+    "core": BASE,
+    "transforms": {"transforms", *BASE},
+    "lake": {"lake", *BASE},
+    "spark": {"spark", "lake", "transforms", *BASE},
     "sample": {"sample", "core"},
-    "deliverables": {"deliverables", "sample", "spark", "lake", "transforms", "core"},
-    "reduction.py": {"lake", "core"},
+    "deliverables": {"deliverables", *LOWER},
+    "reduction.py": {"lake", *BASE},
+    "infrastructure": {"infrastructure", *BASE},
+    "settings.py": {"spark", *BASE},
+    "assets": {"assets", "deliverables", "settings", *LOWER},
+    "checks.py": LOWER,
+    "erasure": {"erasure", "assets", "deliverables", *LOWER},
 }
 """Which layers each layer, a folder or a module, may import from."""
+LOWEST = f"{PACKAGE}.core.errors"
+"""All that storage, which is imported by everything else, imports of another layer."""
+AWS = {"boto3", "botocore", "obstore", "s3transfer"}
 COMMANDS = {"__main__": {"settings"}}
 """A command composes: it may read the settings too."""
 PIPES = {"__main__": {"dagster_pipes"}}
@@ -89,18 +102,38 @@ for name in {modules!r}:
 """
 
 
+DAGSTER = {"dagster", "dagster_pyspark"}
+HOST = {*DAGSTER, "deltalake", "pydantic_settings", "tensorflow"}
+"""Installed where Dagster runs, and not on clusters."""
+
+
 @pytest.mark.parametrize(
     ("layer", "blocked"),
     [
-        ("core", {"dagster", "dagster_pyspark", "pyspark", "pydantic_settings", "tensorflow"}),
-        ("transforms", {"dagster", "dagster_pyspark", "pydantic_settings", "tensorflow"}),
-        ("deliverables", {"dagster", "dagster_pyspark", "tensorflow", "papermill", "pptx"}),
+        ("storage", {*HOST, "pyspark", "py4j"}),
+        ("core", {*HOST, "pyspark", "py4j"}),
+        ("transforms", HOST),
+        ("deliverables", {*DAGSTER, "tensorflow", "papermill", "pptx"}),
     ],
 )
 def test_clusters_and_notebooks_need_no_dagster(layer: str, blocked: set[str]) -> None:
     modules = [name for name in _modules(layer) if not name.endswith(".__main__")]
     assert len(modules) > 3
     _run(BLOCKED.format(blocked=blocked, modules=modules))
+
+
+OF_FOLDERS = ("base", "folder", "parquet", "places", "region", "snapshot")
+OPENED = """
+from fruits_assets.storage.places import folder_at
+folder_at({folder!r}).write("file", b"content")
+print(folder_at({folder!r}).read("file").decode())
+"""
+
+
+def test_folders_need_nothing_of_aws(tmp_path: Path) -> None:
+    modules = [f"{PACKAGE}.storage.{name}" for name in OF_FOLDERS]
+    program = BLOCKED.format(blocked=AWS, modules=modules) + OPENED.format(folder=str(tmp_path))
+    assert _run(program) == "content"
 
 
 @pytest.mark.parametrize("layer", ALLOWED)
@@ -113,7 +146,74 @@ def test_imports_point_downwards_only(layer: str) -> None:
                 assert rest.partition(".")[0] in allowed, f"{file} imports {name}"
 
 
-@pytest.mark.parametrize("layer", ["core", "transforms", "sample", "deliverables", "reduction.py"])
+def test_storage_imports_errors_only() -> None:
+    for file in _files("storage"):
+        own = {name for name in _imported(file) if name.startswith(f"{PACKAGE}.")}
+        assert {it for it in own if not it.startswith(f"{PACKAGE}.storage")} <= {LOWEST}, file
+
+
+def test_imports_run_in_no_circle() -> None:
+    """Whichever module is imported first: lazy imports and those for types alone may."""
+    graph = {_name(file): set(_first_imports(file)) for file in FOLDER.rglob("*.py")}
+    assert f"{PACKAGE}.storage.base" in graph[f"{PACKAGE}.storage.folder"]
+    assert f"{PACKAGE}.storage.s3" not in graph[f"{PACKAGE}.storage.places"], "see its comment"
+    TopologicalSorter(graph).prepare()
+
+
+def _name(file: Path) -> str:
+    """Of a module."""
+    return ".".join(file.relative_to(FOLDER.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _first_imports(file: Path) -> Iterator[str]:
+    """The modules of the package that are imported when a module is."""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):  # what is not imported at once goes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types(node):
+            node.body = []  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (it.name for it in node.names if it.name.startswith(f"{PACKAGE}."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in names if _is_module(name)]
+            yield from modules or [node.module or ""]
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _is_module(name: str) -> bool:
+    place = FOLDER.parent.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def test_only_the_lake_knows_delta() -> None:
+    for file in FOLDER.rglob("*.py"):
+        roots = {name.partition(".")[0] for name in _imported(file)}
+        assert "deltalake" not in roots or file.parent.name == "lake", file
+    assert "deltalake" in set(_imported(FOLDER / "lake" / "table.py"))
+
+
+def test_a_bucket_is_only_opened_after_it_was_asked_where_it_lies() -> None:
+    """There is one way to a bucket: `folder_at`, which asks."""
+    makers = {"S3Storage": "storage/places.py", "verified": "storage/places.py"}
+    found = set()
+    for file in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func).rpartition(".")[2]
+                if called in makers:
+                    assert file.relative_to(FOLDER).as_posix() == makers[called], called
+                    found.add(called)
+    assert found == makers.keys()
+
+
+LOGIC = ("storage", "core", "transforms", "sample", "deliverables", "reduction.py")
+
+
+@pytest.mark.parametrize("layer", LOGIC)
 def test_logic_never_names_dagster(layer: str) -> None:
     for file in _files(layer):
         roots = {name.partition(".")[0] for name in _imported(file)}

@@ -355,7 +355,8 @@ def _remove(file: File) -> RemoveAction:
 
 def _files(delta: DeltaTable) -> tuple[File, ...]:
     """All parts of a version, in the order of their names."""
-    actions = pa.table(delta.get_add_actions(flatten=True))
+    # Not `pa.table`: to see whether it was given a frame, it would import pandas.
+    actions = pa.RecordBatchReader.from_stream(delta.get_add_actions(flatten=True)).read_all()
     columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
     return tuple(sorted((File(*row) for row in zip(*columns, strict=True)), key=lambda it: it.name))
 

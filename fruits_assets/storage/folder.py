@@ -40,25 +40,24 @@ class LocalStorage(Storage):
                 os.fsync(file.fileno())
             partial.replace(path)
         except OSError as error:
-            raise LakeError(
-                f"{uri} cannot be written: {error.strerror or error}. Free space or grant the "
-                "permission to write there, or point FRUITS_LAKE at another place; then run again: "
-                "what is finished is kept."
-            ) from error
+            raise _unwritable(uri, error) from error
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
     def swap(self, uri: str, content: bytes, *, expected: bytes | None) -> None:  # noqa: D102
         path = Path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
-            found = path.read_bytes() if path.is_file() else None
-            if found == content:
-                return
-            if found != expected:
-                raise ConflictError(f"{uri} has been replaced meanwhile.")
-            self.write(uri, content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(path.parent):
+                found = path.read_bytes() if path.is_file() else None
+                if found == content:
+                    return
+                if found != expected:
+                    raise ConflictError(f"{uri} has been replaced meanwhile.")
+                self.write(uri, content)
+        except OSError as error:
+            raise _unwritable(uri, error) from error
 
     def files(self, folder: str, *, prefix: str = "") -> dict[str, Found]:  # noqa: D102
         found = {}
@@ -110,6 +109,14 @@ class LocalStorage(Storage):
 
     def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
         return {}
+
+
+def _unwritable(uri: str, error: OSError) -> LakeError:
+    return LakeError(
+        f"{uri} cannot be written: {error.strerror or error}. Free space or grant the permission "
+        "to write there, or point FRUITS_LAKE at another place; then run again: what is finished "
+        "is kept."
+    )
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -223,7 +223,8 @@ class Snapshot:
         Raises:
             DatasetError: a part is missing or damaged.
         """
-        return pa.concat_tables([self._empty(columns), *self._light(columns)])
+        tables = self._light(columns)
+        return pa.concat_tables(tables) if tables else self._some(columns).empty_table()
 
     def arrow_with_parts(self, columns: Sequence[str]) -> pa.Table:
         """The same, with a column `part`: the name of the part that each row lies in."""
@@ -232,11 +233,12 @@ class Snapshot:
             for file, table in zip(self.files, self._light(columns), strict=True)
         ]
         if not tables:
-            return self._empty(columns).append_column("part", pa.array([], pa.string()))
+            empty = self._some(columns).empty_table()
+            return empty.append_column("part", pa.array([], pa.string()))
         return pa.concat_tables(tables)
 
-    def _empty(self, columns: Sequence[str]) -> pa.Table:
-        return pa.schema([self.schema.field(name) for name in columns]).empty_table()
+    def _some(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([self.schema.field(name) for name in columns])
 
     def _light(self, columns: Sequence[str]) -> list[pa.Table]:
         def read_columns(file: File) -> pa.Table:
@@ -246,7 +248,7 @@ class Snapshot:
                     if found != expected:
                         raise ValueError(f"it has the columns {found}, not {expected}")
                     table = parquet.read(columns=list(columns)).replace_schema_metadata(None)
-                return table.cast(self._empty(columns).schema)
+                return table.cast(self._some(columns))
 
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             return list(pool.map(read_columns, self.files))

@@ -176,6 +176,7 @@ SPLITS = ("Test", "Training")
 def test_a_pca_is_fitted_again_from_its_moments(
     session: SparkSession,
     tmp_path: Path,
+    *,
     fit_split: str,
     earlier: str,
     before: Sequence[int],
