@@ -18,7 +18,7 @@ import yaml
 from fruits_assets.lake.lake import Lake
 from fruits_assets_tests import s3
 from fruits_assets_tests.conftest import REPOSITORY
-from fruits_assets_tests.test_erasure import traces
+from fruits_assets_tests.erasure.traces import traces
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,6 @@ def account(
     )
     config = {
         "ops": {
-            "pca_features": {"config": {"csv": True}},
             "model_weights": {"config": {"alpha": 0.35, "image_size": 96}},
         }
     }
@@ -269,5 +268,5 @@ def _contents(account: Account) -> dict[str, bytes]:
 
 def _rows(lake: Lake, asset: str, path: str) -> list[dict[str, Any]]:
     dataset = lake.current(asset)
-    tables = [pq.read_table(io.BytesIO(dataset.read(part.name))) for part in dataset.files]
+    tables = [pq.read_table(io.BytesIO(dataset.folder.read(part.name))) for part in dataset.files]
     return [row for row in pa.concat_tables(tables).to_pylist() if row["path"] == path]

@@ -15,7 +15,9 @@ import re
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
 from fruits_assets.storage.base import Folder, join
 from fruits_assets.storage.parquet import File
-from fruits_assets.storage.snapshot import DRAFT, REPAIR, Commit, Snapshot
+from fruits_assets.storage.snapshot import DRAFT, READS_IN_FLIGHT, REPAIR, Commit, Snapshot
 
 LOG = "_delta_log"
 ENTRY = re.compile(r"(\d{20})\.json")
@@ -118,14 +120,22 @@ class Table:
         """Number and metadata of everything that was ever published, the newest first."""
         if (last := self.latest()) == DRAFT:
             return []
-        return self._history(last, limit)
+        return list(self._history(last, limit))
 
-    def _history(self, last: int, limit: int | None) -> list[tuple[int, Commit]]:
-        delta = self._delta(last)
-        with self._reading("its log"):
-            found = ((one, _commit(one)) for one in delta.history(limit))
-            # Where others have committed meanwhile, delta-rs counts wrongly.
-            return [(int(info[NUMBER]), commit) for info, commit in found if commit]
+    def _history(self, last: int, limit: int | None) -> Iterator[tuple[int, Commit]]:
+        """Reads the commits ourselves, ever more of them at once.
+
+        The `history` of delta-rs lets no other thread run while it waits for a bucket, so that no
+        lease would be renewed, and it counts wrongly where others have committed meanwhile.
+        """
+        numbers = iter(range(last, -1 if limit is None else max(last - limit, -1), -1))
+        size = 1
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            while some := list(islice(numbers, size)):
+                for number, commit in zip(some, pool.map(self.commit, some), strict=True):
+                    if commit:
+                        yield number, commit
+                size = min(2 * size, READS_IN_FLIGHT)
 
     def current(self) -> Snapshot | None:
         """What was published last, or None. Raises DatasetError, or LakeError."""
@@ -265,11 +275,7 @@ class Table:
         return info
 
     def _info(self, number: int) -> Mapping[str, Any]:
-        """What a commit says of itself, from its own file.
-
-        Of a handle to an older version, `history` gives the last commits of the log all the same,
-        numbered as if they were older.
-        """
+        """What a commit says of itself, from its own file."""
         found = (action["commitInfo"] for action in self._actions(number) if "commitInfo" in action)
         return next(found, {})
 
