@@ -10,7 +10,8 @@ from fruits_assets_tests.conftest import REPOSITORY
 
 NEEDS_AWS = "*Needs AWS.*"
 MEASUREMENT = "*A measurement: takes minutes.*"
-MARKERS = (NEEDS_AWS, MEASUREMENT)
+OTHER_PACKAGES = "*Needs packages that the project does not install.*"
+MARKERS = (NEEDS_AWS, MEASUREMENT, OTHER_PACKAGES)
 """Paragraphs that say of the block below them that no test runs it."""
 PAGES = (
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),

@@ -3,7 +3,8 @@
 Every command of a fenced block is one of these; a new one that is none of them fails:
 
 - a block of docs/emr.md: `test_docs_emr.py` follows that page on an emulated account;
-- below *Needs AWS.* or *A measurement: takes minutes.*: no test runs it, but what it names exists;
+- below one of `MARKERS`, such as *Needs AWS.*: no test runs it, but what it names exists
+  (`test_readers.py` runs the program for Spark);
 - part of what `.ci/run` does, by the words of `make -n`;
 - in `RUN_BY`, which names the test that runs it.
 
@@ -30,6 +31,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from fruits_assets.cli import main as fruits
 from fruits_assets.definitions import compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
@@ -53,9 +55,10 @@ README = REPOSITORY / "README.md"
 AUTOMATION = REPOSITORY / "docs" / "automation.md"
 NOTICES = REPOSITORY / "THIRD_PARTY_NOTICES.md"
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
-LANGUAGES = {"", "sh", "bash", "python", "yaml", "json"}
+LANGUAGES = {"", "sh", "bash", "python", "yaml", "json", "sql"}
 PYTHON = ".venv/bin/python"
 DAGSTER = ".venv/bin/dagster"
+FRUITS = ".venv/bin/fruits"
 MODULE = "-m fruits_assets.definitions"
 HERE = "test_docs.py::test_automation_is_switched_on_as_the_page_says"
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -170,9 +173,15 @@ def test_what_runs_them_exists() -> None:
 
 
 def _check_named(command: str) -> None:
-    """That the target of `make`, or the module and its options, exist."""
+    """That the target of `make`, the command of `fruits` or the module, and its options, exist."""
     if command.startswith("make "):
         _dry(re.sub(r"\.\.\.|>>.*", "", command.removeprefix("make ")))
+        return
+    if command.startswith(FRUITS):
+        name, *arguments = words(command)[1:]
+        assert name in fruits.commands, command
+        known = {option for it in fruits.commands[name].params for option in it.opts}
+        assert {it for it in arguments if it.startswith("-")} <= known | {"--help"}, command
         return
     module, *options = words(re.sub(r"\.\.\.|>>.*", "", command.partition(" -m ")[2]))
     spec = importlib.util.find_spec(module)
@@ -188,7 +197,8 @@ def _check_named(command: str) -> None:
 
 
 def _is_ours(command: str) -> bool:
-    return bool(re.match(rf"make [a-z]|({PYTHON}|python) -m (fruits_assets|benchmarks)", command))
+    ours = rf"make [a-z]|({PYTHON}|python) -m (fruits_assets|benchmarks)|{FRUITS} [a-z]"
+    return bool(re.match(ours, command))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -245,7 +245,7 @@ def test_a_cluster_ran_all_of_it_and_ended_with_the_run(followed: Followed) -> N
 def test_the_results_are_in_the_lake(followed: Followed) -> None:
     lake = Lake.at(followed.settings["FRUITS_LAKE"], region=s3.REGION)
     assert lake.current("pca_features").rows == 90
-    summary = followed.of("python -m fruits_assets.lake")
+    summary = followed.of("fruits status")
     assert re.search(r"pca_features .* 90 photos, \d+ components each", summary)
     assert "components" in followed.of("lake.current")
     client, (_, _, bucket, prefix) = followed.emr.s3.client, lake.base.split("/", 3)

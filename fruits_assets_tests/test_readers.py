@@ -21,6 +21,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from PIL import Image
@@ -29,7 +30,7 @@ from pyspark.sql import SparkSession
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.lake.history import rollback
 from fruits_assets.lake.lake import Lake
-from fruits_assets_tests.conftest import REPOSITORY, Pipeline, made_once
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure, made_once
 from fruits_assets_tests.erasure.traces import erase
 from fruits_assets_tests.pages import blocks
 
@@ -291,6 +292,23 @@ def test_spark_reads_what_the_project_reads(
         assert spark_rows(state, name) == states[state].rows[name], name
 
 
+# ------------------------------------------------------------------------------ the log
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_log_holds_no_statistics_of_columns(states: Mapping[str, State], state: str):
+    base = Path(states[state].lake.base)
+    for log in base.glob("*/_delta_log/*.json"):
+        actions = [json.loads(line) for line in log.read_text().splitlines()]
+        stats = [json.loads(action["add"]["stats"]) for action in actions if "add" in action]
+        assert all(set(one) == {"numRecords"} for one in stats), log
+    checkpoints = list(base.glob("*/_delta_log/*.checkpoint.parquet"))
+    assert bool(checkpoints) == (state == "checkpoint")
+    for checkpoint in checkpoints:
+        stats = [add["stats"] for add in pq.read_table(checkpoint)["add"].to_pylist() if add]
+        assert all(set(json.loads(one)) == {"numRecords"} for one in stats), checkpoint
+
+
 # ------------------------------------------------------------------------------ who writes
 
 
@@ -328,3 +346,15 @@ def test_a_vacuum_takes_earlier_versions_and_what_was_compacted(lake: Lake):
     with pytest.raises(DatasetError, match=r"is missing.*make repair"):
         lake.current("pca_features")
     assert _in_order(read_deltalake(uri, None)) == before
+
+
+def test_an_erasure_names_what_other_software_has_written(lake: Lake, photos: Path, tmp_path: Path):
+    uri = lake.table("features").folder.uri
+    write_deltalake(uri, DeltaTable(uri).to_pyarrow_table(), mode="append")
+    (written,) = {Path(it).name for it in DeltaTable(uri).file_uris()} - {
+        file.name for file in lake.current("features").files
+    }
+    shutil.copytree(photos / "Training" / "Banana", tmp_path / "photos" / "Training" / "Banana")
+    result = erase(Pipeline(lake, tmp_path / "photos"), paths=[ERASED])
+    assert not result.success
+    assert written in failure(result)

@@ -34,7 +34,7 @@ FLIPS = 60
 """Single bytes that are tried."""
 READABLE = 600
 """Characters; more is no sentence."""
-REPAIR = ("make repair", "fruits_assets.lake repair")
+REPAIR = ("make repair", "fruits repair")
 ADVICE = re.compile(r"Materialise|repair")
 BENT = "bent rows unnoticed"
 
@@ -166,7 +166,7 @@ def _follow(said: str, trial: Trial) -> None:
     """Does what a sentence says, to the letter: the one place that knows how lakes are repaired."""
     if any(command in said for command in REPAIR):
         subprocess.run(
-            [sys.executable, "-m", "fruits_assets.lake", "repair"],
+            [sys.executable, "-m", "fruits_assets.cli", "repair"],
             cwd=trial.site.folder,
             env=trial.site.variables(),
             stdout=subprocess.DEVNULL,

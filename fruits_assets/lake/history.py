@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fruits_assets.core.errors import DatasetError, LakeError
+from fruits_assets.lake import retention
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import again
-from fruits_assets.storage.snapshot import Commit, Snapshot
+from fruits_assets.storage.snapshot import DRAFT, Commit, Snapshot
 
-LEADS = ("raw_images", "model_weights", "features", "pca_model", "pca_features")
-"""Tables that are made from each other, in this order."""
+PROJECTED = "pca_features"
+SHORTEST = 4
+"""Hexadecimal digits that a version is called by, at least."""
+LISTED = "`fruits history pca_features` lists its versions."
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,24 @@ def rollback(lake: Lake, version: str) -> list[Snapshot]:
         What is current now.
 
     Raises:
-        DatasetError: there is no such version, or it is not whole any more.
+        DatasetError: it is not whole any more, or something that it was made from is not.
         ConflictError: another run publishes at the same time.
-        LakeError: the lake cannot be written.
+        LakeError: there is no such version, or the lake cannot be written.
     """
-    projected = lake.version("pca_features", _number(lake, version))
-    model = lake.made_from(projected, "pca_model")
-    features = lake.made_from(projected, "features")
-    lake.made_from(model, "features")  # what it was fitted on is kept with it
-    raw, weights = (lake.made_from(features, name) for name in ("raw_images", "model_weights"))
+    number = _number(lake, version)
+    if _is_removed(lake, PROJECTED, number):
+        raise _removed(lake, lake.table(PROJECTED).open(number), PROJECTED)
+    projected = lake.version(PROJECTED, number)
+    model = _made_from(lake, projected, "pca_model")
+    features = _made_from(lake, projected, "features")
+    _made_from(lake, model, "features")  # what it was fitted on is kept with it
+    raw, weights = (_made_from(lake, features, name) for name in ("raw_images", "model_weights"))
+    # A publish removes what is too old: nothing that another one of these needs.
+    careful = replace(lake, keep_versions=lake.keep_versions + 1)
     published: dict[str, Snapshot] = {}
     for snapshot in (raw, weights, features, model, projected):
-        published[snapshot.name] = _publish(lake, snapshot, published)
+        published[snapshot.name] = _publish(careful, snapshot, published)
+    retention.clean(lake, {*published, *raw.siblings})
     return list(published.values())
 
 
@@ -98,14 +107,48 @@ def _publish(lake: Lake, snapshot: Snapshot, published: Mapping[str, Snapshot]) 
 
 
 def _number(lake: Lake, version: str) -> int:
-    found = [
-        number
-        for number, commit in lake.table("pca_features").publishes()
-        if version == str(number) or (len(version) >= 4 and commit.recipe.startswith(version))
-    ]
-    if not found:
+    found = lake.table(PROJECTED).history()
+    matching = {number: commit.recipe for number, commit in found if str(number) == version}
+    if not matching and len(version) >= SHORTEST:
+        matching = {
+            number: commit.recipe for number, commit in found if commit.recipe.startswith(version)
+        }
+    if not matching:
+        raise LakeError(f"{PROJECTED} has no version {version!r}. {LISTED}")
+    if len(set(matching.values())) > 1:
+        names = ", ".join(sorted(set(matching.values())))
+        raise LakeError(f"{version!r} stands for several versions of {PROJECTED}: {names}.")
+    withdrawn = [number for number, commit in found if not commit.recipe]
+    if max(matching) <= max(withdrawn, default=DRAFT):
         raise LakeError(
-            f"pca_features has no version {version!r} that can be taken again. "
-            "`fruits history pca_features` lists them."
+            f"the version {version!r} of {PROJECTED} was withdrawn by an erasure, and cannot be "
+            f"taken again. {LISTED}"
         )
-    return found[0]
+    return max(matching)
+
+
+def _made_from(lake: Lake, snapshot: Snapshot, name: str) -> Snapshot:
+    try:
+        return lake.made_from(snapshot, name)
+    except DatasetError:
+        number = snapshot.commit.numbers.get(name)
+        if number is not None and _is_removed(lake, name, number):
+            raise _removed(lake, snapshot, name) from None
+        raise
+
+
+def _is_removed(lake: Lake, name: str, number: int) -> bool:
+    """Whether a version lacks parts because it is not kept: it is not damaged then."""
+    if number in retention.kept(lake, name):
+        return False
+    snapshot = lake.table(name).open(number)
+    return len(snapshot.remains().files) < len(snapshot.files)
+
+
+def _removed(lake: Lake, snapshot: Snapshot, name: str) -> DatasetError:
+    what = "its parts" if snapshot.name == name else f"parts of {name}, which it was made from,"
+    return DatasetError(
+        f"{snapshot.name} {snapshot.version} cannot be taken again: {what} have been removed. "
+        f"The lake keeps the last {lake.keep_versions} versions of a table and what the current "
+        f"ones were made from, and an erasure removes all others. {LISTED}"
+    )

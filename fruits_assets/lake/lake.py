@@ -141,10 +141,7 @@ class Lake:
         )
 
     def _with_siblings(self, found: Snapshot) -> Snapshot:
-        siblings = {
-            name: self.table(name).open(number) for name, number in found.commit.siblings.items()
-        }
-        return replace(found, siblings=siblings)
+        return replace(found, siblings=_Siblings(self, found.commit.siblings))
 
     def answers(self, recipe: Recipe, name: str) -> Snapshot | None:
         """A whole version of a recipe, or None.
@@ -152,7 +149,7 @@ class Lake:
         Where that one is provisional, it is the newest that was made by trying again.
         """
         found = self._whole(name, recipe.version)
-        if found is None or not _provisional(found):
+        if found is None or not found.commit.provisional:
             return found
         again = (self._whole(name, one.recipe) for _, one in self._made_by(recipe, name))
         return next((one for one in again if one), found)
@@ -236,9 +233,10 @@ class Lake:
             name: self._draft(recipe, name, outputs[name], schema, run, seconds, follows[name])
             for name, schema in schemas.items()
         }
-        lead = next(iter(schemas))
-        others = {name: draft for name, draft in drafts.items() if name != lead}
-        return replace(drafts[lead], siblings=others)
+        lead, *others = drafts.values()
+        provisional = sum(output.provisional for output in outputs.values())
+        commit = replace(lead.commit, provisional=provisional)
+        return replace(lead, commit=commit, siblings={one.name: one for one in others})
 
     def _draft(  # noqa: PLR0917 - a constructor
         self,
@@ -287,11 +285,13 @@ class Lake:
                 this one stay, and the other one is current.
             LakeError: the lake cannot be written; readers go on seeing the version before.
         """
+        table, given = self.table(draft.name), made_from or {}
+        if draft.number != DRAFT and draft.number == table.newest() == draft.follows:
+            return draft
         self._mark()
-        given = made_from or {}
         siblings = {name: self._commit(one, {}, given) for name, one in draft.siblings.items()}
         number = self._commit(draft, siblings, given)
-        found = self._with_siblings(self.table(draft.name).open(number))
+        found = self._with_siblings(table.open(number))
         retention.clean(self, [*siblings, draft.name])
         return found
 
@@ -302,12 +302,12 @@ class Lake:
             name: made_from[name].number if name in made_from else number
             for name, number in draft.commit.numbers.items()
         }
-        draft = replace(draft, commit=replace(draft.commit, numbers=numbers))
+        draft = replace(draft.check(), commit=replace(draft.commit, numbers=numbers))
         table = self.table(draft.name)
         found = table.current()
         if found and found.version == draft.version and found.files == draft.files:
             return found.number
-        return table.publish(draft.check(), siblings)
+        return table.publish(draft, siblings)
 
     def withdraw(self, name: str, *, run: str) -> None:
         """Leaves a table without a current version; earlier ones cannot be taken again.
@@ -370,6 +370,21 @@ class Lake:
             self.check_format()
 
 
-def _provisional(found: Snapshot) -> int:
-    """Rows of it and its siblings that are worth another try."""
-    return sum(one.commit.provisional for one in (found, *found.siblings.values()))
+class _Siblings(Mapping[str, Snapshot]):
+    """Tables that were made together with another one, opened when they are asked for."""
+
+    def __init__(self, lake: Lake, numbers: Mapping[str, int]) -> None:
+        self._lake, self._numbers = lake, numbers
+        self._opened: dict[str, Snapshot] = {}
+
+    def __getitem__(self, name: str) -> Snapshot:
+        number = self._numbers[name]
+        if name not in self._opened:
+            self._opened[name] = self._lake.table(name).open(number)
+        return self._opened[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)

@@ -41,11 +41,17 @@ class Lease:
     name: str
     holder: str
     _content: bytes | None = None
+    _until: float = 0.0
     _lost: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is somebody else's, or ended: others may have come and gone since then."""
+        return self._lost or time.time() > self._until
 
     def check(self) -> None:
         """Raises LeaseError where it was lost: this process was suspended, or cut off."""
-        if self._lost:
+        if self.is_lost:
             raise LeaseError(
                 "this run was suspended or cut off from the lake for so long that it lost its "
                 "lease, and others may have written meanwhile. Nothing more is written. Run again: "
@@ -54,14 +60,17 @@ class Lease:
 
     def write(self, *, expected: bytes | None) -> None:
         """Writes or renews it. Raises ConflictError where it is somebody else's."""
-        fields = {"holder": self.holder, "until": time.time() + FREE_SECONDS}
-        content = json.dumps(fields).encode()
+        until = time.time() + FREE_SECONDS
+        content = json.dumps({"holder": self.holder, "until": until}).encode()
         self.folder.storage.swap(self.folder.at(self.name), content, expected=expected)
-        self._content = content
+        self._content, self._until = content, until
 
     def keep(self, ended: threading.Event) -> None:
         """Renews it until the end."""
         while not ended.wait(RENEW_SECONDS):
+            if self.is_lost:
+                self._lost = True
+                return
             try:
                 self.write(expected=self._content)
             except ConflictError:
@@ -72,7 +81,7 @@ class Lease:
 
     def release(self) -> None:
         """Gives it up, unless it was lost."""
-        if not self._lost:
+        if not self.is_lost:
             with contextlib.suppress(FruitsError, OSError):
                 self.folder.remove([self.name])
 

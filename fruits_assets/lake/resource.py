@@ -73,16 +73,11 @@ class LakeResource(Place):
         """Refuses a lake that cannot be used, before any asset starts. Raises dg.Failure."""
         super().setup_for_execution(context)
         with told():
-            self.open()
+            Lake.at(self.base, region=self.region, kms_key=self.kms_key)
 
     def open(self) -> Lake:
-        """The lake itself. Raises RegionError, S3Error or LakeError."""
-        return Lake.at(
-            self.base,
-            region=self.region,
-            kms_key=self.kms_key,
-            keep_versions=self.keep_versions,
-        )
+        """The lake itself, whose format was checked at the start. Raises RegionError or S3Error."""
+        return Lake(self.folder(self.base), self.keep_versions)
 
     def produce(
         self,
@@ -110,7 +105,7 @@ class LakeResource(Place):
             lake = self.open()
             follows = {name: lake.table(name).latest() for name in schemas}
             run, known = context.run.run_id, lake.answers(recipe, lead)
-            provisional = _provisional(known)
+            provisional = known.commit.provisional if known else 0
             if known and provisional:  # it stays as it is: what comes of another try is another
                 recipe = replace(recipe, salt=run)
                 context.log.info("%s: tries %d rows again", recipe.transform, provisional)
@@ -139,8 +134,3 @@ def again(known: Snapshot, recipe: Recipe, follows: Mapping[str, int]) -> Snapsh
     commit = replace(known.commit, numbers=recipe.numbers, siblings={})
     siblings = {name: again(one, recipe, follows) for name, one in known.siblings.items()}
     return replace(known, commit=commit, siblings=siblings, follows=follows[known.name])
-
-
-def _provisional(known: Snapshot | None) -> int:
-    snapshots = (known, *known.siblings.values()) if known else ()
-    return sum(one.commit.provisional for one in snapshots)

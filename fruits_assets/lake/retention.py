@@ -16,11 +16,11 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from fruits_assets.core.errors import DatasetError, LakeError
+from fruits_assets.core.errors import DatasetError, FruitsError
 from fruits_assets.storage.base import join
 from fruits_assets.storage.folder import PARTIAL
 from fruits_assets.storage.parquet import PART_NAME
-from fruits_assets.storage.snapshot import READS_IN_FLIGHT
+from fruits_assets.storage.snapshot import DRAFT, READS_IN_FLIGHT
 
 if TYPE_CHECKING:
     from fruits_assets.lake.lake import Lake
@@ -39,7 +39,7 @@ def in_use(lake: Lake) -> set[tuple[str, int]]:
 
 
 def _used(lake: Lake) -> dict[tuple[str, int], Commit | None]:
-    """The same with their commits; None for those whose commit is damaged."""
+    """The same with their commits; None for what is damaged, with `DRAFT` for a whole log."""
     found: dict[tuple[str, int], Commit | None] = {}
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
         todo = [one for one in pool.map(partial(_current, lake), lake.folders()) if one]
@@ -72,10 +72,11 @@ def _now(lake: Lake, made: Commit, one: tuple[str, int]) -> tuple[str, int]:
 
 
 def _current(lake: Lake, name: str) -> tuple[str, int] | None:
-    with contextlib.suppress(DatasetError):
-        if (number := lake.table(name).newest()) is not None:
-            return name, number
-    return None
+    try:
+        number = lake.table(name).newest()
+    except DatasetError:
+        return name, DRAFT
+    return None if number is None else (name, number)
 
 
 def kept(lake: Lake, name: str) -> set[int]:
@@ -93,15 +94,19 @@ def _kept(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> set[int]:
 def clean(lake: Lake, names: Iterable[str]) -> int:
     """Removes the parts of some tables that no kept version needs; returns how many files went.
 
-    What cannot be removed now is removed after a later publish.
+    What cannot be removed now is removed after a later publish. While a log is damaged, nobody
+    knows what it needs of other tables: nothing is removed then.
     """
-    used = in_use(lake)
-    return sum(_clean(lake, name, used) for name in names)
+    with contextlib.suppress(FruitsError, OSError):
+        used = _used(lake)
+        if all(used.values()):
+            return sum(_clean(lake, name, used) for name in names)
+    return 0
 
 
 def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
     table = lake.table(name)
-    with contextlib.suppress(DatasetError, LakeError, OSError):
+    with contextlib.suppress(FruitsError, OSError):
         keep = _kept(lake, name, used)
         there = table.folder.files()
         needed = {found for number in keep for found in table.open(number).by_name}
@@ -156,6 +161,8 @@ def damaged(lake: Lake) -> Iterator[Damage]:
     opened: list[Snapshot] = []
     doubted: set[tuple[str, int]] = set()
     for name, number in sorted(_used(lake)):
+        if number == DRAFT:
+            continue
         try:
             opened.append(lake.table(name).open(number))
         except DatasetError:

@@ -3,7 +3,7 @@
 All that the project knows of the Delta log is here. What it relies on, and guards against, was
 tried with deltalake 1.6 (docs/choices.md): a commit is one file that appears whole or not at all,
 and only one writer can make it; delta-rs neither syncs it to disk, nor looks whether the files that
-it names are there, nor minds an empty last commit, nor counts right where others commit meanwhile.
+it names are there, nor minds an empty last commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
 from fruits_assets.storage.base import Folder, join
-from fruits_assets.storage.parquet import File
+from fruits_assets.storage.parquet import PART_NAME, File
 from fruits_assets.storage.snapshot import DRAFT, READS_IN_FLIGHT, REPAIR, Commit, Snapshot
 
 LOG = "_delta_log"
@@ -38,14 +38,18 @@ PREFIX = "fruits."
 """Begins the names of our metadata in a commit."""
 NUMBER, SEAL = f"{PREFIX}number", f"{PREFIX}seal"
 """Names of the commit's own number in it, and of the hash of all that we say there."""
-READ_ERRORS = (DeltaError, OSError, ValueError, KeyError)
-"""What reading a damaged log may raise: it has no checksums."""
+READ_ERRORS = (DeltaError, FileNotFoundError, ValueError, KeyError, TypeError)
+"""What reading a damaged log may raise: it has no checksums. Other errors of the place that it lies
+in say nothing about the log."""
 CONFIGURATION = {
     # Minima and maxima of paths and labels would be personal data in a log that is kept.
     "delta.dataSkippingNumIndexedCols": "0",
     # The log is the history of the table: delta-rs would remove it after 30 days.
     "delta.enableExpiredLogCleanup": "false",
 }
+COLOUR, TRACE = re.compile(r"\x1b\[\d+m"), re.compile(r"\s*\d+: ")
+CODE = re.compile(r"<Code>(\w+)</Code>")
+"""In errors of delta-rs: colours, the calls that led to them, and the code of an answer of S3."""
 LOOK_BACK = 100
 """Commits that are searched for a version that was published before."""
 COMMIT_ATTEMPTS = 5
@@ -70,11 +74,12 @@ class Table:
             LakeError: its folder is a symbolic link.
             DatasetError: the last commit is empty: it was torn by a power cut.
         """
-        if self.folder.storage.is_link(self.folder.uri):
-            raise LakeError(
-                f"{self.folder.uri} is a symbolic link: its files would lie outside the lake, "
-                "where no erasure looks for them. Replace it by a folder, and move its files there."
-            )
+        for uri in (self.folder.uri, join(self.folder.uri, LOG)):
+            if self.folder.storage.is_link(uri):
+                raise LakeError(
+                    f"{uri} is a symbolic link: its files would lie outside the lake, where no "
+                    "erasure looks for them. Replace it by a folder, and move its files there."
+                )
         entries = self.entries()
         if not entries:
             return DRAFT
@@ -95,7 +100,12 @@ class Table:
         return join(self.folder.uri, LOG, f"{number:020d}.json")
 
     def open(self, number: int) -> Snapshot:
-        """The version of a number. Raises DatasetError where it is not a publish, or damaged."""
+        """The version of a number.
+
+        Raises:
+            DatasetError: it is not a publish, or damaged.
+            LakeError: it cannot be read now, or S3Error.
+        """
         delta = self._delta(number)
         with self._reading(f"commit {number}"):
             info = self._info(number)
@@ -107,14 +117,18 @@ class Table:
             raise self._damaged(f"commit {number} is not what was written")
         return Snapshot(self.folder, self.name, schema, number, commit, files)
 
-    def publishes(self, limit: int = LOOK_BACK) -> Iterator[tuple[int, Commit]]:
+    def publishes(self, limit: int | None = LOOK_BACK) -> Iterator[tuple[int, Commit]]:
         """Number and metadata of what was published, the newest first. Raises DatasetError."""
         if (last := self.latest()) == DRAFT:
             return
-        for number, commit in self._history(last, limit):
+        newest = self.commit(last)
+        if newest and newest.recipe:
+            yield last, newest  # often, nobody asks for more: the whole log need not be read
+        for number, commit in () if newest and not newest.recipe else self._history(last, limit):
             if not commit.recipe:
                 return  # withdrawn: nothing before it may be used again
-            yield number, commit
+            if number != last:
+                yield number, commit
 
     def history(self, limit: int | None = None) -> list[tuple[int, Commit]]:
         """Number and metadata of everything that was ever published, the newest first."""
@@ -148,7 +162,7 @@ class Table:
             return None
         if commit := self.commit(last):  # nearly always, the last one is ours
             return last if commit.recipe else None
-        return next((number for number, _ in self.publishes()), None)
+        return next((number for number, _ in self.publishes(None)), None)
 
     def commit(self, number: int) -> Commit | None:
         """Metadata of a commit, without its files; None where others made it.
@@ -176,7 +190,7 @@ class Table:
         for _ in range(COMMIT_ATTEMPTS):
             last = self.latest()
             # Who was faster with the same recipe has published what this run would have.
-            for number, commit in self._since(draft.follows):
+            for number, commit in self._since(draft.follows, last):
                 if commit.recipe == draft.commit.recipe and commit.recipe:
                     return number
                 raise self._conflict(draft)
@@ -191,16 +205,14 @@ class Table:
                 raise LakeError(
                     f"{self.folder.uri} cannot be published to ({_short(error)}). Free space or "
                     "grant the permission to write there; then run again: what is finished is kept."
-                ) from error
+                ) from None  # it quotes all that a server answers
             self._sync(last + 1)
             return last + 1
         raise self._conflict(draft)
 
-    def _since(self, number: int) -> Iterator[tuple[int, Commit]]:
-        for found, commit in self.publishes():
-            if found <= number:
-                return
-            yield found, commit
+    def _since(self, number: int, last: int) -> Iterator[tuple[int, Commit]]:
+        """What was published, or withdrawn, after one commit and up to another."""
+        return self._history(last, max(0, last - number))
 
     def _commit(self, draft: Snapshot, last: int, metadata: dict[str, str]) -> None:
         if last == DRAFT:
@@ -254,9 +266,10 @@ class Table:
         listed: dict[str, File] = {}
         for position, number in enumerate(numbers):
             try:
-                info = self._replayed(number, listed)
+                with self._reading(f"commit {number}"):
+                    info = self._replayed(number, listed)
                 whole = number not in in_doubt or _is_sealed(info, listed.values())
-            except READ_ERRORS:
+            except DatasetError:
                 whole = False
             if not whole or number != position:
                 return [*checkpoints, *map(self.entry, numbers[position:])]
@@ -280,11 +293,14 @@ class Table:
         return next(found, {})
 
     def _actions(self, number: int) -> list[Any]:
-        """A commit, line by line. Raises ValueError where it is empty."""
+        """A commit, line by line. Raises ValueError where it is empty, or damaged."""
         lines = self.folder.storage.read(self.entry(number)).splitlines()
         if not lines:
             raise ValueError("it is empty")
-        return [json.loads(line) for line in lines]
+        actions = [json.loads(line) for line in lines]
+        if not all(isinstance(action, dict) for action in actions):
+            raise ValueError("it has a line that is no action")
+        return actions
 
     def _delta(self, number: int) -> DeltaTable:
         """The log up to a commit. A handle does not follow later ones."""
@@ -298,6 +314,11 @@ class Table:
             yield
         except READ_ERRORS as error:
             raise self._damaged(f"{what} cannot be read ({_short(error)})") from error
+        except OSError as error:
+            raise LakeError(
+                f"{self.folder.uri} cannot be read: {what} ({_short(error)}). It need not be "
+                "damaged. See that it can be reached and may be read; then run again."
+            ) from None  # it quotes all that a server answers
 
     def _damaged(self, what: str) -> DatasetError:
         return DatasetError(f"{self.name} ({self.folder.uri}) is damaged: {what}. {REPAIR}")
@@ -390,9 +411,12 @@ def _commit(info: Mapping[str, Any]) -> Commit | None:
 
 
 def _is_sealed(info: Mapping[str, Any], files: Iterable[File]) -> bool:
-    """Whether a commit is what was written, or was made by others."""
-    own = _own(info) or SEAL in info
-    return not own or info.get(SEAL) == _seal(info, files)
+    """Whether a commit is what was written and lists nothing but parts, or was made by others."""
+    if not _own(info) and SEAL not in info:
+        return True
+    listed = tuple(files)
+    parts = all(PART_NAME.fullmatch(file.name) for file in listed)
+    return parts and info.get(SEAL) == _seal(info, listed)
 
 
 def _seal(info: Mapping[str, Any], files: Iterable[File]) -> str:
@@ -403,5 +427,11 @@ def _seal(info: Mapping[str, Any], files: Iterable[File]) -> str:
 
 
 def _short(error: Exception) -> str:
-    """The first line: delta-rs adds a trace of its own calls."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What delta-rs says, in one line, without its colours, its trace and what a server answered.
+
+    The answer of a server quotes the request; its code is all that is kept of it.
+    """
+    lines = COLOUR.sub("", str(error)).splitlines()
+    own = takewhile(lambda line: "<" not in line and not TRACE.match(line), lines)
+    words = [line.strip(" ↳") for line in own]
+    return ": ".join([*filter(None, words), *CODE.findall(str(error))]) or type(error).__name__

@@ -370,7 +370,7 @@ def test_nothing_outside_the_source_is_erased(tmp_path: Path, path: str) -> None
     assert absolute.is_file()
 
 
-def test_photos_that_cannot_be_erased_are_told_and_the_others_are_erased(
+def test_photos_that_cannot_be_erased_are_reported_and_the_others_are_erased(
     open_folder: Path, unprivileged: Callable[[], contextlib.AbstractContextManager[None]]
 ) -> None:
     _put(open_folder, "a/1.jpg", "b/2.jpg")

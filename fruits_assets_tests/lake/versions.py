@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from fruits_assets.lake import resource
 from fruits_assets.lake.lake import Lake
@@ -18,7 +19,7 @@ def recipe_of(name: str, number: int, *inputs: Snapshot) -> Recipe:
     return Recipe.of(f"make_{name}", "1", inputs, params={"number": number})
 
 
-def write_parts(lake: Lake, name: str, number: int, *, parts: int = 2) -> tuple[File, ...]:
+def write_parts(lake: Lake, name: str, number: int, *, parts: int) -> tuple[File, ...]:
     """The parts of a version, one row each."""
     folder, rows = lake.table(name).folder, pa.table({"text": [f"{name} {number}"]}, SCHEMA)
     origins = [Origin(address_of(name, number, part), part, part + 1) for part in range(parts)]
@@ -26,13 +27,19 @@ def write_parts(lake: Lake, name: str, number: int, *, parts: int = 2) -> tuple[
 
 
 def draft(
-    lake: Lake, name: str, number: int, *inputs: Snapshot, siblings: Sequence[str] = ()
+    lake: Lake,
+    name: str,
+    number: int,
+    *inputs: Snapshot,
+    siblings: Sequence[str] = (),
+    parts: int = 2,
 ) -> Snapshot:
     """A version whose parts are written, as a run leaves it before it is published."""
     names = [name, *siblings]
+    written = {one: write_parts(lake, one, number, parts=parts) for one in names}
     return lake.draft(
         recipe_of(name, number, *inputs),
-        {one: Output(write_parts(lake, one, number), {"number": number}) for one in names},
+        {one: Output(files, {"number": number}) for one, files in written.items()},
         dict.fromkeys(names, SCHEMA),
         run="run",
         seconds=1.0,
@@ -62,6 +69,12 @@ def rows(snapshot: Snapshot) -> list[str]:
 def seen(lake: Lake, name: str) -> list[str]:
     """What a reader sees of a table."""
     return rows(lake.current(name))
+
+
+def seen_by_others(lake: Lake, name: str) -> list[str]:
+    """What software sees of a table that knows Delta, and nothing of this project."""
+    table = DeltaTable(lake.table(name).folder.uri, storage_options=lake.storage.delta_options())
+    return sorted(table.to_pyarrow_table()["text"].to_pylist())
 
 
 def of(name: str, number: int) -> list[str]:

@@ -101,7 +101,7 @@ def _flip_in_page(path: Path, column: int) -> None:
     _flip(path, start + chunk.total_compressed_size // 2)
 
 
-def _told(read: Callable[[], object], *words: str) -> None:
+def _fails(read: Callable[[], object], *words: str) -> None:
     """Reading fails with a sentence that names what is damaged, and says what to do."""
     with pytest.raises(DatasetError) as caught:
         read()
@@ -166,7 +166,7 @@ def test_the_files_of_a_table_of_files_are_read_by_name(place: Place) -> None:
     assert model.names() == [*CONTENTS, "more"]
     for name, content in {**CONTENTS, "more": b""}.items():
         assert model.read(name) == content
-    _told(lambda: model.read("missing"), "model_weights", "it has no file 'missing'")
+    _fails(lambda: model.read("missing"), "model_weights", "it has no file 'missing'")
 
 
 def test_a_table_without_parts_is_an_empty_one(place: Place) -> None:
@@ -256,11 +256,11 @@ def test_parts_that_belong_to_no_version_are_a_draft(folder: Folder) -> None:
 # Damage
 
 
-def test_a_missing_part_is_told(place: Place) -> None:
+def test_a_missing_part_is_reported(place: Place) -> None:
     snapshot = _snapshot(place.opened.child("table"), _table(3), _table(2, first=3))
     first, second = snapshot.files
     place.remove(f"table/{second.name}")
-    _told(snapshot.check, "features", snapshot.uri, f"{second.name} is missing")
+    _fails(snapshot.check, "features", snapshot.uri, f"{second.name} is missing")
     assert snapshot.damage(second) == "it is missing"
     assert snapshot.damage(first) is None
     for read in (
@@ -270,65 +270,65 @@ def test_a_missing_part_is_told(place: Place) -> None:
         lambda: snapshot.arrow_with_parts(["path"]),
         lambda: snapshot.pandas(["path"]),
     ):
-        _told(read, "features", snapshot.uri, f"{second.name} cannot be read")
+        _fails(read, "features", snapshot.uri, f"{second.name} cannot be read")
     assert snapshot.remains().files == (first,)
     assert snapshot.remains().arrow(["path"]).num_rows == 3
 
 
-def test_a_truncated_part_is_told(place: Place) -> None:
+def test_a_truncated_part_is_reported(place: Place) -> None:
     snapshot = _snapshot(place.opened.child("table"), _table(30), _table(2, first=30))
     part, other = snapshot.files
     place.put(f"table/{part.name}", place.get(f"table/{part.name}")[:-7])
     sizes = f"has {part.bytes - 7} bytes instead of {part.bytes}"
-    _told(snapshot.check, "features", f"{part.name} {sizes}")
+    _fails(snapshot.check, "features", f"{part.name} {sizes}")
     assert snapshot.damage(part) == f"it {sizes}"
-    _told(lambda: snapshot.table(part), f"{part.name} cannot be read", "checksum differs")
-    _told(lambda: snapshot.arrow(["path"]), f"{part.name} cannot be read")
+    _fails(lambda: snapshot.table(part), f"{part.name} cannot be read", "checksum differs")
+    _fails(lambda: snapshot.arrow(["path"]), f"{part.name} cannot be read")
     assert snapshot.remains().files == (other,)
 
 
 @pytest.mark.parametrize("column", [0, 1, 2, 3])
-def test_one_flipped_bit_in_a_data_page_is_told(folder: Folder, column: int) -> None:
+def test_one_flipped_bit_in_a_data_page_is_reported(folder: Folder, column: int) -> None:
     snapshot = _snapshot(folder, _table(200))
     (part,) = snapshot.files
     _flip_in_page(_path(snapshot), column)
     assert snapshot.check() == snapshot, "sizes alone do not show it"
     columns = [SCHEMA.names[column]]
-    _told(lambda: snapshot.arrow(columns), f"{part.name} cannot be read")
+    _fails(lambda: snapshot.arrow(columns), f"{part.name} cannot be read")
     for read in (lambda: list(snapshot.batches(part, columns)), lambda: snapshot.table(part)):
-        _told(read, f"{part.name} cannot be read", "it is not what was written")
+        _fails(read, f"{part.name} cannot be read", "it is not what was written")
     assert snapshot.damage(part) == "its checksum differs"
 
 
-def test_one_flipped_bit_is_told_in_every_place(place: Place) -> None:
+def test_one_flipped_bit_is_reported_in_every_place(place: Place) -> None:
     snapshot = _snapshot(place.opened.child("table"), _table(30))
     (part,) = snapshot.files
     content = bytearray(place.get(f"table/{part.name}"))
     content[len(content) // 2] ^= 1
     place.put(f"table/{part.name}", bytes(content))
-    _told(lambda: snapshot.table(part), "it is not what was written")
+    _fails(lambda: snapshot.table(part), "it is not what was written")
     assert snapshot.damage(part) == "its checksum differs"
 
 
-def test_a_replaced_part_is_told(folder: Folder) -> None:
+def test_a_replaced_part_is_reported(folder: Folder) -> None:
     """A whole Parquet file of the same size, with the same columns, and with other rows."""
     snapshot = _snapshot(folder, _table(3), _table(3, first=3))
     first, second = snapshot.files
     _path(snapshot, 0).write_bytes(_path(snapshot, 1).read_bytes())
     assert snapshot.damage(first) is not None
-    _told(lambda: snapshot.table(first), f"{first.name} cannot be read", "it is not what was")
-    _told(lambda: list(snapshot.batches(first, ["path"])), f"{first.name} cannot be read")
+    _fails(lambda: snapshot.table(first), f"{first.name} cannot be read", "it is not what was")
+    _fails(lambda: list(snapshot.batches(first, ["path"])), f"{first.name} cannot be read")
     assert snapshot.damage(second) is None
 
 
-def test_a_damaged_file_of_a_table_of_files_is_told(place: Place) -> None:
+def test_a_damaged_file_of_a_table_of_files_is_reported(place: Place) -> None:
     model = _model(place.opened.child("model"))
     name = f"model/{model.files[0].name}"
     content = bytearray(place.get(name))
     content[content.index(b"a model") + 345] ^= 1
     place.put(name, bytes(content))
     for file in CONTENTS:  # whichever of them is damaged, for the part is compared as a whole
-        _told(lambda file=file: model.read(file), "model_weights", "it is not what was written")
+        _fails(lambda file=file: model.read(file), "model_weights", "it is not what was written")
 
 
 def test_a_part_that_cannot_be_read_is_damage(folder: Folder) -> None:
@@ -348,13 +348,13 @@ def test_a_part_that_cannot_be_read_is_damage(folder: Folder) -> None:
         ({"path": [1], "label": ["b"], "content": [b""], "features": [[1.0]]}, "'path': 'int64'"),
     ],
 )
-def test_a_part_with_other_columns_is_told(
+def test_a_part_with_other_columns_is_reported(
     folder: Folder, columns: dict[str, list[object]], found: str
 ) -> None:
     """Another release, or other software, has put it there: a column is never taken for another."""
     file = write_part(folder, Origin("0" * 16, 0, 1), pa.table(columns))
     snapshot = Snapshot(folder, "features", SCHEMA, 7, COMMIT, (file,))
-    _told(lambda: snapshot.arrow(["path"]), file.name, "it has the columns {", found, "not {")
+    _fails(lambda: snapshot.arrow(["path"]), file.name, "it has the columns {", found, "not {")
 
 
 def test_what_remains_of_a_version_is_what_is_whole(folder: Folder) -> None:
