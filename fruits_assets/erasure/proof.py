@@ -49,8 +49,14 @@ class Search:
                 are named after nothing that was erased, and how many are left in the source.
         """
         journal = join(lake.base, RECORDS, JOURNAL)
-        places = [(lake.storage, one) for one in lake.storage.everything(lake.base)]
-        places += [(LocalStorage(), one) for one in _scratch()]
+        try:
+            places = [(lake.storage, one) for one in lake.storage.everything(lake.base)]
+            places += [(LocalStorage(), one) for one in _scratch()]
+        except OSError as error:
+            raise ErasureError(
+                f"a folder cannot be looked into ({error}), so nobody knows whether anything is "
+                "left in it. Make it readable, and repeat the erasure."
+            ) from error
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             found = list(pool.map(lambda one: self._holds(*one), places))
         left = [

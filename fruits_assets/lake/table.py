@@ -121,14 +121,10 @@ class Table:
         """Number and metadata of what was published, the newest first. Raises DatasetError."""
         if (last := self.latest()) == DRAFT:
             return
-        newest = self.commit(last)
-        if newest and newest.recipe:
-            yield last, newest  # often, nobody asks for more: the whole log need not be read
-        for number, commit in () if newest and not newest.recipe else self._history(last, limit):
+        for number, commit in self._history(last, limit):
             if not commit.recipe:
                 return  # withdrawn: nothing before it may be used again
-            if number != last:
-                yield number, commit
+            yield number, commit
 
     def history(self, limit: int | None = None) -> list[tuple[int, Commit]]:
         """Number and metadata of everything that was ever published, the newest first."""

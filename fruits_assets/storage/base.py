@@ -145,6 +145,9 @@ class Storage(ABC):
 
         Returns:
             How many files, or versions of files, were removed.
+
+        Raises:
+            LakeError: one cannot be removed, or S3Error.
         """
 
     @abstractmethod

@@ -79,9 +79,16 @@ class LocalStorage(Storage):
     def remove(self, uris: Iterable[str]) -> int:  # noqa: D102 - see Storage
         count = 0
         for uri in uris:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 Path(uri).unlink()
-                count += 1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise LakeError(
+                    f"{uri} cannot be removed: {error.strerror or error}. Grant the permission to "
+                    "change its folder, and run this again."
+                ) from error
+            count += 1
         return count
 
     def everything(self, folder: str) -> Iterator[Stored]:  # noqa: D102 - see Storage
