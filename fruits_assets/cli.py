@@ -74,7 +74,7 @@ def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Fruits!: photos of fruit to compact features, in a lake of Delta tables.
 
-    The lake is the one of FRUITS_LAKE, the source that of FRUITS_SOURCE (docs/settings.md).
+    The lake is the one of FRUITS_LAKE, the source that of FRUITS_SOURCE (README.md).
     """
 
 

@@ -284,3 +284,29 @@ def finished(
     pipeline = Pipeline(Lake.at(str(base)), photos, checks=CHECKS)
     with dg.DagsterInstance.ephemeral() as instance:
         return pipeline, pipeline.run(instance=instance)
+
+
+@pytest.fixture(scope="session")
+def _own_home(
+    tmp_path_factory: pytest.TempPathFactory,
+    photos: Path,
+    session: SparkSession,
+    _model_lake: Path,
+    worker_id: str,
+) -> Path:
+    """A folder with a source and its finished lake."""
+
+    def run(folder: Path) -> None:
+        shutil.copytree(photos, folder / "photos")
+        shutil.copytree(_model_lake, folder / "lake")
+        assert Pipeline(Lake.at(str(folder / "lake")), folder / "photos").run().success
+
+    return made_once(tmp_path_factory, worker_id, "erasure", run)
+
+
+@pytest.fixture
+def own(_own_home: Path, tmp_path: Path) -> Pipeline:
+    """A finished run on a source of the test's own."""
+    for name in ("photos", "lake"):
+        shutil.copytree(_own_home / name, tmp_path / name)
+    return Pipeline(Lake.at(str(tmp_path / "lake")), tmp_path / "photos")

@@ -141,8 +141,7 @@ def read_duckdb(uri: str, number: int | None) -> Iterable[Row]:
     files = DeltaTable(uri, version=number).file_uris()
     if not files:  # DuckDB refuses to read none
         return []
-    found = duckdb.sql("SELECT * FROM read_parquet(?)", params=[files])
-    return found.to_arrow_table().to_pylist()
+    return duckdb.read_parquet(files).to_arrow_table().to_pylist()
 
 
 def read_pandas(uri: str, number: int | None) -> Iterable[Row]:

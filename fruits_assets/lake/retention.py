@@ -108,29 +108,21 @@ def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
     table = lake.table(name)
     with contextlib.suppress(FruitsError, OSError):
         keep = _kept(lake, name, used)
-        there = table.folder.files()
         needed = {found for number in keep for found in table.open(number).by_name}
-        superseded = _superseded(table, keep, needed, set(there))
-        now = time.time()
-        return table.folder.remove(
-            found
-            for found, one in there.items()
-            if found not in needed
-            and is_ours(found)
-            and (found in superseded or now - one.modified_at > ABANDONED_SECONDS)
-        )
+        found = table.folder.files()
+        unneeded = {name for name in found if name not in needed and is_ours(name)}
+        abandoned = time.time() - ABANDONED_SECONDS
+        young = {name for name in unneeded if found[name].modified_at > abandoned}
+        return table.folder.remove(unneeded - young | _listed(table, young))
     return 0
 
 
-def _superseded(table: Table, keep: set[int], needed: set[str], there: set[str]) -> set[str]:
-    """Parts that versions which are not kept any more list, and that are still there."""
+def _listed(table: Table, parts: set[str]) -> set[str]:
+    """Those parts that a commit has added: nobody is still writing them."""
     found: set[str] = set()
-    for number, _ in table.publishes():
-        if number not in keep:
-            own = (table.open(number).by_name.keys() - needed) & there
-            if not own - found:
-                break  # older ones have been cleaned before
-            found |= own
+    commits = table.added()
+    while found < parts and (added := next(commits, None)) is not None:
+        found |= added & parts
     return found
 
 

@@ -14,11 +14,11 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
@@ -29,6 +29,8 @@ from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
 from fruits_assets.storage.base import Folder, join
 from fruits_assets.storage.parquet import PART_NAME, File
 from fruits_assets.storage.snapshot import DRAFT, READS_IN_FLIGHT, REPAIR, Commit, Snapshot
+
+T = TypeVar("T")
 
 LOG = "_delta_log"
 ENTRY = re.compile(r"(\d{20})\.json")
@@ -133,6 +135,21 @@ class Table:
         return list(self._history(last, limit))
 
     def _history(self, last: int, limit: int | None) -> Iterator[tuple[int, Commit]]:
+        found = self._newest_first(last, limit, self.commit)
+        return ((number, commit) for number, commit in found if commit)
+
+    def added(self, limit: int = LOOK_BACK) -> Iterator[set[str]]:
+        """Names of the parts that each commit added, the newest first. Raises DatasetError."""
+
+        def names(number: int) -> set[str]:
+            with self._reading(f"commit {number}"):
+                return {it["add"]["path"] for it in self._actions(number) if "add" in it}
+
+        return (found for _, found in self._newest_first(self.latest(), limit, names))
+
+    def _newest_first(
+        self, last: int, limit: int | None, read: Callable[[int], T]
+    ) -> Iterator[tuple[int, T]]:
         """Reads the commits ourselves, ever more of them at once.
 
         The `history` of delta-rs lets no other thread run while it waits for a bucket, so that no
@@ -142,9 +159,7 @@ class Table:
         size = 1
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             while some := list(islice(numbers, size)):
-                for number, commit in zip(some, pool.map(self.commit, some), strict=True):
-                    if commit:
-                        yield number, commit
+                yield from zip(some, pool.map(read, some), strict=True)
                 size = min(2 * size, READS_IN_FLIGHT)
 
     def current(self) -> Snapshot | None:
@@ -277,7 +292,7 @@ class Table:
         for action in self._actions(number):
             info = action.get("commitInfo", info)
             if add := action.get("add"):
-                rows = json.loads(add["stats"])["numRecords"]
+                rows = json.loads(add.get("stats") or "{}").get("numRecords", 0)  # ours have it
                 listed[add["path"]] = File(add["path"], add["size"], rows)
             if remove := action.get("remove"):
                 listed.pop(remove["path"], None)

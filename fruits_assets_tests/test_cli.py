@@ -1,0 +1,167 @@
+"""The command line says what there is in sentences, and does what it says."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fruits_assets import cli
+from fruits_assets_tests.conftest import Pipeline
+from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_of, traces
+
+BANANA = "Training/Banana/1.jpg"
+Fruits = Callable[..., Result]
+
+
+@pytest.fixture
+def fruits(own: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fruits:
+    """Types a command as somebody whose settings are those of the pipeline."""
+    for name in ("SOURCE", "LAKE", "WEIGHTS"):
+        monkeypatch.delenv(f"FRUITS_{name}", raising=False)
+    monkeypatch.setenv("FRUITS_SOURCE", str(own.source))
+    monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
+    monkeypatch.setenv("FRUITS_WEIGHTS", "sample")
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    return lambda *arguments: CliRunner().invoke(cli.main, [*arguments])
+
+
+def test_status_shows_what_the_lake_holds(fruits: Fruits, own: Pipeline):
+    shown = fruits("status")
+    assert shown.exit_code == 0
+    assert f"The lake {own.lake.base} holds:" in shown.output
+    version = own.lake.current("features").version
+    assert re.search(rf"features +{version} +0 +\d", shown.output)
+    assert "90 photos, 15 classes" in shown.output
+    assert "_listing" not in shown.output
+
+
+def test_status_of_an_empty_lake_has_no_line(fruits: Fruits, own: Pipeline):
+    shutil.rmtree(own.lake.base)
+    shown = fruits("status")
+    assert shown.exit_code == 0
+    assert "features" not in shown.output
+
+
+def test_history_shows_every_version_and_which_is_current(fruits: Fruits, own: Pipeline):
+    assert own.run("pca_model", "pca_features", config={"pca_model": {"n_components": 3}}).success
+    shown = fruits("history")
+    assert shown.exit_code == 0
+    newest, oldest = shown.output.splitlines()[1:]
+    assert newest.endswith("<- current")
+    assert newest.split()[:2] == ["1", own.lake.current("pca_features").version]
+    assert " 90 " in oldest
+    assert len(fruits("history", "pca_features", "--limit", "1").output.splitlines()) == 2
+    unknown = fruits("history", "nothing")
+    assert unknown.exit_code == 1
+    assert "has no table 'nothing'" in unknown.output
+
+
+def test_rollback_publishes_an_earlier_version_with_all_that_it_was_made_from(
+    fruits: Fruits, own: Pipeline
+):
+    before = {name: own.lake.current(name).version for name in ("features", "pca_features")}
+    rows = own.lake.current("pca_features").arrow(["path", "components"]).sort_by("path")
+    (own.source / BANANA).unlink()
+    assert own.run().success
+    assert own.lake.current("pca_features").rows == 89
+    done = fruits("rollback", "0")
+    assert done.exit_code == 0, done.output
+    assert "The next run goes forward again" in done.output
+    assert {name: own.lake.current(name).version for name in before} == before
+    assert own.lake.current("raw_images").rows == 90
+    again = own.lake.current("pca_features").arrow(["path", "components"]).sort_by("path")
+    assert again.equals(rows)
+    assert own.run().success
+    assert own.lake.current("pca_features").rows == 89
+    unknown = fruits("rollback", "77")
+    assert unknown.exit_code == 1
+    assert "pca_features has no version '77'" in unknown.output
+
+
+def test_a_dry_run_shows_what_would_go_and_changes_nothing(fruits: Fruits, own: Pipeline):
+    before = files_of(own.lake)
+    shown = fruits("erase", BANANA, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count(f"  {BANANA}\n") == 2, "in the lake, and in the source"
+    assert "Nothing was changed" in shown.output
+    assert files_of(own.lake) == before
+    assert (own.source / BANANA).exists()
+
+
+def test_erase_leaves_nothing_and_names_nothing_to_dagster(
+    fruits: Fruits, own: Pipeline, tmp_path: Path
+):
+    texts, blobs = evidence(own.lake, BANANA)
+    done = fruits("erase", BANANA)
+    assert done.exit_code == 0, done.output
+    assert "Erased: 1 rows of the lake and 1 files of the source." in done.output
+    assert traces(files_of(own.lake), texts=texts, blobs=blobs) == []
+    assert not (own.source / BANANA).exists()
+    stored = [file.read_bytes() for file in (tmp_path / "home").rglob("*") if file.is_file()]
+    assert stored
+    assert not [content for content in stored if BANANA.encode() in content]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["erase", "misspelt.jpg"], "some names match no file"),
+        (["erase"], "nothing is named to be erased"),
+        (["erase", "--label", "Bananas", "--dry-run"], "labels number 1 of 1"),
+    ],
+)
+def test_erase_refuses_in_a_sentence(
+    fruits: Fruits, own: Pipeline, arguments: list[str], said: str
+):
+    before = files_of(own.lake)
+    refused = fruits(*arguments)
+    assert refused.exit_code == 1
+    assert said in refused.output
+    assert "Traceback" not in refused.output
+    assert files_of(own.lake) == before
+
+
+def test_an_erasure_that_fails_says_why(fruits: Fruits, own: Pipeline):
+    note = Path(own.lake.base, "note.txt")
+    note.write_text(f"see {BANANA}")
+    failed = fruits("erase", BANANA)
+    assert failed.exit_code == 1
+    assert "the erasure is not complete" in failed.output
+    assert str(note) in failed.output
+    note.unlink()
+    assert fruits("erase").exit_code == 0, "what was interrupted is finished"
+    assert own.lake.current("raw_images").rows == 89
+
+
+def test_a_version_that_an_erasure_removed_cannot_come_back(fruits: Fruits, own: Pipeline):
+    assert erase(own, paths=[BANANA]).success
+    refused = fruits("rollback", "0")
+    assert refused.exit_code == 1
+    assert "erasure" in refused.output
+    assert len(rows_of(own.lake, "raw_images", "path")) == 89
+
+
+def test_a_lake_that_overlaps_its_source_is_refused(
+    fruits: Fruits, own: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FRUITS_LAKE", str(own.source / "lake"))
+    refused = fruits("erase", BANANA, "--dry-run")
+    assert refused.exit_code == 1
+    assert "overlap" in refused.output
+
+
+def test_repair_reads_the_lake_and_removes_only_what_is_damaged(fruits: Fruits, own: Pipeline):
+    whole = fruits("repair")
+    assert whole.exit_code == 0
+    assert "is whole" in whole.output
+    part = Path(own.lake.base, "features", own.lake.current("features").files[0].name)
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    before = files_of(own.lake)
+    found = fruits("repair")
+    assert found.exit_code == 1
+    assert f"{part}: its checksum differs. It is removed." in found.output
+    assert before.keys() - files_of(own.lake).keys() == {str(part)}
