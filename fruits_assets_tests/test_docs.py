@@ -88,6 +88,12 @@ RUN_BY = {
     "-p source sample_photos -p lake lake": (
         "assets/test_notebook.py::test_parameters_are_those_of_the_run"
     ),
+    f"{FRUITS} erase Apple/2024-05-01.jpg --dry-run": (
+        "test_cli.py::test_a_dry_run_shows_what_would_go_and_changes_nothing"
+    ),
+    f"{FRUITS} erase Apple/2024-05-01.jpg --label \"Jeanne's orchard\"": (
+        "test_cli.py::test_erase_leaves_nothing_and_names_nothing_to_dagster"
+    ),
     f"{DAGSTER} sensor start new_photos -w workspace.yaml": HERE,
     f"{DAGSTER} schedule start daily -w workspace.yaml": HERE,
     f"{DAGSTER} sensor start follow_upstreams -w workspace.yaml": HERE,
