@@ -74,6 +74,10 @@ fuzz: install ## Damaged images by the thousand (artifacts/fuzz/fuzz.json).
 faults: install ## Inject faults into real runs and compare what they leave (artifacts/faults/faults.md).
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
+.PHONY: bench-lake
+bench-lake: install ## What publishing, opening, a run without news and an erasure cost (artifacts/lake).
+	@$(BIN)/python -m benchmarks.lake $(ARGS)
+
 .PHONY: bench-increments
 bench-increments: install ## What one percent more photos cost, and nothing new; SOURCE=, WEIGHTS=.
 	@$(BIN)/python -m benchmarks.increments $(if $(SOURCE),--source $(SOURCE)) \

@@ -101,7 +101,7 @@ def _measure(options: argparse.Namespace, work: Path) -> list[Run]:
     for path in sorted(every.rglob("*.jpg"), key=lambda it: it.name)[options.photos :]:
         (aside / path.parent.relative_to(every)).mkdir(parents=True, exist_ok=True)
         path.rename(aside / path.relative_to(every))
-    job = _Job.started(work, every, options.weights or str(random_weights(work)))
+    job = Job.started(work, every, options.weights or str(random_weights(work)))
     runs = [job.run("all photos", options.photos)]
     for path in aside.rglob("*.jpg"):
         path.rename(every / path.relative_to(aside))
@@ -111,7 +111,7 @@ def _measure(options: argparse.Namespace, work: Path) -> list[Run]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """The job on one lake, with a session that is up and has run something."""
 
     lake: str
@@ -120,7 +120,8 @@ class _Job:
     session: SparkSession
 
     @classmethod
-    def started(cls, work: Path, source: Path, weights: str) -> _Job:
+    def started(cls, work: Path, source: Path, weights: str) -> Job:
+        """The job on a new lake in a folder, with Spark's session up."""
         home = work / "home"
         home.mkdir()
         (home / "dagster.yaml").write_text(

@@ -36,6 +36,20 @@ def multiplied(source: Path, target: Path, *, count: int) -> Path:
     return target
 
 
+def distinct(source: Path, target: Path, *, count: int) -> Path:
+    """A source of exactly `count` photos, each a picture of its own: a corner of it is noise."""
+    originals = [Image.open(path).convert("RGB") for path in sorted(source.rglob("*.jpg"))]
+    folders = [path.parent.relative_to(source) for path in sorted(source.rglob("*.jpg"))]
+    chance = np.random.default_rng(0)
+    for number in range(count):
+        picture = originals[number % len(originals)].copy()
+        picture.paste(Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8)), (0, 0))
+        copy = target / folders[number % len(folders)] / f"{number:07d}.jpg"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(copy, quality=90)
+    return target
+
+
 def drawn(folder: Path) -> Path:
     """Drawn photos, a few of each class of the embedded sample."""
     write_sample(folder, photos_per_class=(8, 0))

@@ -1,32 +1,40 @@
-"""What the UI shows of a dataset."""
+"""What assets hand to each other, and what the UI shows of it."""
 
 from pathlib import Path
+from typing import Any
 
-from fruits_assets.core.dataset import Output, write_file
-from fruits_assets.lake.io_manager import dataset_metadata
-from fruits_assets.lake.lake import Lake, Recipe
-from fruits_assets_tests import s3
-from fruits_assets_tests.places import Bucket
+import dagster as dg
+import pytest
 
+from fruits_assets.lake.io_manager import LakeIOManager, snapshot_metadata
+from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.resource import LakeResource
+from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets_tests.conftest import failure
+from fruits_assets_tests.lake.versions import draft, of, publish, rows
+from fruits_assets_tests.places import Bucket, Place
+from fruits_assets_tests.s3 import REGION
 
-def _metadata(lake: Lake) -> dict:
-    recipe = Recipe.of("make", "1", [])
-    files = (write_file(lake.folder("raw", recipe.version), "a", b"12345"),)
-    return dataset_metadata(lake.draft("raw", recipe, Output(files), run="run", seconds=1.0))
-
-
-def test_a_dataset_in_a_bucket_shows_where_it_lies(bucket: Bucket):
-    shown = _metadata(Lake.at(bucket.base, region=s3.REGION))
-    assert shown["uri"].value.startswith(f"{bucket.base}/raw/")
-    assert shown["region"] == s3.REGION
-    assert shown["encryption"] == "S3's own key (SSE-S3)"
-    assert shown["size_bytes"] == 5
+KEY = "arn:aws:kms:eu-west-3:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
-def test_the_key_is_shown(bucket: Bucket):
-    lake = Lake.at(bucket.base, region=s3.REGION, kms_key="arn:aws:kms:::key/1")
-    assert _metadata(lake)["encryption"] == "SSE-KMS, arn:aws:kms:::key/1"
+@dg.asset
+def raw(lake: LakeResource) -> Snapshot:
+    """A version that is written, and published by the IO manager."""
+    return draft(lake.open(), "raw", 1, siblings=["rejected"])
 
 
-def test_a_folder_has_no_region(tmp_path: Path):
-    assert "region" not in _metadata(Lake.at(str(tmp_path)))
+@dg.asset
+def features(context: dg.AssetExecutionContext, raw: Snapshot) -> None:
+    """Reads the table upstream."""
+    context.add_output_metadata({"read": rows(raw), "number": raw.number})
+
+
+def _run(lake: LakeResource, *assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
+    io_manager = LakeIOManager(lake=lake)
+    return dg.materialize(
+        [raw, features.with_attributes()] if not assets else list(assets),
+        selection=[asset.key for asset in assets] if assets else None,
+        resources={"lake": lake, "io_manager": io_manager},
+        raise_on_error=False,
+    )

@@ -593,15 +593,17 @@ def test_whatever_a_commit_names_nothing_outside_is_read_or_removed(
             assert victim.read_bytes() == b"not of the lake"
 
 
-def test_what_other_software_names_is_not_followed(folder_lake: Lake) -> None:
+@pytest.mark.parametrize("stats", ['{"numRecords": 1}', None])
+def test_what_other_software_names_is_not_followed(folder_lake: Lake, stats: str | None) -> None:
     lake = replace(folder_lake, keep_versions=1)
     publish(lake, "raw", 1)
     victim = Path(lake.base, "victim.parquet")
     victim.write_bytes(b"not of the lake")
     os.utime(victim, (0, 0))
-    add = AddAction("../victim.parquet", 15, {}, 0, True, '{"numRecords": 1}')  # noqa: FBT003
+    add = AddAction("../victim.parquet", 15, {}, 0, True, stats)  # noqa: FBT003
     table = _others(lake, "raw")
     table.create_write_transaction([add], "append", table.schema())
+    assert list(retention.damaged(lake)) == []
     assert seen(lake, "raw") == of("raw", 1)
     publish(lake, "raw", 2)
     assert seen(lake, "raw") == seen_by_others(lake, "raw") == of("raw", 2)
