@@ -24,8 +24,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from fruits_assets.storage import s3
 from fruits_assets.spark import aws
+from fruits_assets.storage import s3
 
 REGION = "eu-west-3"
 ACCESS_KEY = "AKIAFRUITSTESTSONLY"

@@ -91,7 +91,7 @@ RUN_BY = {
     f"{FRUITS} erase Apple/2024-05-01.jpg --dry-run": (
         "test_cli.py::test_a_dry_run_shows_what_would_go_and_changes_nothing"
     ),
-    f"{FRUITS} erase Apple/2024-05-01.jpg --label \"Jeanne's orchard\"": (
+    f'{FRUITS} erase Apple/2024-05-01.jpg --label "Jeanne\'s orchard"': (
         "test_cli.py::test_erase_leaves_nothing_and_names_nothing_to_dagster"
     ),
     f"{DAGSTER} sensor start new_photos -w workspace.yaml": HERE,

@@ -323,7 +323,8 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
         path.unlink()
     else:
         path.write_bytes(content if damage == "flipped" else content[:100])
-    written = {file: file.stat().st_mtime_ns for file in path.parent.glob("*.parquet")}
+    written = {it.name: it.stat().st_mtime_ns for it in path.parent.glob("*.parquet")}
+    del written[part.name]
     monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
     repaired = CliRunner().invoke(main, ["repair"])
     assert repaired.exit_code == 1
@@ -336,8 +337,7 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
     new = [
         file
         for file in again.files
-        if Path(again.uri, file.name).stat().st_mtime_ns
-        != written.get(Path(again.uri, file.name) if file.name != part.name else None)
+        if Path(again.uri, file.name).stat().st_mtime_ns != written.get(file.name)
     ]
     assert sum(file.rows for file in new) == part.rows, "nothing else was computed"
     repaired = CliRunner().invoke(main, ["repair"])

@@ -19,7 +19,6 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets import reduction
-from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError, RegionError
 from fruits_assets.core.images import RejectedImage
@@ -28,6 +27,7 @@ from fruits_assets.core.weights import Weights
 from fruits_assets.lake.lake import Lake
 from fruits_assets.reduction import Index, Reducer
 from fruits_assets.sample.drawing import draw_fruit
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
 from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.s3 import REGION, Gate

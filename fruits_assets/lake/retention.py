@@ -118,11 +118,11 @@ def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
 
 
 def _listed(table: Table, parts: set[str]) -> set[str]:
-    """Those parts that a commit has added: nobody is still writing them."""
+    """Those parts that the log knows: nobody is still writing them."""
     found: set[str] = set()
-    commits = table.added()
-    while found < parts and (added := next(commits, None)) is not None:
-        found |= added & parts
+    commits = table.named()
+    while found < parts and (names := next(commits, None)) is not None:
+        found |= names & parts
     return found
 
 

@@ -138,12 +138,19 @@ class Table:
         found = self._newest_first(last, limit, self.commit)
         return ((number, commit) for number, commit in found if commit)
 
-    def added(self, limit: int = LOOK_BACK) -> Iterator[set[str]]:
-        """Names of the parts that each commit added, the newest first. Raises DatasetError."""
+    def named(self, limit: int = LOOK_BACK) -> Iterator[set[str]]:
+        """Names of the parts that each commit adds or removes, the newest first.
+
+        Raises:
+            DatasetError: a commit is damaged.
+        """
 
         def names(number: int) -> set[str]:
             with self._reading(f"commit {number}"):
-                return {it["add"]["path"] for it in self._actions(number) if "add" in it}
+                actions = self._actions(number)
+                return {
+                    it[kind]["path"] for it in actions for kind in ("add", "remove") if kind in it
+                }
 
         return (found for _, found in self._newest_first(self.latest(), limit, names))
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.lake.lake import Lake
+from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets_tests.conftest import Pipeline, failure
 
 ASSETS = (

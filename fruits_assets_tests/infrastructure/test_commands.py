@@ -21,11 +21,11 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError, UnauthorizedSSOTokenError
 from moto.server import ThreadedMotoServer
 
-from fruits_assets.core.aws_errors import explain
-from fruits_assets.core.region import EU_REGIONS
 from fruits_assets.infrastructure.__main__ import main
 from fruits_assets.infrastructure.stack import TAG
 from fruits_assets.settings import Settings
+from fruits_assets.storage.aws_errors import explain
+from fruits_assets.storage.region import EU_REGIONS
 
 REGION = "eu-north-1"
 STACK = ("--stack", "fruits", "--region", REGION)

@@ -16,9 +16,9 @@ import boto3
 import pytest
 from cfnlint.decode import decode
 
-from fruits_assets.core.region import EU_REGIONS
 from fruits_assets.infrastructure.__main__ import settings_lines
 from fruits_assets.infrastructure.stack import KEPT, TAG, TEMPLATE
+from fruits_assets.storage.region import EU_REGIONS
 
 REGION = "eu-west-3"
 ACCOUNT = "111122223333"

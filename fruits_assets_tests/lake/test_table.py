@@ -594,13 +594,13 @@ def test_whatever_a_commit_names_nothing_outside_is_read_or_removed(
 
 
 @pytest.mark.parametrize("stats", ['{"numRecords": 1}', None])
-def test_what_other_software_names_is_not_followed(folder_lake: Lake, stats: str | None) -> None:
+def test_what_other_software_names_is_not_followed(folder_lake: Lake, stats: Any) -> None:
     lake = replace(folder_lake, keep_versions=1)
     publish(lake, "raw", 1)
     victim = Path(lake.base, "victim.parquet")
     victim.write_bytes(b"not of the lake")
     os.utime(victim, (0, 0))
-    add = AddAction("../victim.parquet", 15, {}, 0, True, stats)  # noqa: FBT003
+    add = AddAction("../victim.parquet", 15, {}, 0, True, stats)  # noqa: FBT003  # type: ignore[arg-type]
     table = _others(lake, "raw")
     table.create_write_transaction([add], "append", table.schema())
     assert list(retention.damaged(lake)) == []
