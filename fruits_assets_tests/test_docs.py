@@ -250,6 +250,7 @@ def test_programs_run(
     pipeline, _ = finished
     shutil.copytree(pipeline.lake.base, tmp_path / "lake")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FRUITS_LAKE", raising=False)
     monkeypatch.setenv("FRUITS_SOURCE", str(pipeline.source))
     monkeypatch.setenv("FRUITS_WEIGHTS", "sample")
     photo = next(pipeline.source.rglob("*.jpg")).read_bytes()

@@ -302,10 +302,11 @@ class Lake:
             name: made_from[name].number if name in made_from else number
             for name, number in draft.commit.numbers.items()
         }
-        draft = replace(draft.check(), commit=replace(draft.commit, numbers=numbers))
+        draft = replace(draft, commit=replace(draft.commit, numbers=numbers))
         table = self.table(draft.name)
         found = table.current()
         if found and found.version == draft.version and found.files == draft.files:
+            draft.check()
             return found.number
         return table.publish(draft, siblings)
 

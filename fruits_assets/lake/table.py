@@ -195,10 +195,11 @@ class Table:
         """Makes a draft the current version, by one commit, and returns its number.
 
         Args:
-            draft: all of its parts must be there.
+            draft: its parts must all be there.
             siblings: numbers of the tables that were made with it, by name.
 
         Raises:
+            DatasetError: a part of the draft is gone.
             ConflictError: another run published something else since the draft was asked for.
             LakeError: the table cannot be written, or S3Error.
         """
@@ -212,6 +213,7 @@ class Table:
                 if commit.recipe == draft.commit.recipe and commit.recipe:
                     return number
                 raise self._conflict(draft)
+            draft.check()  # only now: parts may have gone because another run has published
             commit = {**asdict(draft.commit), "siblings": dict(siblings)}
             metadata = {PREFIX + key: json.dumps(commit[key]) for key in commit}
             metadata[NUMBER] = str(last + 1)

@@ -65,7 +65,12 @@ def test_a_name_that_matches_nothing_is_an_error_and_changes_nothing(
     (tmp_path / "secret.jpg").write_bytes(b"not of the source")
     before = files_of(own.lake)
     with pytest.raises(ErasureError, match=f"{kind} number {len(names)} of {len(names)}") as found:
-        planned(own, *names) if kind == "paths" else planned(own, **{kind: names})
+        planned(
+            own,
+            *(names if kind == "paths" else ()),
+            sha256=names if kind == "sha256" else (),
+            labels=names if kind == "labels" else (),
+        )
     assert names[-1] not in str(found.value) or not names[-1], "Dagster's log keeps the sentence"
     assert files_of(own.lake) == before
 
