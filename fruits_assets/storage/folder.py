@@ -81,7 +81,7 @@ class LocalStorage(Storage):
         for uri in uris:
             try:
                 Path(uri).unlink()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 continue
             except OSError as error:
                 raise LakeError(

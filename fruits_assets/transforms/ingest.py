@@ -204,10 +204,10 @@ class _Examination:
         chunk, to, listing = self.chunk, self.of.to, self.of.listing
         rows = read_rows(listing.folder, listing.files[0].name, chunk.start, chunk.stop).to_pylist()
         origin = Origin(address_of(self.of.question, rows), chunk.start, chunk.stop)
-        # The part of raw_images is written last: where it exists, its sibling is whole too.
         raw = finished_part(to.raw, origin)
         rejected = finished_part(to.rejected, origin) if raw else None
-        if raw is None:
+        # Either may be damaged, or may have been removed since: together they hold every file.
+        if sum(table.num_rows for _, table in (it for it in (raw, rejected) if it)) < len(rows):
             tables = _ingest_chunk(rows, photos_at(self.of.photos), self.of.limits)
             rejected = write_rows(to.rejected, origin, tables[1])
             raw = write_rows(to.raw, origin, tables[0])

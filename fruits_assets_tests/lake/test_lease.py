@@ -3,17 +3,23 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from fruits_assets.core.errors import LakeError, LeaseError
 from fruits_assets.lake import lease
+from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
+from fruits_assets.lake.resource import LakeResource
 from fruits_assets.storage.base import Folder
+from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets_tests.conftest import failure
+from fruits_assets_tests.lake.versions import SCHEMA, recipe_of, write_parts
 from fruits_assets_tests.places import Folder as LocalPlace
 from fruits_assets_tests.places import Place
 
@@ -307,3 +313,58 @@ def test_leases_are_no_table(local: LocalPlace) -> None:
     lake = Lake.at(local.base)
     with lease.alone(lake.folder, "erasure"):
         assert Lake.at(local.base).folders() == []
+
+
+# ------------------------------------------------------------------------------ runs
+
+
+def _run(
+    base: str, make: Callable[[Mapping[str, Folder]], Mapping[str, Output]]
+) -> dg.ExecuteInProcessResult:
+    """A run that makes one table."""
+    resource = LakeResource(base=base)
+
+    @dg.asset
+    def raw(context: dg.AssetExecutionContext, lake: LakeResource) -> Snapshot:
+        return lake.produce(context, recipe_of("raw", 1), {"raw": SCHEMA}, make)
+
+    resources = {"lake": resource, "io_manager": LakeIOManager(lake=resource)}
+    return dg.materialize([raw], resources=resources, raise_on_error=False)
+
+
+def test_a_run_has_a_lease_while_it_writes_and_only_then(local: LocalPlace) -> None:
+    held: list[list[str]] = []
+
+    def make(folders: Mapping[str, Folder]) -> Mapping[str, Output]:
+        held.append(_holders(local))
+        return {"raw": Output(write_parts(Lake.at(local.base), "raw", 1, parts=2))}
+
+    result = _run(local.base, make)
+    assert result.success
+    assert held == [[result.run_id]]
+    assert local.names("locks") == set()
+    with lease.alone(local.opened, "erasure"):  # it writes no part
+        assert _run(local.base, make).success
+    assert len(held) == 1
+
+
+def test_a_run_during_an_erasure_fails_before_it_writes(local: LocalPlace) -> None:
+    with lease.alone(local.opened, "the erasure"):
+        result = _run(local.base, lambda _: pytest.fail("it was made"))
+    assert not result.success
+    assert "an erasure or a repair is at work in this lake (the erasure)" in failure(result)
+    assert local.names() == set()
+
+
+def test_a_run_that_has_lost_its_lease_publishes_nothing(local: LocalPlace) -> None:
+    def make(folders: Mapping[str, Folder]) -> Mapping[str, Output]:
+        output = Output(write_parts(Lake.at(local.base), "raw", 1, parts=2))
+        now = time.time()
+        patch.setattr(time, "time", lambda: now + lease.FREE_SECONDS + 1)
+        return {"raw": output}
+
+    with pytest.MonkeyPatch.context() as patch:
+        result = _run(local.base, make)
+    assert not result.success
+    assert "lost its lease" in failure(result)
+    assert Lake.at(local.base).tables() == []

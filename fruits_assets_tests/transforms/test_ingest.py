@@ -169,6 +169,26 @@ def test_an_interrupted_ingest_keeps_the_parts_it_finished(pipeline: Pipeline):
     assert others, "there was one part only: nothing was proved"
 
 
+@pytest.mark.parametrize("lost", INGEST)
+def test_no_file_is_lost_with_one_of_the_two_parts_of_an_interrupted_run(
+    pipeline: Pipeline, tmp_path: Path, lost: str
+):
+    source = tmp_path / "photos"
+    shutil.copytree(min((pipeline.source / "Test").iterdir()), source)
+    (source / "notes.txt").write_text("not a photo")
+    own = Pipeline(pipeline.lake, source)
+    config = {"ingest": {"max_rejected": 0.5}}
+    assert own.run(*INGEST, config=config).success
+    lake = Path(own.lake.base)
+    for table in INGEST:  # as if it had been interrupted before it published
+        shutil.rmtree(lake / table / "_delta_log")
+    (part,) = (lake / lost).glob("*.parquet")
+    part.unlink()
+    assert own.run(*INGEST, config=config).success
+    assert own.lake.current("rejected_images").rows == 1
+    assert own.lake.current("raw_images").rows == 2
+
+
 def test_photos_are_counted_by_class_and_split(finished: tuple[Pipeline, object]):
     raw = finished[0].lake.current("raw_images")
     rows = raw.siblings[ingest.CLASSES].arrow(ingest.CLASSES_SCHEMA.names).to_pylist()
