@@ -73,7 +73,10 @@ def republish_file(pipeline: Pipeline, name: str, file_name: str, content: bytes
 def _publish(lake: Lake, snapshot: Snapshot, file: File, schema: pa.Schema, **figures: Any) -> None:
     commit = replace(snapshot.commit, recipe=BROKEN, figures={**snapshot.figures, **figures})
     numbers = {name: lake.table(name).latest() for name in (snapshot.name, *snapshot.siblings)}
-    siblings = {name: replace(it, follows=numbers[name]) for name, it in snapshot.siblings.items()}
+    siblings = {
+        name: replace(it, follows=numbers[name], commit=replace(it.commit, recipe=BROKEN))
+        for name, it in snapshot.siblings.items()
+    }
     lake.publish(
         replace(
             snapshot,

@@ -141,7 +141,7 @@ class Lake:
         )
 
     def _with_siblings(self, found: Snapshot) -> Snapshot:
-        return replace(found, siblings=_Siblings(self, found.commit.siblings))
+        return replace(found, siblings=_Siblings(self, found.commit))
 
     def answers(self, recipe: Recipe, name: str) -> Snapshot | None:
         """A whole version of a recipe, or None.
@@ -195,7 +195,10 @@ class Lake:
         if recipe.salt:
             return None
         for number, _ in self._made_by(recipe, name, grown=grown):
-            found = self._with_siblings(self.table(name).open(number)).remains()
+            try:
+                found = self._with_siblings(self.table(name).open(number)).remains()
+            except DatasetError:
+                continue
             if found.files or not found.commit.figures:
                 return found
         return None
@@ -287,7 +290,9 @@ class Lake:
         """
         table, given = self.table(draft.name), made_from or {}
         if draft.number != DRAFT and draft.number == table.newest() == draft.follows:
-            return draft
+            current = table.commit(draft.number)
+            if current and current.recipe == draft.version:
+                return draft
         self._mark()
         siblings = {name: self._commit(one, {}, given) for name, one in draft.siblings.items()}
         number = self._commit(draft, siblings, given)
@@ -305,7 +310,11 @@ class Lake:
         draft = replace(draft, commit=replace(draft.commit, numbers=numbers))
         table = self.table(draft.name)
         found = table.current()
-        if found and found.version == draft.version and found.files == draft.files:
+        if (
+            found
+            and (found.version, found.files) == (draft.version, draft.files)
+            and found.commit.siblings == siblings
+        ):
             draft.check()
             return found.number
         return table.publish(draft, siblings)
@@ -374,14 +383,20 @@ class Lake:
 class _Siblings(Mapping[str, Snapshot]):
     """Tables that were made together with another one, opened when they are asked for."""
 
-    def __init__(self, lake: Lake, numbers: Mapping[str, int]) -> None:
-        self._lake, self._numbers = lake, numbers
+    def __init__(self, lake: Lake, made: Commit) -> None:
+        self._lake, self._recipe, self._numbers = lake, made.recipe, made.siblings
         self._opened: dict[str, Snapshot] = {}
 
     def __getitem__(self, name: str) -> Snapshot:
         number = self._numbers[name]
         if name not in self._opened:
-            self._opened[name] = self._lake.table(name).open(number)
+            found = self._lake.table(name).open(number)
+            if found.version != self._recipe:  # its log was damaged, and began again
+                raise DatasetError(
+                    f"{name} {number} ({found.uri}) was not made together with {self._recipe}. "
+                    "Run the whole pipeline again: it makes what is missing."
+                )
+            self._opened[name] = found
         return self._opened[name]
 
     def __iter__(self) -> Iterator[str]:

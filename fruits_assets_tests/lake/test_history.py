@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from fruits_assets.core.errors import ConflictError, DatasetError, LakeError
+from fruits_assets.lake import retention
 from fruits_assets.lake.history import Entry, entries, rollback
 from fruits_assets.lake.lake import Lake
 from fruits_assets.storage.snapshot import Snapshot
@@ -269,6 +270,21 @@ def test_a_version_whose_sources_retention_has_removed_is_refused(lake: Lake) ->
     assert f"pca_features {first.projected.version} cannot be taken again: parts of" in text
     assert "which it was made from, have been removed" in text
     assert "damaged" not in text
+    assert _seen(lake) == before
+
+
+def test_a_version_whose_pca_was_fitted_on_what_has_gone_is_refused(lake: Lake) -> None:
+    """An erasure fits it again on the same features, as far as they may stay."""
+    first = _Run.of(lake, 1)
+    _Run.of(lake, 2, earlier=first)
+    narrow = replace(lake, keep_versions=2)
+    _Run.of(narrow, 3)
+    assert retention.clean(narrow, ["features"]) == len(first.features.files)
+    before = _seen(lake)
+    with pytest.raises(DatasetError) as told:
+        rollback(narrow, "1")
+    text = str(told.value)
+    assert f"pca_model {first.model.version} cannot be taken again: parts of features" in text
     assert _seen(lake) == before
 
 

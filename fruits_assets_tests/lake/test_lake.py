@@ -42,6 +42,7 @@ from fruits_assets_tests.lake.versions import (
     rows,
     seen,
     seen_by_others,
+    write_parts,
 )
 from fruits_assets_tests.places import Bucket, Place
 from fruits_assets_tests.s3 import REGION, Answer, Gate, Request, Rule, forwarded, refusal
@@ -158,8 +159,10 @@ def test_what_a_version_was_made_from_is_found_where_it_was_made_again(
     place.remove(f"raw/{source.files[0].name}")
     with pytest.raises(DatasetError, match=r"Run\s+the whole pipeline again"):
         lake.made_from(features, "raw")
-    publish(lake, "raw", 1)
-    assert rows(lake.made_from(features, "raw")) == of("raw", 1)
+    other_parts = write_parts(lake, "raw", 3, parts=1)
+    made = lake.publish(replace(draft(lake, "raw", 1, parts=0), files=other_parts))
+    assert (made.number, made.version) == (2, source.version)
+    assert lake.made_from(features, "raw") == made
 
 
 def test_drafts_of_several_tables_know_each_other_once_published(lake: Lake) -> None:
@@ -496,6 +499,23 @@ def test_a_publish_that_fails_keeps_the_version_before(
     assert folder_lake.publish(new).number == 1  # the advice helps
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_commit_that_cannot_be_written_is_reported(folder_lake: Lake, number: int) -> None:
+    """A folder is in its way."""
+    for one in range(number):
+        publish(folder_lake, "raw", one)
+    new, entry = draft(folder_lake, "raw", 2), Path(folder_lake.table("raw").entry(number))
+    Path(entry, "in the way").mkdir(parents=True)
+    with pytest.raises(LakeError):
+        folder_lake.publish(new)
+    assert [path for path in entry.parent.rglob("*") if path.is_file()] == [
+        entry.with_name(f"{one:020d}.json") for one in range(number)
+    ]
+    Path(entry, "in the way").rmdir()
+    entry.rmdir()
+    assert folder_lake.publish(new).number == number
+
+
 # ------------------------------------------------------------------------------ at once
 
 
@@ -618,11 +638,17 @@ def test_who_was_overtaken_by_an_erasure_does_not_publish(folder_lake: Lake) -> 
 
 
 @pytest.mark.parametrize("rival", [2, 3])
+@pytest.mark.parametrize("is_empty", [False, True])
 def test_who_is_overtaken_at_the_last_moment_finds_out(
-    folder_lake: Lake, monkeypatch: pytest.MonkeyPatch, rival: int
+    folder_lake: Lake, monkeypatch: pytest.MonkeyPatch, rival: int, *, is_empty: bool
 ) -> None:
-    """Between the last look at the log and the commit; the same recipe is no conflict."""
+    """Between the last look at the log and the commit; the same recipe is no conflict.
+
+    For delta-rs, two who only add parts do not conflict: both would be in the table.
+    """
     publish(folder_lake, "raw", 1)
+    if is_empty:
+        folder_lake.withdraw("raw", run="erasure")
     late, overtaker = draft(folder_lake, "raw", 2), draft(folder_lake, "raw", rival)
 
     class Overtaken(DeltaTable):
@@ -633,9 +659,9 @@ def test_who_is_overtaken_at_the_last_moment_finds_out(
 
     monkeypatch.setattr(table_module, "DeltaTable", Overtaken)
     with pytest.raises(ConflictError) if rival == 3 else contextlib.nullcontext():
-        assert folder_lake.publish(late).number == 1
-    assert seen(folder_lake, "raw") == of("raw", rival)
-    assert len(folder_lake.table("raw").entries()) == 2
+        assert folder_lake.publish(late).number == (2 if is_empty else 1)
+    assert seen(folder_lake, "raw") == seen_by_others(folder_lake, "raw") == of("raw", rival)
+    assert len(folder_lake.table("raw").entries()) == (3 if is_empty else 2)
 
 
 def test_a_run_that_was_overtaken_fails_and_its_work_is_kept(place: Place) -> None:

@@ -212,6 +212,47 @@ def test_a_checkpoint_that_says_something_else_is_noticed(lake: Lake, table: Tab
     assert paths_of(lake.current("images")) == ["e", "f"]
 
 
+# ------------------------------------------------------------------------------ siblings
+
+
+def together(source: str) -> Recipe:
+    return Recipe("together", "1", {}, {"source": source})
+
+
+def publish_together(lake: Lake, recipe: Recipe, *names: str) -> Snapshot:
+    """Empty versions of several tables; the first leads."""
+    outputs = {name: Output(()) for name in names}
+    schemas = dict.fromkeys(names, SCHEMA)
+    follows = {name: lake.table(name).latest() for name in names}
+    draft = lake.draft(recipe, outputs, schemas, run="", seconds=0.0, follows=follows)
+    return lake.publish(draft)
+
+
+def test_a_table_that_was_made_with_a_damaged_one_is_made_again(lake: Lake):
+    names = ("lead", "sibling")
+    for source in "321":
+        publish_together(lake, together(source), *names)
+    _emptied(entry(lake.table("sibling"), 1))
+    assert len(repair(lake)) == 2
+    assert lake.answers(together("1"), "lead") is None
+    found = lake.earlier(together("4"), "lead", grown="source")
+    assert found
+    assert found.number == 0, "the newest that is whole"
+    made = publish_together(lake, together("1"), *names)
+    assert made.siblings["sibling"].version == made.version == together("1").version
+    assert lake.answers(together("1"), "lead") == made
+
+
+def test_a_number_that_was_given_again_is_not_taken_for_a_sibling(lake: Lake):
+    publish_together(lake, together("1"), "lead", "images")
+    _emptied(entry(lake.table("images"), 3))
+    repair(lake)
+    assert publish(lake, "z").number == 3
+    with pytest.raises(DatasetError, match="was not made together with"):
+        lake.current("lead").siblings["images"]
+    assert lake.answers(together("1"), "lead") is None
+
+
 def test_what_is_whole_is_left_alone(lake: Lake, table: Table):
     checkpoint(table)
     before = {path: path.read_bytes() for path in Path(lake.base).rglob("*") if path.is_file()}

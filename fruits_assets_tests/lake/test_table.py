@@ -155,9 +155,13 @@ def _publish_often(lake: Lake, numbers: range) -> None:
 
 
 def test_no_commit_is_ever_removed(folder_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though delta-rs makes a checkpoint every hundred commits, and most are old by then."""
+    """Though delta-rs makes a checkpoint every hundred commits, and most are old by then.
+
+    It would remove what is older than 30 days and lies before an old checkpoint.
+    """
     lake = replace(folder_lake, keep_versions=1)
     _publish_often(lake, range(95))
+    _others(lake, "raw").create_checkpoint()
     log = Path(lake.base, "raw", "_delta_log")
     for path in log.iterdir():
         os.utime(path, (0, 0))
@@ -167,7 +171,8 @@ def test_no_commit_is_ever_removed(folder_lake: Lake, monkeypatch: pytest.Monkey
     names = {path.name for path in log.iterdir()}
     assert {f"{number:020d}.json" for number in range(120)} <= names
     assert "_last_checkpoint" in names
-    assert len([name for name in names if name.endswith(".checkpoint.parquet")]) == 1
+    checkpoints = [name for name in names if name.endswith(".checkpoint.parquet")]
+    assert len(checkpoints) == 2, "delta-rs has made none"
     table = lake.table("raw")
     assert [number for number, _ in table.history()] == list(range(119, -1, -1))
     assert seen(lake, "raw") == of("raw", 119)
