@@ -324,7 +324,7 @@ def test_a_damaged_part_is_found_and_only_it_is_made_again(
     else:
         path.write_bytes(content if damage == "flipped" else content[:100])
     written = {it.name: it.stat().st_mtime_ns for it in path.parent.glob("*.parquet")}
-    del written[part.name]
+    written.pop(part.name, None)
     monkeypatch.setenv("FRUITS_LAKE", own.lake.base)
     repaired = CliRunner().invoke(main, ["repair"])
     assert repaired.exit_code == 1

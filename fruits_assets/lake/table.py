@@ -240,7 +240,7 @@ class Table:
             self.folder.storage.swap(self.entry(0), lines, expected=None)
             return
         delta = self._delta(last)
-        # delta-rs removes what a schema change replaces by itself, and refuses to be told of it.
+        # delta-rs removes what a schema change replaces by itself, and refuses to do so when asked.
         changed = pa.schema(delta.schema().to_arrow()) != _delta_schema(draft.schema)
         listed = {} if changed else {file.name: file for file in _files(delta)}
         wanted = {file.name for file in draft.files}

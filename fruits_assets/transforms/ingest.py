@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
@@ -206,8 +206,7 @@ class _Examination:
         origin = Origin(address_of(self.of.question, rows), chunk.start, chunk.stop)
         raw = finished_part(to.raw, origin)
         rejected = finished_part(to.rejected, origin) if raw else None
-        # Either may be damaged, or may have been removed since: together they hold every file.
-        if sum(table.num_rows for _, table in (it for it in (raw, rejected) if it)) < len(rows):
+        if not _is_final(rows, raw, rejected):
             tables = _ingest_chunk(rows, photos_at(self.of.photos), self.of.limits)
             rejected = write_rows(to.rejected, origin, tables[1])
             raw = write_rows(to.raw, origin, tables[0])
@@ -312,6 +311,17 @@ def _listed(raw: Snapshot) -> set[Entry]:
 
 
 Part = tuple[File, pa.Table]
+
+
+def _is_final(rows: Sequence[object], raw: Part | None, rejected: Part | None) -> bool:
+    """Whether the parts of an interrupted run hold every file, and none that was not read.
+
+    Either part may be damaged, or may have been removed since; and a run that failed for files that
+    it could not read is not to leave their rejection to those after it.
+    """
+    if sum(table.num_rows for _, table in (it for it in (raw, rejected) if it)) < len(rows):
+        return False
+    return not (rejected and any(map(_is_unread, rejected[1]["detail"].to_pylist())))
 
 
 def write_rows(folder: Folder, origin: Origin, table: pa.Table) -> Part | None:

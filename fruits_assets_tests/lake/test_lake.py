@@ -544,8 +544,8 @@ def test_of_two_who_publish_at_once_one_wins(place: Place, *, published_before: 
             assert lake.publish(again(lake, lost)).version == lost.version  # the advice helps
 
 
-def test_of_two_processes_that_publish_at_once_one_wins(place: Place) -> None:
-    lake = Lake.at(place.base, region=REGION)
+def test_of_two_processes_that_publish_at_once_one_wins(bucket: Bucket) -> None:
+    lake = Lake.at(bucket.base, region=REGION)
     publish(lake, "raw", 0)
     rivals = [draft(lake, "raw", one) for one in (1, 2)]
     program = (
@@ -617,7 +617,7 @@ def test_who_was_overtaken_does_not_publish(lake: Lake, *, published_before: boo
     assert seen(lake, "raw") == of("raw", 2)
 
 
-def test_who_was_overtaken_is_told_so_though_parts_are_gone(folder_lake: Lake) -> None:
+def test_who_was_overtaken_gets_a_conflict_though_parts_are_gone(folder_lake: Lake) -> None:
     """What it took over from the version before went with that version."""
     lake = replace(folder_lake, keep_versions=1)
     before = publish(lake, "raw", 1)

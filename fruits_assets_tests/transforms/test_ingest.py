@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fruits_assets.core.source import FolderPhotos, Listing
 from fruits_assets.transforms import ingest
-from fruits_assets_tests.conftest import REPOSITORY, Pipeline
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 
 INGEST = ("raw_images", "rejected_images")
 
@@ -187,6 +188,30 @@ def test_no_file_is_lost_with_one_of_the_two_parts_of_an_interrupted_run(
     assert own.run(*INGEST, config=config).success
     assert own.lake.current("rejected_images").rows == 1
     assert own.lake.current("raw_images").rows == 2
+
+
+def test_files_that_a_failed_run_could_not_read_are_tried_again(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are away when their turn comes, too many of them, and then back as they were listed."""
+    source = tmp_path / "photos"
+    shutil.copytree(pipeline.source / "Test", source)
+    own, file = Pipeline(pipeline.lake, source), min(source.rglob("*.jpg"))
+    away, listed = file.with_name(f".{file.name}"), FolderPhotos.list
+
+    def list_and_lose(self: FolderPhotos, **how: bool) -> Listing:
+        listing = listed(self, **how)
+        file.rename(away)
+        return listing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderPhotos, "list", list_and_lose)
+        failed = own.run(*INGEST, config={"ingest": {"max_rejected": 0.01}})
+    assert "unreadable (1)" in failure(failed)
+    away.rename(file)
+    assert own.run(*INGEST, config={"ingest": {"max_rejected": 0.01}}).success
+    assert own.lake.current("rejected_images").rows == 0
+    assert own.lake.current("raw_images").rows == 30
 
 
 def test_photos_are_counted_by_class_and_split(finished: tuple[Pipeline, object]):
