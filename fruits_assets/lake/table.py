@@ -55,6 +55,8 @@ CODE = re.compile(r"<Code>(\w+)</Code>")
 LOOK_BACK = 100
 """Commits that are searched for a version that was published before."""
 COMMIT_ATTEMPTS = 5
+OPEN_ATTEMPTS = 7
+"""Of a log in a bucket, before the last one: about three seconds in all."""
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,14 @@ class Table:
         """The log up to a commit. A handle does not follow later ones."""
         options = self.folder.storage.delta_options()
         with self._reading("its log"):
+            # delta-rs asks a bucket again where it is busy, but not where its answer breaks off.
+            for attempt in range(OPEN_ATTEMPTS if options else 0):
+                try:
+                    return DeltaTable(self.folder.uri, version=number, storage_options=options)
+                except FileNotFoundError:
+                    raise
+                except OSError:
+                    time.sleep(min(0.05 * 2**attempt, 1.0))
             return DeltaTable(self.folder.uri, version=number, storage_options=options)
 
     @contextlib.contextmanager

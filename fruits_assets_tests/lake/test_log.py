@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.table import Table
 from fruits_assets.storage.parquet import Origin, address_of, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets_tests import s3
+from fruits_assets_tests.places import Bucket
 
 SCHEMA = pa.schema([("path", pa.string())])
 
@@ -210,6 +213,27 @@ def test_a_checkpoint_that_says_something_else_is_noticed(lake: Lake, table: Tab
         lake.current("images")
     assert repair(lake) - {file.name} == {"_last_checkpoint"}
     assert paths_of(lake.current("images")) == ["e", "f"]
+
+
+# ------------------------------------------------------------------------------ connections
+
+
+def test_a_listing_that_breaks_off_is_asked_for_again(gated: Bucket, gate: s3.Gate):
+    lake = Lake.at(gated.base, region=s3.REGION)
+    publish(lake, "a")
+    cut: list[s3.Request] = []
+
+    def break_off(request: s3.Request, forward: Callable[[], s3.Answer]) -> s3.Answer:
+        answer = forward()
+        ours = request.headers["user-agent"].startswith("Boto3")
+        if "list-type" not in request.query or ours or len(cut) == 3:
+            return answer
+        cut.append(request)
+        return replace(answer, cut=10)
+
+    gate.rule = break_off
+    assert paths_of(lake.current("images")) == ["a"]
+    assert len(cut) == 3
 
 
 # ------------------------------------------------------------------------------ siblings
