@@ -334,7 +334,9 @@ class Table:
                     return DeltaTable(self.folder.uri, version=number, storage_options=options)
                 except FileNotFoundError:
                     raise
-                except OSError:
+                except OSError as error:
+                    if CODE.search(str(error)):
+                        raise  # a whole answer: a refusal
                     time.sleep(min(0.05 * 2**attempt, 1.0))
             return DeltaTable(self.folder.uri, version=number, storage_options=options)
 

@@ -189,8 +189,15 @@ def test_what_is_not_a_file_is_told(origin: str) -> None:
         assert ".weights.h5" in str(told.value)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("layer", ["Conv1", "block_6_depthwise", "block_9_expand_BN", "Conv_1_bn"])
+@pytest.mark.parametrize(
+    ("layer", "value"),
+    [
+        ("Conv1", np.nan),
+        ("block_6_depthwise", np.inf),
+        ("block_9_expand_BN", np.nan),
+        ("Conv_1_bn", np.inf),
+    ],
+)
 def test_weights_that_are_not_finite_are_told(
     model: Any, tmp_path: Path, layer: str, value: float
 ) -> None:

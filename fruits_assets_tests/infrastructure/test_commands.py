@@ -4,11 +4,12 @@ moto's server stands for AWS where all goes well. It never fails a deployment an
 credentials: where AWS is to refuse, a server with a few answers in CloudFormation's XML does.
 """
 
+import io
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,17 +51,21 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
 
-def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """The command, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fruits_assets.infrastructure", *arguments],
-        input=typed,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command, with what is typed in and what it prints."""
+
+    def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        capsys.readouterr()
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+
+    return run
 
 
 # ------------------------------------------------------------------------- against moto's server
@@ -108,7 +113,9 @@ def settings(printed: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in printed.splitlines())
 
 
-def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(aws: None) -> None:
+def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(
+    aws: None, run: Run
+) -> None:
     done = run("deploy", *STACK)
     assert done.returncode == 0, done.stderr
     lines = settings(done.stdout)
@@ -132,7 +139,7 @@ def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(aws: 
 
 
 def test_the_lines_are_all_that_clusters_need_to_be_told(
-    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     for name in [name for name in os.environ if name.startswith("FRUITS_")]:
         monkeypatch.delenv(name)
@@ -149,14 +156,14 @@ def test_the_lines_are_all_that_clusters_need_to_be_told(
     assert {it["VpcId"] for it in groups} == {it["VpcId"] for it in subnets}
 
 
-def test_a_second_deployment_changes_nothing_and_prints_the_same(aws: None) -> None:
+def test_a_second_deployment_changes_nothing_and_prints_the_same(aws: None, run: Run) -> None:
     first = run("deploy", *STACK)
     again = run("deploy", *STACK)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert len(client("s3").list_buckets()["Buckets"]) == 2
 
 
-def test_parameters_are_set_and_then_stay_set(aws: None) -> None:
+def test_parameters_are_set_and_then_stay_set(aws: None, run: Run) -> None:
     def values() -> dict[str, str]:
         return {it["ParameterKey"]: it["ParameterValue"] for it in stack()["Parameters"]}
 
@@ -168,14 +175,14 @@ def test_parameters_are_set_and_then_stay_set(aws: None) -> None:
     assert (values()["LogDays"], values()["OldVersionDays"]) == ("11", "12")
 
 
-def test_two_stacks_lie_beside_each_other(aws: None) -> None:
+def test_two_stacks_lie_beside_each_other(aws: None, run: Run) -> None:
     first = run("deploy", *STACK)
     second = run("deploy", "--stack", "other", "--region", REGION)
     assert second.returncode == 0, second.stderr
     assert not set(settings(first.stdout).values()) & {settings(second.stdout)["FRUITS_LAKE"]}
 
 
-def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None) -> None:
+def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None, run: Run) -> None:
     lines = settings(run("deploy", *STACK).stdout)
     buckets = {it["Name"] for it in client("s3").list_buckets()["Buckets"]}
     forget_routes()
@@ -196,7 +203,7 @@ def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", "yes\n", "Fruits\n"])
-def test_without_its_name_nothing_is_destroyed(aws: None, typed: str) -> None:
+def test_without_its_name_nothing_is_destroyed(aws: None, typed: str, run: Run) -> None:
     run("deploy", *STACK)
     done = run("destroy", *STACK, typed=typed)
     assert done.returncode == 1
@@ -204,7 +211,7 @@ def test_without_its_name_nothing_is_destroyed(aws: None, typed: str) -> None:
     assert stack()["StackStatus"] == "CREATE_COMPLETE"
 
 
-def test_destroying_asks_nothing_when_told_so(aws: None) -> None:
+def test_destroying_asks_nothing_when_told_so(aws: None, run: Run) -> None:
     run("deploy", *STACK)
     forget_routes()
     done = run("destroy", *STACK, "--yes")
@@ -212,7 +219,7 @@ def test_destroying_asks_nothing_when_told_so(aws: None) -> None:
     assert not client("cloudformation").describe_stacks()["Stacks"]
 
 
-def test_a_stack_that_is_not_there_cannot_be_destroyed(aws: None) -> None:
+def test_a_stack_that_is_not_there_cannot_be_destroyed(aws: None, run: Run) -> None:
     done = run("destroy", *STACK, "--yes")
     assert done.returncode == 1
     assert done.stderr == (
@@ -258,7 +265,12 @@ def test_a_parameter_without_a_name_or_value_is_refused(
 
 @pytest.mark.parametrize("command", ["deploy", "destroy"])
 def test_missing_credentials_are_told(command: str) -> None:
-    done = run(command, *STACK)
+    done = subprocess.run(
+        [sys.executable, "-m", "fruits_assets.infrastructure", command, *STACK],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "there are no AWS credentials on this machine. Sign in" in done.stderr
 
