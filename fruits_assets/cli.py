@@ -32,7 +32,8 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{of['relative_error']:.0e} from Keras"
     ),
     "features": lambda of: (
-        f"{of['features_per_image']} features each, {of['images_per_second']:.0f} images/s"
+        f"{of['features_per_image']} features each"
+        + (f", {of['images_per_second']:.0f} images/s" if of["inferences"] else "")
     ),
     "pca_model": lambda of: (
         f"{of['components']} components explain {of['explained_variance']:.1%} "

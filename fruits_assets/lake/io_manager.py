@@ -9,23 +9,24 @@ from fruits_assets.lake.resource import LakeResource, told
 from fruits_assets.storage.snapshot import Snapshot
 
 COLUMNS: Mapping[str, str] = {
-    "path": "Of the file, relative to the source.",
-    "split": "Training, Test or Validation: the first folder named so.",
-    "label": "Class of the fruit: the folder that the photo lies in.",
-    "sha256": "Of the file as it was found.",
-    "content": "The photo itself, without metadata.",
-    "format": "By content, whatever the file is called.",
-    "width": "Of the upright photo, in pixels.",
-    "height": "Of the upright photo, in pixels.",
-    "orientation": "What EXIF said, 1 to 8.",
-    "bytes": "Size of the file as it was found.",
-    "modified_at": "When the file was last changed.",
-    "reason": "Why the file is no usable photo, in a word.",
-    "detail": "What is wrong with the file, and what to do.",
-    "features": "What MobileNetV2 gives before its top.",
-    "components": "Principal components, the largest first.",
+    "path": "Path of the photo, relative to the source.",
+    "split": "Training, Test or Validation: the first folder with such a name.",
+    "label": "Class of the fruit: the name of the folder that holds the photo.",
+    "sha256": "SHA-256 of the original file.",
+    "content": "The photo without its metadata; its pixels are unchanged.",
+    "content_sha256": "SHA-256 of `content`.",
+    "format": "Image format, detected from the content and not from the file name.",
+    "width": "Width of the upright photo, in pixels.",
+    "height": "Height of the upright photo, in pixels.",
+    "orientation": "EXIF orientation, 1 to 8.",
+    "bytes": "Size of the original file, in bytes.",
+    "modified_at": "Time of the last change of the original file.",
+    "reason": "Why the file was rejected, as one word.",
+    "detail": "What is wrong with the file, and what to do about it.",
+    "features": "Output of MobileNetV2 without its top layer, float32.",
+    "components": "Principal components, by descending explained variance, float32.",
 }
-"""What columns hold, in every table that has them."""
+"""Descriptions of the columns, for every table that has them."""
 
 
 class LakeIOManager(dg.ConfigurableIOManager):

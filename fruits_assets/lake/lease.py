@@ -25,6 +25,8 @@ ALONE = "alone.json"
 RENEW_SECONDS = 30.0
 FREE_SECONDS = 120.0
 """A lease that was not renewed for so long is free."""
+FORGET_SECONDS = 3600.0
+"""The file of a lease that ended so long ago is removed: clocks may differ."""
 
 
 @dataclass
@@ -155,15 +157,23 @@ def _others(holder: str) -> LeaseError:
 
 
 def _alive(folder: Folder) -> dict[str, Mapping[str, Any]]:
-    """Leases that have not ended, by file name."""
-    found = {
+    """Leases that have not ended, by file name; those of runs that were killed are removed."""
+    read = {
         name: _parsed(_content(folder, name)) for name in folder.files() if name.endswith(".json")
     }
-    return {name: one for name, one in found.items() if one and _is_alive(one)}
+    found = {name: fields for name, fields in read.items() if fields}
+    with contextlib.suppress(FruitsError, OSError):
+        folder.remove([name for name, one in found.items() if name != ALONE and _is_old(one)])
+    return {name: one for name, one in found.items() if _is_alive(one)}
 
 
 def _is_alive(fields: Mapping[str, Any]) -> bool:
     return fields["until"] > time.time()
+
+
+def _is_old(fields: Mapping[str, Any]) -> bool:
+    """Whether a lease ended so long ago that its holder cannot be at work any more."""
+    return fields["until"] + FORGET_SECONDS < time.time()
 
 
 def _content(folder: Folder, name: str) -> bytes | None:

@@ -8,6 +8,7 @@ day. Everything else belongs to somebody else, and stays.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fruits_assets.lake.lake import Lake
     from fruits_assets.lake.table import Table
     from fruits_assets.storage.snapshot import Commit, Snapshot
+
+log = logging.getLogger(__name__)
 
 MAINTENANCE = 20
 """Commits of other software between the last publishes of a table that are looked past."""
@@ -94,19 +97,30 @@ def _kept(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> set[int]:
 def clean(lake: Lake, names: Iterable[str]) -> int:
     """Removes the parts of some tables that no kept version needs; returns how many files went.
 
-    What cannot be removed now is removed after a later publish. While a log is damaged, nobody
-    knows what it needs of other tables: nothing is removed then.
+    What cannot be removed now is logged, and removed after a later publish. While a log is
+    damaged, nobody knows what it needs of other tables: nothing is removed then.
     """
-    with contextlib.suppress(FruitsError, OSError):
+    try:
         used = _used(lake)
-        if all(used.values()):
-            return sum(_clean(lake, name, used) for name in names)
-    return 0
+    except (FruitsError, OSError) as error:
+        _keep(lake.base, error)
+        return 0
+    if not all(used.values()):
+        return 0
+    return sum(_clean(lake, name, used) for name in names)
+
+
+def _keep(uri: str, error: Exception) -> None:
+    log.warning(
+        "Old parts in %s cannot be removed now (%s). They are removed after a later publish.",
+        uri,
+        error,
+    )
 
 
 def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
     table = lake.table(name)
-    with contextlib.suppress(FruitsError, OSError):
+    try:
         keep = _kept(lake, name, used)
         needed = {found for number in keep for found in table.open(number).by_name}
         found = table.folder.files()
@@ -114,7 +128,9 @@ def _clean(lake: Lake, name: str, used: Iterable[tuple[str, int]]) -> int:
         abandoned = time.time() - ABANDONED_SECONDS
         young = {name for name in unneeded if found[name].modified_at > abandoned}
         return table.folder.remove(unneeded - young | _listed(table, young))
-    return 0
+    except (FruitsError, OSError) as error:
+        _keep(table.folder.uri, error)
+        return 0
 
 
 def _listed(table: Table, parts: set[str]) -> set[str]:

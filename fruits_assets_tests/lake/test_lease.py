@@ -182,6 +182,14 @@ def test_a_lease_that_has_ended_hinders_nobody(place: Place, lake: Folder, name:
         assert "erasure" in _holders(place)
 
 
+@pytest.mark.parametrize("take", [lease.shared, lease.alone])
+def test_leases_of_killed_runs_are_removed(place: Place, lake: Folder, take: Kind) -> None:
+    _put(place, "run-killed.json", "killed", -2 * lease.FORGET_SECONDS)
+    _put(place, "run-late.json", "a run whose clock is late", -1)
+    with take(lake, "next"):
+        assert _holders(place) == ["a run whose clock is late", "next"]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"holder": 1}', b"\xff"])
 @pytest.mark.parametrize("name", ["alone.json", "run-0123.json"])
 def test_a_file_that_is_no_lease_hinders_nobody(

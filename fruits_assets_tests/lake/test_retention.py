@@ -303,7 +303,9 @@ def test_what_a_damaged_table_may_need_is_kept(folder_lake: Lake) -> None:
     assert found == _parts_of(raw, newer[-1])
 
 
-def test_what_cannot_be_removed_is_removed_after_a_later_publish(gated: Bucket, gate: Gate) -> None:
+def test_what_cannot_be_removed_is_logged_and_removed_after_a_later_publish(
+    gated: Bucket, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     def keep(request: Request, forward: Callable[[], Answer]) -> Answer:
         deletes = request.method == "DELETE" or "delete" in request.query
         return refusal(403, "AccessDenied", "No.") if deletes else forward()
@@ -314,6 +316,7 @@ def test_what_cannot_be_removed_is_removed_after_a_later_publish(gated: Bucket, 
     second = publish(lake, "raw", 2)
     assert lake.current("raw") == second
     assert _parts(gated, "raw") == _parts_of(first, second)
+    assert f"Old parts in {gated.base}/raw cannot be removed now" in caplog.text
     gate.rule = forwarded
     third = publish(lake, "raw", 3)
     assert _parts(gated, "raw") == _parts_of(third)
