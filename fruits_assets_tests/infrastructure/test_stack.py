@@ -16,9 +16,17 @@ import boto3
 import pytest
 from cfnlint.decode import decode
 
+from fruits_assets.deliverables.folder import CHECKSUMS, FOLDER
+from fruits_assets.erasure.plan import RECORDS as ERASURES
 from fruits_assets.infrastructure.__main__ import settings_lines
 from fruits_assets.infrastructure.stack import KEPT, TAG, TEMPLATE
+from fruits_assets.lake.lake import MARKER
+from fruits_assets.lake.lease import FOLDER as LEASES
+from fruits_assets.spark.account import MANAGED
+from fruits_assets.spark.account import STACK as STACK_TAG
+from fruits_assets.storage.parquet import Origin
 from fruits_assets.storage.region import EU_REGIONS
+from fruits_assets_tests import policies
 
 REGION = "eu-west-3"
 ACCOUNT = "111122223333"
@@ -77,46 +85,24 @@ def texts(value: Any) -> list[str]:
 # ------------------------------------------------------------------------ what a policy decides
 
 
-def _holds(operator: str, found: str | None, wanted: list[str]) -> bool:
-    """IAM's operators, as its reference says: a negated one holds where the key is missing."""
-    if operator == "Null":
-        return (found is None) == (wanted == ["true"])
-    if operator == "StringNotEquals":
-        return found not in wanted
-    if found is None:
-        return False
-    if operator == "NumericLessThan":
-        return float(found) < float(wanted[0])
-    if operator in {"StringLike", "ArnLike"}:
-        return any(fnmatch.fnmatchcase(found, pattern) for pattern in wanted)
-    assert operator in {"StringEquals", "ArnEquals", "Bool"}, operator
-    return found in wanted
-
-
-def _matches(
-    statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]
-) -> bool:
-    if "NotAction" in statement:
-        if any(fnmatch.fnmatchcase(action, it) for it in texts(statement["NotAction"])):
-            return False
-    elif not any(fnmatch.fnmatchcase(action, it) for it in texts(statement["Action"])):
-        return False
-    return any(fnmatch.fnmatchcase(resource, it) for it in texts(statement["Resource"])) and all(
-        _holds(operator, context.get(key), texts(wanted))
-        for operator, keys in statement.get("Condition", {}).items()
-        for key, wanted in keys.items()
-    )
+def _resolved(value: Any) -> Any:
+    """A policy with its references resolved."""
+    if isinstance(value, list):
+        return [_resolved(it) for it in value]
+    if isinstance(value, Mapping) and not {"Ref", "Fn::Sub", "Fn::GetAtt"} & set(value):
+        return {key: _resolved(it) for key, it in value.items()}
+    return text(value)
 
 
 def effects(
     statements: Sequence[Mapping[str, Any]],
     action: str,
     resource: str,
-    context: Mapping[str, str] | None = None,
+    context: policies.Context | None = None,
 ) -> set[str]:
-    """Allow, Deny, both or none: what the statements that match a request say."""
+    """What statements say of a request in the stack's region, if it does not say another one."""
     found = {"aws:RequestedRegion": REGION, **(context or {})}
-    return {it["Effect"] for it in statements if _matches(it, action, resource, found)}
+    return policies.effects(_resolved(list(statements)), action, resource, found)
 
 
 def statements(resource: str) -> list[dict[str, Any]]:
@@ -401,7 +387,8 @@ def test_every_permission_names_its_resources() -> None:
                 unbounded.add((name, statement["Sid"]))
                 continue
             assert (
-                re.fullmatch(r"arn:(DataBucket|LogBucket)(/[a-z]+/\*)?", resource)
+                re.fullmatch(r"arn:(DataBucket|LogBucket)(/[a-z]+)*(/\*)?", resource)
+                or resource == "arn:DataBucket/lake/*/part-*.parquet"
                 or resource in {"arn:Key", "arn:NodeRole", "arn:EmrServiceRole", profile, cluster}
                 or (resource.startswith(linked) and "*" not in resource)
             ), (name, statement["Sid"], resource)
@@ -443,15 +430,7 @@ LONGEST = {
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policies_fit_however_long_the_names_are(policy: str) -> None:
     """A managed policy may have 6,144 characters, white space not counted."""
-
-    def resolve(value: Any) -> Any:
-        if isinstance(value, list):
-            return [resolve(it) for it in value]
-        if isinstance(value, Mapping) and not {"Ref", "Fn::Sub", "Fn::GetAtt"} & set(value):
-            return {key: resolve(it) for key, it in value.items()}
-        return text(value)
-
-    document = json.dumps(resolve(properties(policy)["PolicyDocument"]), separators=(",", ":"))
+    document = json.dumps(_resolved(properties(policy)["PolicyDocument"]), separators=(",", ":"))
     for short, longest in LONGEST.items():
         document = document.replace(short, longest)
     assert len(document) <= 6_144
@@ -470,13 +449,29 @@ def test_roles_of_a_cluster_can_do_nothing_in_another_region(role: str, action: 
 READ, PUT, ABORT = "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"
 DELETE, ERASE = "s3:DeleteObject", "s3:DeleteObjectVersion"
 OBJECTS = {READ, "s3:GetObjectVersion", PUT, ABORT, DELETE, ERASE}
+PART = f"{Origin('0123456789abcdef', 0, 320).prefix}fedcba9876543210.parquet"
+"""The name of a part, as workers write it."""
 
 MAY = {
     "NodeRole": {
         "DataBucket/photos/a": {READ},
-        "DataBucket/lake/a": {READ, PUT, ABORT, DELETE},
+        f"DataBucket/lake/features/{PART}": {READ, PUT},
+        f"DataBucket/lake/_listing/{PART}": {READ, PUT},
+        "DataBucket/lake/features/a.parquet": {READ},
+        "DataBucket/lake/features/_delta_log/00000000000000000000.json": {READ},
+        "DataBucket/lake/features/_delta_log/part-0.parquet": {READ},
+        "DataBucket/lake/features/_delta_log/_last_checkpoint": {READ},
+        f"DataBucket/lake/{MARKER}": {READ},
+        f"DataBucket/lake/{FOLDER}/{CHECKSUMS}": {READ},
+        f"DataBucket/lake/{FOLDER}/part-0.parquet": {READ},
+        f"DataBucket/lake/{LEASES}/part-0.parquet": {READ},
+        f"DataBucket/lake/{ERASURES}/part-0.parquet": {READ},
         "DataBucket/code/a": {READ},
-        "DataBucket/pipes/a": {READ, PUT, ABORT},
+        "DataBucket/pipes/requests/1/a": {READ},
+        "DataBucket/pipes/messages/1/1.json": {PUT},
+        "DataBucket/pipes/clusters/run.json": set(),
+        "DataBucket/pipes/notebook/a": {READ, PUT},
+        "DataBucket/pipes/a": set(),
         "DataBucket/other": set(),
         "LogBucket/emr/a": {PUT},
         "LogBucket/access/a": set(),
@@ -484,7 +479,7 @@ MAY = {
     "OrchestratorPolicy": {
         "DataBucket/photos/a": {READ, "s3:GetObjectVersion", DELETE, ERASE},
         "DataBucket/lake/a": OBJECTS,
-        "DataBucket/code/a": OBJECTS,
+        "DataBucket/code/a": OBJECTS - {DELETE, ERASE},
         "DataBucket/pipes/a": OBJECTS,
         "DataBucket/other": set(),
         "LogBucket/emr/a": {READ},
@@ -502,7 +497,7 @@ def test_who_may_do_what_with_objects(who: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("who", "actions"),
     [
-        ("NodeRole", {"GetBucketLocation", "ListBucket", "ListBucketMultipartUploads"}),
+        ("NodeRole", {"GetBucketLocation", "ListBucket"}),
         (
             "OrchestratorPolicy",
             {
@@ -554,31 +549,152 @@ def test_emr_uses_the_key_through_disks_only() -> None:
 CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"
 EMR_TAG = "for-use-with-amazon-emr-managed-policies"
 STACK = "<AWS::StackName>"
+ANY_CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/*"
+"""What EMR asks IAM about while a cluster has no id."""
+TAGGED = {
+    f"aws:RequestTag/{EMR_TAG}": "true",
+    f"aws:RequestTag/{TAG}": STACK,
+    "aws:TagKeys": [EMR_TAG, TAG],
+}
+"""The tags that the pipeline launches clusters with."""
+ACTIONS_ON_CLUSTERS = sorted(
+    action.partition(":")[2]
+    for statement in statements("OrchestratorPolicy")
+    for action in texts(statement["Action"])
+    if action.startswith("elasticmapreduce:") and statement["Resource"] != "*"
+)
 
 
 def test_the_orchestrator_launches_only_clusters_that_are_tagged_as_its_own() -> None:
     orchestrator, launch = statements("OrchestratorPolicy"), "elasticmapreduce:RunJobFlow"
-    tags = {f"aws:RequestTag/{EMR_TAG}": "true", f"aws:RequestTag/{TAG}": STACK}
-    assert effects(orchestrator, launch, "any", tags) == {"Allow"}
-    assert not effects(orchestrator, launch, "any", {**tags, "aws:RequestedRegion": "us-east-1"})
-    for tag in tags:
-        assert not effects(orchestrator, launch, "any", {**tags, tag: "another"})
-    add, own = "elasticmapreduce:AddTags", {f"aws:RequestTag/{TAG}": STACK}
-    assert effects(orchestrator, add, CLUSTER, own) == {"Allow"}
-    assert not effects(orchestrator, add, CLUSTER, {f"aws:RequestTag/{TAG}": "another"})
+    assert effects(orchestrator, launch, "any", TAGGED) == {"Allow"}
+    elsewhere = {**TAGGED, "aws:RequestedRegion": "us-east-1"}
+    assert not effects(orchestrator, launch, "any", elsewhere)
+    for tag in (f"aws:RequestTag/{EMR_TAG}", f"aws:RequestTag/{TAG}"):
+        assert not effects(orchestrator, launch, "any", {**TAGGED, tag: "another"})
+    more = {**TAGGED, "aws:TagKeys": [EMR_TAG, TAG, "team"], "aws:RequestTag/team": "another"}
+    assert not effects(orchestrator, launch, "any", more)
+
+
+@pytest.mark.parametrize("action", ["AddTags", "PutAutoTerminationPolicy"])
+def test_a_cluster_gets_its_tags_and_its_end_while_it_is_launched(action: str) -> None:
+    """A resource that is created with a tag has it already (IAM User Guide, aws:ResourceTag)."""
+    created = {**TAGGED, f"aws:ResourceTag/{TAG}": STACK, f"aws:ResourceTag/{EMR_TAG}": "true"}
+    orchestrator = statements("OrchestratorPolicy")
+    assert effects(orchestrator, f"elasticmapreduce:{action}", ANY_CLUSTER, created) == {"Allow"}
+
+
+OWN = {f"aws:ResourceTag/{TAG}": STACK}
+OTHERS = {
+    "without tags": {},
+    "of another stack": {f"aws:ResourceTag/{TAG}": "another"},
+    "of somebody else": {f"aws:ResourceTag/{EMR_TAG}": "true", "aws:ResourceTag/team": "another"},
+}
+
+
+@pytest.mark.parametrize("context", OTHERS.values(), ids=OTHERS)
+def test_no_cluster_of_others_can_be_taken_over(context: dict[str, str]) -> None:
+    """Tag it, and it would be ours to run steps on and to end."""
+    orchestrator = statements("OrchestratorPolicy")
+    for tags in ({}, TAGGED, {f"aws:RequestTag/{TAG}": STACK, "aws:TagKeys": [TAG]}):
+        for action in ACTIONS_ON_CLUSTERS:
+            request = f"elasticmapreduce:{action}"
+            assert not effects(orchestrator, request, CLUSTER, {**context, **tags}), action
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param({TAG: "another"}, id="to another stack"),
+        pytest.param({EMR_TAG: "false"}, id="out of the reach of EMR"),
+        pytest.param({"team": "another"}, id="to another team"),
+        pytest.param({TAG: STACK, "team": "another"}, id="to another team as well"),
+    ],
+)
+def test_no_cluster_is_handed_over_to_others(tags: dict[str, str]) -> None:
+    request = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    context = {**OWN, **request, "aws:TagKeys": list(tags)}
+    orchestrator = statements("OrchestratorPolicy")
+    assert not effects(orchestrator, "elasticmapreduce:AddTags", CLUSTER, context)
 
 
 @pytest.mark.parametrize(
     "action",
     ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "ListBootstrapActions", "TerminateJobFlows"],
 )
-def test_the_orchestrator_touches_no_cluster_of_others(action: str) -> None:
-    for tag, seen in {STACK: {"Allow"}, "another": set()}.items():
-        context = {f"aws:ResourceTag/{TAG}": tag}
-        found = effects(
-            statements("OrchestratorPolicy"), f"elasticmapreduce:{action}", CLUSTER, context
-        )
-        assert found == seen
+def test_the_orchestrator_works_on_its_own_clusters_alone(action: str) -> None:
+    orchestrator = statements("OrchestratorPolicy")
+    request = f"elasticmapreduce:{action}"
+    assert effects(orchestrator, request, CLUSTER, OWN) == {"Allow"}
+    for account, region in (("999999999999", REGION), (ACCOUNT, "eu-west-1")):
+        elsewhere = f"arn:aws:elasticmapreduce:{region}:{account}:cluster/j-1"
+        assert not effects(orchestrator, request, elsewhere, OWN)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "RemoveTags",
+        "SetTerminationProtection",
+        "SetVisibleToAllUsers",
+        "ModifyCluster",
+        "ModifyInstanceFleet",
+        "PutAutoScalingPolicy",
+        "PutManagedScalingPolicy",
+        "RemoveAutoTerminationPolicy",
+        "PutBlockPublicAccessConfiguration",
+        "CreateSecurityConfiguration",
+        "GetClusterSessionCredentials",
+    ],
+)
+def test_what_would_undo_the_tags_or_the_end_is_allowed_to_nobody(action: str) -> None:
+    for name in (*POLICIES, *ROLES):
+        assert "Allow" not in effects(statements(name), f"elasticmapreduce:{action}", CLUSTER, OWN)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+        "s3:DeleteBucketPolicy",
+        "s3:PutBucketPolicy",
+        "s3:PutEncryptionConfiguration",
+        "s3:PutLifecycleConfiguration",
+        "s3:PutBucketVersioning",
+        "s3:PutObjectAcl",
+        "kms:CreateGrant",
+        "kms:PutKeyPolicy",
+        "kms:ScheduleKeyDeletion",
+        "elasticmapreduce:RunJobFlow",
+        "elasticmapreduce:AddJobFlowSteps",
+        "elasticmapreduce:TerminateJobFlows",
+        "iam:PassRole",
+        "sts:AssumeRole",
+        "ec2:RunInstances",
+    ],
+)
+def test_whoever_holds_a_node_destroys_nothing_and_becomes_nobody_else(action: str) -> None:
+    node = statements("NodeRole")
+    everything = [
+        *(f"arn:{bucket}{key}" for bucket in BUCKETS for key in ("", "/lake/features/" + PART)),
+        *("arn:Key", "arn:NodeRole", "arn:EmrServiceRole", CLUSTER, "anything"),
+    ]
+    context = {**OWN, **TAGGED, "iam:PassedToService": "ec2.amazonaws.com"}
+    for resource in everything:
+        assert not policies.allowed(_resolved(node), action, resource, {**OURS, **context})
+
+
+def test_nodes_use_the_key_through_s3_or_in_their_own_network() -> None:
+    node = statements("NodeRole")
+    through = {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+    inside = {"aws:SourceVpc": "<Network>"}
+    for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        assert effects(node, action, "arn:Key", through) == {"Allow"}
+        assert effects(node, action, "arn:Key", inside) == {"Allow"}
+        assert not effects(node, action, "arn:Key")
+        assert not effects(node, action, "arn:Key", {"aws:SourceVpc": "vpc-another"})
+        assert not effects(node, action, "arn:another", {**through, **inside})
 
 
 @pytest.mark.parametrize(
@@ -590,7 +706,8 @@ def test_the_orchestrator_touches_no_cluster_of_others(action: str) -> None:
     ],
 )
 def test_roles_are_passed_to_the_service_they_are_for(who: str, role: str, to: str) -> None:
-    for service in ("elasticmapreduce.amazonaws.com", "ec2.amazonaws.com", "lambda.amazonaws.com"):
+    services = ["elasticmapreduce.amazonaws.com", "ec2.amazonaws.com", "lambda.amazonaws.com"]
+    for service in [*services, f"{to}.example.org"]:
         context = {"iam:PassedToService": service}
         found = effects(statements(who), "iam:PassRole", f"arn:{role}", context)
         assert found == ({"Allow"} if service == to else set())
@@ -615,8 +732,40 @@ def test_only_machines_take_the_node_role() -> None:
     assert [text(it) for it in properties("InstanceProfile")["Roles"]] == ["<NodeRole>"]
 
 
-def test_the_code_and_the_template_agree_on_the_tag() -> None:
-    assert f"aws:RequestTag/{TAG}" in TEMPLATE.read_text()
+def test_the_code_and_the_template_agree_on_the_tags() -> None:
+    assert (STACK_TAG, MANAGED) == (TAG, EMR_TAG)
+    for tag in (STACK_TAG, MANAGED):
+        assert f"aws:RequestTag/{tag}" in TEMPLATE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("operator", "found", "wanted", "held"),
+    [
+        ("StringEquals", "a", ["b", "a"], True),
+        ("StringEquals", "A", ["a"], False),
+        ("StringEquals", None, ["a"], False),
+        ("StringNotEquals", "a", ["a", "b"], False),
+        ("StringNotEquals", None, ["a"], True),
+        ("StringEqualsIfExists", None, ["a"], True),
+        ("StringEqualsIfExists", "b", ["a"], False),
+        ("StringLike", "a/b/c.parquet", ["a/*.parquet"], True),
+        ("StringLike", "a[b]", ["a[b]"], True),
+        ("StringLike", "ab", ["a?"], True),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a", "b", "c"], True),
+        ("ForAllValues:StringEquals", ["a", "d"], ["a", "b", "c"], False),
+        ("ForAllValues:StringEquals", None, ["a"], True),
+        ("ForAnyValue:StringEquals", ["d", "a"], ["a"], True),
+        ("ForAnyValue:StringEquals", None, ["a"], False),
+        ("Bool", "false", ["false"], True),
+        ("Null", None, ["true"], True),
+        ("Null", "a", ["false"], True),
+        ("NumericLessThan", "1.1", ["1.2"], True),
+    ],
+)
+def test_conditions_hold_as_the_guide_of_iam_says(
+    operator: str, found: str | list[str] | None, wanted: list[str], held: bool
+) -> None:
+    assert policies.holds(operator, found, wanted) is held
 
 
 # ------------------------------------------------------------------------------------------ EMR
