@@ -1,9 +1,11 @@
 """Who presents the results, where and when: said once, for all deliverables."""
 
+import hashlib
+import json
 import re
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field, field_validator
@@ -47,19 +49,26 @@ class Authorship(dg.ConfigurableResource):
         return f"{self.first_name} {self.last_name}".strip()
 
     @property
-    def params(self) -> dict[str, Any]:
-        """JSON values that a version made for this author depends on."""
-        return {
-            "last_name": self.last_name,
-            "first_name": self.first_name,
-            "place": self.place,
-            "month": f"{self.date:%Y-%m}",
-        }
+    def params(self) -> dict[str, str]:
+        """What a version made for this author depends on, without naming anybody.
+
+        Parameters of a recipe stay in the log of its table, which is never cleaned.
+        """
+        said = [self.last_name, self.first_name, self.place, f"{self.date:%Y-%m}"]
+        return {"authorship": _digest(said)}
+
+    def digest(self, deliverable: Deliverable) -> str:
+        """Changes with the name of a deliverable's files: 16 hexadecimal digits."""
+        return _digest([self.file_name(deliverable, "")])
 
     def file_name(self, deliverable: Deliverable, extension: str) -> str:
         """`Nom_Prenom_3_presentation_112026.pptx`: ASCII letters, digits and hyphens only."""
         names = (_plain(self.last_name) or "Nom", _plain(self.first_name) or "Prenom")
         return f"{'_'.join(names)}_{deliverable}_{self.date:%m%Y}.{extension}"
+
+
+def _digest(said: list[str]) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def _plain(name: str) -> str:

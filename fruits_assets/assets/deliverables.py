@@ -9,6 +9,7 @@ from pydantic import Field
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.common import DELIVERABLES, OWNERS, ForceConfig
 from fruits_assets.core.errors import DatasetError
+from fruits_assets.deliverables.escaping import markdown_table
 from fruits_assets.deliverables.folder import Published
 from fruits_assets.deliverables.gather import Made, Names, Presented, gather
 from fruits_assets.deliverables.page import INDEX
@@ -112,11 +113,11 @@ def _presented(authorship: Authorship, config: DeliverablesConfig) -> Presented:
 def _metadata(published: Published, names: Names) -> dict[str, Any]:
     """Where to begin, and what there is."""
     sizes = published.folder.sizes()
-    rows = [f"| {name} | {sizes[name]:,} |" for name in vars(names).values()]
+    rows = [[name, sizes[name]] for name in vars(names).values()]
     return {
         **published.folder.storage.described(),
         "open": dg.MetadataValue.path(published.folder.at(INDEX)),
-        "deliverables": dg.MetadataValue.md("\n".join(["| file | bytes |", "|---|---:|", *rows])),
+        "deliverables": dg.MetadataValue.md(markdown_table(["file", "bytes"], rows)),
         "version": published.recipe,
         "files": len(published.sums),
         "size_bytes": published.bytes,

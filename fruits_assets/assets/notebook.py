@@ -1,7 +1,6 @@
 """`notebook`: the walk through the whole chain, executed on what the lake holds."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,12 +14,12 @@ from fruits_assets.deliverables import notebook as deliverable
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
-from fruits_assets.storage.base import S3, Folder
+from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import FILES_SCHEMA, write_files
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.measures import recognize
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 REPRODUCED = dg.AssetCheckSpec(
     "live_equals_lake",
     asset="notebook",
@@ -78,15 +77,15 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             params={
                 "notebook": deliverable.digest(deliverable.source()),
                 "max_photos": config.max_photos,
-                "files": sorted(names.values()),
+                "files": authorship.digest("1_notebook"),
             },
             salt=context.run.run_id if config.force else "",
         )
 
     def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
         parameters = {
-            "source": _from_here(source.photos().root),
-            "lake": _from_here(lake.open().base),
+            "source": source.photos().root,
+            "lake": lake.open().base,
             "region": lake.region or source.region,
             "kms_key": lake.kms_key,
             "max_photos": config.max_photos,
@@ -111,14 +110,6 @@ def _recognition(lake: Lake, features: Snapshot, pca_features: Snapshot) -> list
     question = Recipe.of(recognize.name, recognize.code_version, [features, pca_features])
     found = lake.answers(question, "recognition")
     return [found] if found else []
-
-
-def _from_here(place: str) -> str:
-    """A place as it is seen from the working directory, where it lies below it."""
-    here = Path.cwd()
-    if place.startswith(S3) or not Path(place).is_relative_to(here):
-        return place
-    return str(Path(place).relative_to(here))
 
 
 def _metadata(made: Snapshot, page: str) -> dict[str, Any]:

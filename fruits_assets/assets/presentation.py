@@ -20,6 +20,7 @@ from fruits_assets.deliverables.deck.facts import (
     libraries,
     price_table,
 )
+from fruits_assets.deliverables.escaping import markdown_table
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource, told
@@ -76,7 +77,8 @@ def presentation(  # noqa: PLR0917 - Dagster names its inputs
 
     def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
         deck, figures = _made(facts, authorship, config)
-        file = write_files(folders["presentation"], recipe.question(), {figures["file"]: deck})
+        name = authorship.file_name("3_presentation", "pptx")
+        file = write_files(folders["presentation"], recipe.question(), {name: deck})
         return {"presentation": Output((file,), figures)}
 
     made = lake.produce(context, recipe, {"presentation": FILES_SCHEMA}, make)
@@ -134,12 +136,10 @@ def _made(
 
     show = Show(facts, authorship.author, authorship.place, authorship.date)
     deck = build(show, config.language)
-    name = authorship.file_name("3_presentation", "pptx")
     figures = {
         "slides": len(deck.titles),
         "minutes": MINUTES,
         "language": config.language,
-        "file": name,
         "titles": [list(one) for one in deck.titles],
         "missing": list(facts.missing),
         "shown": facts.shown(),
@@ -149,15 +149,12 @@ def _made(
 
 def _metadata(made: Snapshot) -> dict[str, Any]:
     figures = made.figures
-    rows = [
-        f"| {number} | {title} | {minutes:g} |"
-        for number, (title, minutes) in enumerate(figures["titles"], start=1)
-    ]
+    rows = [[number, *title] for number, title in enumerate(figures["titles"], start=1)]
     return {
         "slides": figures["slides"],
         "minutes": figures["minutes"],
         "language": figures["language"],
-        "file": figures["file"],
+        "file": ", ".join(made.names()),
         "missing_figures": ", ".join(figures["missing"]) or "none",
-        "titles": dg.MetadataValue.md("\n".join(["| | slide | minutes |", "|---|---|---|", *rows])),
+        "titles": dg.MetadataValue.md(markdown_table(["", "slide", "minutes"], rows)),
     }

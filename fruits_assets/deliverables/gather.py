@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 
 from fruits_assets.core.errors import DatasetError
+from fruits_assets.deliverables.escaping import cells
 from fruits_assets.deliverables.folder import Published, sha256_of
 from fruits_assets.deliverables.page import FILES, Card, Fact, Link, Page
 from fruits_assets.deliverables.texts import TEXTS, Language, month, number, percent
 from fruits_assets.storage.base import Folder
-from fruits_assets.storage.parquet import File
+from fruits_assets.storage.parquet import File, vectors_matrix
 from fruits_assets.storage.snapshot import READS_IN_FLIGHT, Snapshot
-from fruits_assets.transforms.pca import ALL, write_csv
-
-FORMULA = r"^[=+\-@\t\r]"
-"""How a cell begins that a spreadsheet would calculate (OWASP, "CSV Injection")."""
+from fruits_assets.transforms.pca import ALL
 
 
 @dataclass(frozen=True)
@@ -164,14 +162,28 @@ def _csv(folder: Folder, projected: Snapshot, name: str) -> Written:
 
     count = projected.figures["components"]
     with folder.storage.create(folder.at(name)) as sink:
-        write_csv(sink, batches(), components=count, text=harmless)
+        write_csv(sink, batches(), components=count)
     return Written(folder.sizes(prefix=name)[name], sha256_of(folder, name))
 
 
-def harmless(column: pa.Array) -> pa.Array:
-    """Strings, an apostrophe before those that a spreadsheet would take for a formula."""
-    quoted = pc.binary_join_element_wise("'", column, "")  # type: ignore[attr-defined]
-    return pc.if_else(pc.match_substring_regex(column, FORMULA), quoted, column)  # type: ignore[attr-defined]
+def write_csv(sink: BinaryIO, batches: Iterable[pa.RecordBatch], *, components: int) -> None:
+    """Streams rows of `PCA_FEATURES_SCHEMA` into one CSV file: path, label, pc_1 ... pc_k.
+
+    Args:
+        sink: a file to write to.
+        batches: of at least `path`, `label` and `components`.
+        components: how many a row has, k.
+    """
+    schema = pa.schema(
+        [("path", pa.string()), ("label", pa.string())]
+        + [(f"pc_{i + 1}", pa.float32()) for i in range(components)]
+    )
+    with pacsv.CSVWriter(sink, schema) as writer:
+        for batch in batches:
+            matrix = vectors_matrix(batch, "components")
+            named = [cells(batch.column("path")), cells(batch.column("label"))]
+            columns = [*named, *map(pa.array, matrix.T)]
+            writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
 def _page(made: Made, names: Names, presented: Presented, files: Mapping[str, Written]) -> Page:

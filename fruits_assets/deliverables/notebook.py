@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.deliverables.escaping import visible_lines
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -26,6 +27,12 @@ HIDDEN = "remove-cell"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The page may load nothing and run nothing, whatever is in it."""
 JSON = "application/json"
+GIVEN = "injected-parameters"
+"""papermill's tag of the cell that sets the parameters."""
+SHOWN = ("region", "max_photos")
+"""Parameters that are published with the notebook; the others are places and keys."""
+UNSAID = "Ceux de cette exécution ; ses lieux et sa clé ne sont pas publiés."
+"""What that cell says first."""
 
 
 class NotebookError(FruitsError):
@@ -109,7 +116,7 @@ def execute(
             "the process that executed the notebook died; the system may have ended it for want of "
             "memory. Lower `max_photos`, and materialise it again."
         ) from None
-    _tidy(executed)
+    _tidy(executed, {name: parameters[name] for name in SHOWN if name in parameters})
     return Executed(
         nbformat.writes(executed).encode(),
         page(executed).encode(),
@@ -208,12 +215,30 @@ def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def _tidy(notebook: NotebookNode) -> None:
-    """Leaves out when and where it was executed, which the commit of the version says."""
+def _tidy(notebook: NotebookNode, shown: Mapping[str, Any]) -> None:
+    """Leaves out when, where and on what it was executed, and what only seems to be text.
+
+    Places name users and accounts, and the notebook is sent to people who have neither.
+    """
+    from papermill.translators import PythonTranslator  # noqa: PLC0415 - slow to import
+
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
+        if GIVEN in cell.metadata.get("tags", ()):
+            cell.source = PythonTranslator.codify(dict(shown), comment=UNSAID).rstrip()
+        for output in cell.get("outputs", ()):
+            _make_visible(output)
+
+
+def _make_visible(output: NotebookNode) -> None:
+    """What Spark prints holds labels and paths as they are."""
+    if "text" in output:
+        output.text = visible_lines(output.text)
+    for kind, data in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            output.data[kind] = visible_lines(data)
 
 
 def _figures(notebook: NotebookNode) -> dict[str, Any]:

@@ -5,12 +5,12 @@ It is a folder of static files that needs no server and asks no other machine fo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fruits_assets.deliverables.escaping import visible
 from fruits_assets.deliverables.figures import THEME
 from fruits_assets.deliverables.texts import TEXTS, Language, size
 
@@ -20,8 +20,6 @@ TEMPLATES = (INDEX, "page.css")
 SCRIPTS = ("photos.js", "map.js", "page.js")
 FILES = (*TEMPLATES, *SCRIPTS)
 """Files of the page itself, beside the gallery's data and pictures."""
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and those that turn the direction of what follows them."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,3 @@ class Page:
             for name in TEMPLATES
         }
         return rendered | {name: (FOLDER / name).read_bytes() for name in SCRIPTS}
-
-
-def visible(text: str) -> str:
-    """A stranger's text with what cannot be seen, but changes what is, as U+FFFD."""
-    return _HIDDEN.sub("\ufffd", text)

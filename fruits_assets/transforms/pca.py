@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 from pyspark.sql import SparkSession
 
 from fruits_assets.core import pca
@@ -464,30 +463,3 @@ def _map_points(table: pa.Table, step: int) -> list[list[Any]]:
         [row["path"], row["label"], row["components"][0], (row["components"] + [0.0])[1]]
         for row in table.take(list(range(0, table.num_rows, step))).to_pylist()
     ]
-
-
-def write_csv(
-    sink: BinaryIO,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    components: int,
-    text: Callable[[pa.Array], pa.Array] = lambda column: column,
-) -> None:
-    """Streams rows of `PCA_FEATURES_SCHEMA` into one CSV file: path, label, pc_1 ... pc_k.
-
-    Args:
-        sink: a file to write to.
-        batches: of at least `path`, `label` and `components`.
-        components: how many a row has, k.
-        text: is applied to `path` and `label`; both are written as they are without.
-    """
-    schema = pa.schema(
-        [("path", pa.string()), ("label", pa.string())]
-        + [(f"pc_{i + 1}", pa.float32()) for i in range(components)]
-    )
-    with pacsv.CSVWriter(sink, schema) as writer:
-        for batch in batches:
-            matrix = vectors_matrix(batch, "components")
-            named = [text(batch.column("path")), text(batch.column("label"))]
-            columns = [*named, *map(pa.array, matrix.T)]
-            writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import string
+import tempfile
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ from fruits_assets.transforms.ingest import (
     THUMBNAILS,
 )
 from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, PCA_FEATURES_SCHEMA
+from fruits_assets_tests.leaks import contents, leaks
 
 HOSTILE = [
     "x" * 200,
@@ -518,6 +520,16 @@ def test_the_same_show_is_the_same_file(shows):
     assert [title for title, _ in once.titles] != [title for title, _ in build(show, "en").titles]
 
 
+def test_no_deck_says_where_it_was_made(shows, finished):
+    show, language = shows["real, fr"]
+    pipeline, _ = finished
+    content = build(show, language).content
+    packed = dict(contents("deck", content))
+    assert any(name.endswith("sheet1.xml") for name in packed), "workbooks are looked into"
+    places = (pipeline.lake.base, str(pipeline.source), tempfile.gettempdir())
+    assert not leaks({"deck": content}, *places)
+
+
 def test_every_text_is_used(built):
     elsewhere = {key for key in texts_fr.TEXTS if key.startswith("month.")}
     assert texts_fr.TEXTS.keys() - built[1] == elsewhere - {"month.11"}
@@ -642,7 +654,7 @@ def test_workbooks_of_charts_hold_no_formula_and_no_link(built):
                 io.BytesIO(shape.chart.part.chart_workbook.xlsx_part.blob)
             ) as book:
                 sheet = book.read("xl/worksheets/sheet1.xml").decode()
-            assert not re.search("<f>|<hyperlink", sheet)
+            assert not re.search("<f[ >]|<hyperlink", sheet)
             books += 1
     assert books >= 4
 

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fruits_assets.deliverables import figures, language, notebook, showing
 from fruits_assets.deliverables.notebook import NotebookError
+from fruits_assets_tests.leaks import ACCOUNT, KEY, PERSON, leaks
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'; raise SystemExit # \\n {x} é"
 
@@ -96,6 +97,34 @@ def test_its_contents_lead_to_its_headings() -> None:
     links = {link.partition(")")[0] for link in text.split("](#")[1:]}
     assert len(links) == 9
     assert links == {heading.replace(" ", "-") for heading in headings}
+
+
+def test_places_keys_and_what_cannot_be_seen_are_not_published() -> None:
+    parameters = {
+        "source": f"/home/{PERSON}/photos",
+        "lake": f"s3://{PERSON}-{ACCOUNT}/lake",
+        "region": "eu-west-3",
+        "kms_key": KEY,
+        "max_photos": 7,
+        "work": f"/home/{PERSON}/work",
+    }
+    names = ", ".join(parameters)
+    content = small(
+        "from IPython.display import JSON",
+        "print('gpj.' + chr(0x202e) + 'exe')\nprint(chr(27) + '[31mred')",
+        f"JSON({{'seen': [len(str(it)) for it in ({names})]}})",
+    )
+    content = content.replace(b"text, number = None, None", f"{names} = {[None] * 6}".encode())
+    log: list[str] = []
+    executed = execute(content, parameters, log=log)
+    assert executed.figures == {"seen": [len(str(it)) for it in parameters.values()]}
+    published = {"ipynb": executed.ipynb, "html": executed.page}
+    assert not leaks(published, "/home/", "s3://")
+    for text in (executed.ipynb.decode(), executed.page.decode()):
+        assert "max_photos" in text
+        assert "eu-west-3" in text
+        assert "gpj.\ufffdexe" in text
+        assert not {"\u202e", "\x1b"} & set(text)
 
 
 def test_another_content_is_another_version() -> None:

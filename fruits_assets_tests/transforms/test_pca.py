@@ -1,7 +1,5 @@
 """The distributed PCA against scikit-learn's, on the features of the drawn photos."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,23 +89,6 @@ def test_damage_that_only_workers_see_is_told(pipeline: Pipeline):
     assert f"features, version {features.version}" in told
     assert "make repair" in told
     assert "Py4J" not in told
-
-
-def test_the_csv_holds_the_same_numbers(finished):
-    pipeline, _ = finished
-    snapshot = pipeline.lake.current("pca_features")
-    table = snapshot.arrow(["path", "label", "components"])
-    count = snapshot.figures["components"]
-    sink = io.BytesIO()
-    columns = ["path", "label", "components"]
-    batches = (batch for file in snapshot.files for batch in snapshot.batches(file, columns))
-    pca.write_csv(sink, batches, components=count)
-    rows = list(csv.reader(sink.getvalue().decode().splitlines()))
-    assert rows[0] == ["path", "label", *(f"pc_{i + 1}" for i in range(count))]
-    assert [row[0] for row in rows[1:]] == table["path"].to_pylist()
-    assert [row[1] for row in rows[1:]] == table["label"].to_pylist()
-    numbers = np.array([row[2:] for row in rows[1:]], np.float32)
-    np.testing.assert_allclose(numbers, np.array(table["components"].to_pylist()), rtol=1e-6)
 
 
 def test_the_moments_are_kept_with_the_model(finished):

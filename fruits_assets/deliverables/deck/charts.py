@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fruits_assets.deliverables.deck.canvas import FONT, SMALLEST, Box, Canvas, described, rgb
+from fruits_assets.deliverables.escaping import cell
 from fruits_assets.deliverables.figures import THEME
 
-ACTIVE = re.compile(r"=|\{=|[a-z]+:", re.IGNORECASE)
-"""How a cell begins that XlsxWriter writes as something else than text."""
+LINK = re.compile(r"[a-z]+:", re.IGNORECASE)
+"""How a cell begins that XlsxWriter writes as a link."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -143,7 +144,7 @@ def xy(
 
 def _inert(text: str) -> str:
     """A label that the chart's workbook takes for text, not for a formula or a link."""
-    return f" {text}" if ACTIVE.match(text) else text
+    return f" {text}" if LINK.match(text) else cell(text)
 
 
 def _chart(canvas: Canvas, box: Box, kind: Any, data: Any, *, alt: str, size: float) -> Any:

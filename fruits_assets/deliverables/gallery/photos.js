@@ -4,7 +4,9 @@
 
 const NONE = 0xffff; // no label, no split, no neighbour
 
-const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+// The same as HIDDEN of escaping.py.
+const HIDDEN =
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 /** A stranger's text with what cannot be seen, but changes what is, as U+FFFD. */
 const visible = (text) => text.replace(HIDDEN, "\ufffd");
