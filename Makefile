@@ -89,6 +89,15 @@ check: install ## Lint and check types and definitions.
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright
 	@$(BIN)/dg check defs
+	@$(BIN)/python -m tools.audit
+
+.PHONY: audit
+audit: install ## Look for known vulnerabilities in all that is pinned, where PyPI can be asked.
+	@$(BIN)/python -m tools.audit
+
+.PHONY: sbom
+sbom: install ## Write software bills of materials (CycloneDX, artifacts/sbom).
+	@$(BIN)/python -m tools.sbom
 
 .PHONY: bench
 bench: install ## Measure against what a user would pick instead, small (artifacts/benchmark.*).
@@ -110,12 +119,13 @@ bench-latency: install ## One photo at a time, as a backend asks (artifacts/late
 	@$(BIN)/python -m benchmarks.latency $(if $(LAKE),--lake $(LAKE)) \
 		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
-# checkov pins versions that conflict with the project's: it runs in an environment of its own.
+# checkov pins versions that conflict with the project's: it runs in an environment of its own,
+# of packages with their hashes (tools/checkov.lock).
 .PHONY: check-stack
 check-stack: install ## Lint the CloudFormation template and scan its security.
 	@$(BIN)/cfn-lint --regions eu-central-1 eu-west-1 eu-west-3 eu-north-1 eu-south-1 eu-south-2 \
 		-- fruits_assets/infrastructure/stack.yaml
-	@$(BIN)/uv tool run --quiet --from checkov==3.3.30 checkov --compact --quiet --skip-download \
+	@$(BIN)/python -m tools.isolated checkov checkov --compact --quiet --skip-download \
 		-f fruits_assets/infrastructure/stack.yaml
 
 STACK ?= fruits
@@ -143,6 +153,8 @@ lock: install ## Pin again what pyproject.toml asks for.
 	@$(BIN)/uv pip compile fruits_assets/spark/cluster.in --constraint requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file fruits_assets/spark/cluster.lock
+	@for tool in checkov supply; do $(BIN)/uv pip compile tools/$$tool.in --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file tools/$$tool.lock; done
 
 .PHONY: clean
 clean: ## Remove what was installed and made, but not the lake.
@@ -166,11 +178,11 @@ browser:
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null \
 		|| $(call apt,chromium) || echo 'There is no Chromium: the tests in a browser are skipped.' >&2
 
-# An S3 server that keeps its objects as files, built once.
+# An S3 server that keeps its objects as files, built once, of modules that Go's checksum database knows.
 $(VERSITYGW):
 	@mkdir -p $(@D) && printf '*\n' > .cache/.gitignore
 	@{ command -v go > /dev/null && echo 'Building versitygw ...' >&2 \
-		&& GOBIN='$(CURDIR)/$(@D)/build' GOFLAGS=-mod=mod \
+		&& GOBIN='$(CURDIR)/$(@D)/build' GOFLAGS=-mod=mod GOSUMDB=sum.golang.org GONOSUMDB= GOPRIVATE= GOINSECURE= \
 			go install github.com/versity/versitygw/cmd/versitygw@$(lastword $(subst -, ,$@)) \
 		&& mv $(@D)/build/versitygw $@; } \
 		|| echo 'versitygw cannot be built (is Go there?): the tests on it are skipped.' >&2
@@ -183,7 +195,7 @@ $(VERSITYGW):
 	@$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/^[a-z]/p' requirements.lock | sed '1n;/^[a-z]/d' > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .venv/uv.txt
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -26,9 +26,10 @@ from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.errors import DatasetError
+from fruits_assets.core.errors import DatasetError, SparkError
 from fruits_assets.lake.history import rollback
 from fruits_assets.lake.lake import Lake
+from fruits_assets.spark.jars import fetched
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, made_once
 from fruits_assets_tests.erasure.traces import erase
 from fruits_assets_tests.pages import blocks
@@ -235,6 +236,7 @@ def test_duckdb_reads_what_the_project_reads_by_its_extension(states: Mapping[st
 # ------------------------------------------------------------------------------ Spark
 
 
+DELTA = "io.delta:delta-spark_2.13:4.0.0"
 SPARK = textwrap.dedent("""
     import pyarrow.feather
     spark.conf.set("spark.databricks.delta.snapshotPartitions", "2")
@@ -261,7 +263,15 @@ def spark_rows(
         for it in blocks(REPOSITORY / "docs" / "data.md")
         if "delta-spark" in it.text and it.marker
     ]
-    program = block.text + SPARK.format(states=STATES, tables=TABLES, to=to)
+    try:
+        jars = ",".join(map(str, fetched("delta")))
+    except SparkError as error:
+        pytest.skip(f"Spark's package for Delta cannot be downloaded from here: {error}")
+    # What the page asks Maven Central for, by its hash.
+    asked = f'"spark.jars.packages": "{DELTA}"'
+    assert block.text.count(asked) == 1
+    program = block.text.replace(asked, f'"spark.jars": "{jars}"')
+    program += SPARK.format(states=STATES, tables=TABLES, to=to)
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(states["run"].lake.base).parent,
@@ -270,8 +280,6 @@ def spark_rows(
         check=False,
         timeout=600,
     )
-    if "unresolved dependency" in done.stderr:
-        pytest.skip("Spark's package for Delta cannot be downloaded from here (Maven Central)")
     assert done.returncode == 0, done.stderr[-3000:]
 
     def rows(state: str, name: str) -> list[Row]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 import secrets
 import shutil
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fruits_assets.storage.s3 import HADOOP_AWS, NOT_NEEDED, SPARK_CLOUD
+from fruits_assets.core.errors import SparkError
+from fruits_assets.spark import jars
 from fruits_assets_tests.emulator.node import PYTHON, Node
-from fruits_assets_tests.emulator.processes import SESSIONS
 
 NO_VALUE = frozenset({"--verbose", "-v", "--supervise"})
 """Options that stand alone; all others have a value."""
@@ -33,13 +33,6 @@ MACHINE_SETTINGS = (
 )
 """Beginnings of the names of settings that are about such machines."""
 DRIVER_ENVIRONMENT = "spark.yarn.appMasterEnv."
-RESOLVE = """
-from pyspark import SparkConf, SparkContext
-
-SparkContext._ensure_initialized()  # settings are the JVM's
-print("JARS", SparkConf().get("spark.jars"))
-"""
-RESOLVE_SECONDS = 900
 
 
 @dataclass
@@ -197,10 +190,10 @@ def _pyspark() -> Path:
 
 def _provided(node: Node) -> dict[str, str]:
     """What is set on EMR's machines before anybody sets anything: access to S3."""
-    jars = ":".join(_jars(node))
+    path = ":".join(_jars())
     return {
-        "spark.driver.extraClassPath": jars,
-        "spark.executor.extraClassPath": jars,
+        "spark.driver.extraClassPath": path,
+        "spark.executor.extraClassPath": path,
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         "spark.hadoop.fs.s3a.aws.credentials.provider": (
             "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
@@ -214,47 +207,16 @@ def _provided(node: Node) -> dict[str, str]:
     }
 
 
-_lock = threading.Lock()
-_resolved: list[str] = []
+@cache
+def _jars() -> list[str]:
+    """The jars of s3a and all that they need; found once.
 
-
-def _jars(node: Node) -> list[str]:
-    """The jars of s3a and all that they need, from Maven's cache or repository; found once.
-
-    As packages of the application they would be copied to each executor, half a gigabyte a time.
+    As jars of the application they would be copied to each executor, half a gigabyte a time.
     """
-    with _lock:
-        if not _resolved:
-            _resolved[:] = _resolve(node, node.folder / "packages")
-        return _resolved
-
-
-def _resolve(node: Node, folder: Path) -> list[str]:
-    home = _spark_home(folder / "spark")
-    (folder / "resolve.py").write_text(RESOLVE)
-    process = SESSIONS.start(
-        [
-            *(str(home / "bin" / "spark-submit"), "--master", "local[1]"),
-            *("--conf", f"spark.jars.packages={HADOOP_AWS},{SPARK_CLOUD}"),
-            *("--conf", f"spark.jars.excludes={','.join(NOT_NEEDED)}"),
-            str(folder / "resolve.py"),
-        ],
-        folder,
-        {
-            **node.environment,
-            "SPARK_HOME": str(home),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "PYSPARK_PYTHON": str(node.folder / "bin" / PYTHON.name),
-        },
-    )
-    process.wait(RESOLVE_SECONDS)
-    SESSIONS.end(process.pid)
-    lines = (folder / "stdout").read_text().splitlines()
-    jars = [line.removeprefix("JARS ") for line in lines if line.startswith("JARS ")]
-    if not jars:
-        problem = (folder / "stderr").read_text()
-        raise FileNotFoundError(f"the packages of s3a are not to be had:\n{problem}")
-    return [uri.removeprefix("file://") for uri in jars[0].split(",")]
+    try:
+        return [str(jar) for jar in jars.fetched("s3a")]
+    except SparkError as problem:
+        raise FileNotFoundError(f"the packages of s3a are not to be had:\n{problem}") from problem
 
 
 def _fetched(files: str, node: Node, folder: Path) -> str:
