@@ -190,12 +190,17 @@ def erase(
 
 
 def _planned(lake: Lake, plan: Plan) -> str:
-    """What a plan will erase, with names: it is shown to whoever typed them, and kept nowhere."""
+    """What a plan will erase, with names: it is shown to whoever typed them, and kept nowhere.
+
+    Names are strangers': a terminal obeys some characters, and could hide a line of the plan.
+    """
+    from fruits_assets.deliverables.escaping import visible  # noqa: PLC0415 - as above
+
     tables = [name for name in lake.tables() if name != "model_weights"]
     lines = [f"{len(plan.paths)} rows of the lake {lake.base}:"]
-    lines += [f"  {path}" for path in sorted(plan.paths)]
+    lines += [f"  {visible(path)}" for path in sorted(plan.paths)]
     lines += [f"{len(plan.source)} files of the source:"]
-    lines += [f"  {path}" for path in sorted(plan.source)]
+    lines += [f"  {visible(path)}" for path in sorted(plan.source)]
     lines += ["Tables that are made without them, or withdrawn: " + ", ".join(tables)]
     return "\n".join(lines)
 

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fruits_assets import cli
+from fruits_assets.erasure.plan import Plan
+from fruits_assets.lake.lake import Lake
 from fruits_assets_tests.conftest import Pipeline
 from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_of, traces
 
@@ -80,6 +82,13 @@ def test_rollback_publishes_an_earlier_version_with_all_that_it_was_made_from(
     unknown = fruits("rollback", "77")
     assert unknown.exit_code == 1
     assert "pca_features has no version '77'" in unknown.output
+
+
+def test_a_plan_shows_names_that_a_terminal_would_obey(tmp_path: Path):
+    hostile = frozenset({"a\x1b[1A\x1b[2K.jpg", "b\r  c.jpg", "d\u202egpj.exe"})
+    shown = cli._planned(Lake.at(str(tmp_path / "lake")), Plan(paths=hostile, source=hostile))
+    assert len(shown.splitlines()) == 9
+    assert not {"\x1b", "\r", "\u202e"} & set(shown)
 
 
 def test_a_dry_run_shows_what_would_go_and_changes_nothing(fruits: Fruits, own: Pipeline):
