@@ -63,7 +63,7 @@ def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
 
         try:
             settings = Settings()
-            lake = Lake.at(settings.lake, region=settings.region, kms_key=settings.kms_key)
+            lake = Lake.at(settings.lake, **settings.bucket_access())
             command(lake, *args, **kwargs)
         except FruitsError as error:
             raise click.ClickException(str(error)) from error

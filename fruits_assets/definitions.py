@@ -32,8 +32,8 @@ DELIVERABLES: Sequence[dg.AssetsDefinition] = (notebook, presentation, gallery, 
 
 def compose(settings: Settings) -> dg.Definitions:
     """Everything that Dagster serves, for given settings."""
-    region, kms_key = settings.region, settings.kms_key
-    lake = LakeResource(base=settings.lake, region=region, kms_key=kms_key)
+    place = settings.bucket_access()
+    lake = LakeResource(base=settings.lake, **place)
     spark = TARGETS[settings.spark](settings, lake)
     own = dg.Definitions(
         assets=[*ASSETS, *DELIVERABLES],
@@ -44,10 +44,8 @@ def compose(settings: Settings) -> dg.Definitions:
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": spark,
-            "source": Source(
-                place=settings.source, lake=settings.lake, region=region, kms_key=kms_key
-            ),
-            "weights": WeightsOrigin(place=settings.weights_origin, region=region, kms_key=kms_key),
+            "source": Source(place=settings.source, lake=settings.lake, **place),
+            "weights": WeightsOrigin(place=settings.weights_origin, **place),
         },
     )
     return dg.Definitions.merge(own, spark.definitions(), _automation(settings))
@@ -69,8 +67,7 @@ def _emr(settings: Settings, lake: LakeResource) -> SparkTarget:
         lake=lake,
         account=emr.account,
         limits=emr.limits,
-        region=settings.region,
-        kms_key=settings.kms_key,
+        **settings.bucket_access(),
     )
 
 

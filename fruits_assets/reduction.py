@@ -242,6 +242,7 @@ class Reducer:
         *,
         region: str | None = None,
         kms_key: str | None = None,
+        bucket_owner: str | None = None,
         split: str = AUTO,
         decoder: Decoder | None = None,
     ) -> Reducer:
@@ -251,6 +252,7 @@ class Reducer:
             place: a folder, or `s3://bucket/prefix`.
             region: of the bucket, one in the EU.
             kms_key: as for `Lake.at`; needed only where the same process writes to the bucket.
+            bucket_owner: as for `Lake.at`.
             split: whose photos `nearest` finds: the name of a split, `all`, or `auto`: Training
                 where there is one, else all.
             decoder: decodes in a process of its own, for photos from strangers; without, it is done
@@ -262,7 +264,7 @@ class Reducer:
             RegionError: the bucket does not lie in that region, or that not in the EU.
             LakeError: the lake cannot be read, or S3Error.
         """
-        lake = Lake.at(place, region=region, kms_key=kms_key)
+        lake = Lake.at(place, region=region, kms_key=kms_key, bucket_owner=bucket_owner)
         return cls(lake, split=split, decoder=decoder)
 
     def pixels(self, photo: bytes) -> np.ndarray:

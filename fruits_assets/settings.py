@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark.account import EmrAccount, EmrLimits
 from fruits_assets.storage.base import S3
-from fruits_assets.storage.region import check_region
+from fruits_assets.storage.endpoints import split
+from fruits_assets.storage.region import check_owner, check_region
 
 SAMPLE = "sample"
 
@@ -33,6 +34,14 @@ class EmrSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
     def limits(self) -> EmrLimits:
         """How much of it a run may take."""
         return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
+
+
+class BucketAccess(TypedDict):
+    """How buckets are reached, by the names that `Place` and `Lake.at` take."""
+
+    region: str | None
+    kms_key: str | None
+    bucket_owner: str | None
 
 
 class Settings(BaseSettings):
@@ -60,6 +69,10 @@ class Settings(BaseSettings):
     kms_key: str | None = Field(
         default=None, description="KMS key that encrypts what is written; S3's own key without."
     )
+    bucket_owner: str | None = Field(
+        default=None,
+        description="Id of the AWS account that owns all buckets (12 digits); any may without.",
+    )
     spark: Literal["local", "emr"] = Field(
         default="local", description="Where Spark runs: on this machine, or on AWS EMR."
     )
@@ -78,11 +91,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _in_the_eu(self) -> Self:
-        """Raises RegionError, whose text is meant for people, before anything is built."""
-        places = (self.source, self.lake, self.weights_origin)
-        if self.region or any(place.startswith(S3) for place in places):
+        """Raises FruitsErrors, whose texts are meant for people, before anything is built.
+
+        Nor is anything recorded by then: a URI may hold a password, where it should not.
+        """
+        buckets = [it for it in (self.source, self.lake, self.weights_origin) if it.startswith(S3)]
+        for uri in buckets:
+            split(uri)
+        if self.region or buckets:
             check_region(self.region)
+        check_owner(self.bucket_owner)
         return self
+
+    def bucket_access(self) -> BucketAccess:
+        """The same for all buckets."""
+        return {
+            "region": self.region,
+            "kms_key": self.kms_key,
+            "bucket_owner": self.bucket_owner,
+        }
 
     def emr(self) -> EmrSettings:
         """What clusters use, and how much. Raises SparkError where a part is not set."""

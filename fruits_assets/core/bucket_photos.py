@@ -11,7 +11,8 @@ from typing import Any
 
 from fruits_assets.core.source import Listing, PhotoStore, Row, is_hidden, listing_of
 from fruits_assets.storage.base import Folder
-from fruits_assets.storage.s3 import IN_FLIGHT, S3Storage, split
+from fruits_assets.storage.endpoints import split
+from fruits_assets.storage.s3 import IN_FLIGHT, S3Storage
 
 READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.storage import clients
 from fruits_assets.storage.region import check_region
 
 TEMPLATE = Path(__file__).with_name("stack.yaml")
@@ -60,6 +61,7 @@ class Stack:
 
         Raises:
             RegionError: the region is not in the EU.
+            EndpointError: CloudFormation is not to be asked at AWS.
             StackError: CloudFormation knows no such names.
         """
         check_region(region)
@@ -70,7 +72,7 @@ class Stack:
             )
         self.name = name
         self.region = region
-        self._client: Any = boto3.Session(region_name=region).client("cloudformation")
+        self._client: Any = clients.client("cloudformation", region, Config())
 
     def deploy(self, parameters: Mapping[str, str]) -> dict[str, str]:
         """Creates the stack or changes it to the template, and waits until that is done.

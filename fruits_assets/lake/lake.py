@@ -51,6 +51,7 @@ class Lake:
         *,
         region: str | None = None,
         kms_key: str | None = None,
+        bucket_owner: str | None = None,
         keep_versions: int = 3,
     ) -> Lake:
         """The lake at a folder or in a bucket, empty or not.
@@ -59,6 +60,7 @@ class Lake:
             place: a folder, or `s3://bucket/prefix`.
             region: of the bucket, one in the EU.
             kms_key: encrypts what is written to the bucket; S3's own key without.
+            bucket_owner: AWS account that must own the bucket; any may without.
             keep_versions: how many published versions of a table to keep.
 
         Raises:
@@ -66,7 +68,8 @@ class Lake:
             S3Error: the bucket cannot be used.
             LakeError: the place is of an unknown kind, or holds a lake of another format.
         """
-        lake = cls(folder_at(place, region=region, kms_key=kms_key), keep_versions)
+        folder = folder_at(place, region=region, kms_key=kms_key, bucket_owner=bucket_owner)
+        lake = cls(folder, keep_versions)
         if odd := sorted({it for it in lake.base if it in "%\\" or not it.isprintable()}):
             raise LakeError(
                 f"the path of the lake, {lake.base!r}, holds {', '.join(map(repr, odd))}, which "

@@ -41,6 +41,11 @@ class Place(dg.ConfigurableResource, ABC):
         description="Id or ARN of the KMS key that everything written to a bucket is encrypted "
         "with; S3's own key without.",
     )
+    bucket_owner: str | None = Field(
+        default=None,
+        description="Id of the AWS account that owns the buckets (12 digits). S3 refuses every "
+        "request for a bucket of another account; without it, any owner is accepted.",
+    )
 
     @property
     @abstractmethod
@@ -54,7 +59,9 @@ class Place(dg.ConfigurableResource, ABC):
 
     def folder(self, uri: str) -> Folder:
         """A folder, or a bucket that has been seen to lie in the EU. Raises RegionError."""
-        return folder_at(uri, region=self.region, kms_key=self.kms_key)
+        return folder_at(
+            uri, region=self.region, kms_key=self.kms_key, bucket_owner=self.bucket_owner
+        )
 
 
 class LakeResource(Place):
@@ -73,7 +80,12 @@ class LakeResource(Place):
         """Refuses a lake that cannot be used, before any asset starts. Raises dg.Failure."""
         super().setup_for_execution(context)
         with told():
-            Lake.at(self.base, region=self.region, kms_key=self.kms_key)
+            Lake.at(
+                self.base,
+                region=self.region,
+                kms_key=self.kms_key,
+                bucket_owner=self.bucket_owner,
+            )
 
     def open(self) -> Lake:
         """The lake itself, whose format was checked at the start. Raises RegionError or S3Error."""

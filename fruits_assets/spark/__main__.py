@@ -100,13 +100,12 @@ def _emr() -> EmrSpark:
     """The target that the settings name. Raises SparkError where they cannot be used."""
     settings = _settings()
     emr = settings.emr()
-    region, kms_key = settings.region, settings.kms_key
+    place = settings.bucket_access()
     return EmrSpark(
-        lake=LakeResource(base=settings.lake, region=region, kms_key=kms_key),
+        lake=LakeResource(base=settings.lake, **place),
         account=emr.account,
         limits=emr.limits,
-        region=region,
-        kms_key=kms_key,
+        **place,
     )
 
 
@@ -132,6 +131,7 @@ def _asked() -> emr_check.Asked:
         source=settings.source,
         lake=settings.lake,
         kms_key=settings.kms_key,
+        bucket_owner=settings.bucket_owner,
         types=sizing.types(emr.account.architecture),
         # Those of executors, and the smallest machine for the primary node.
         vcpus=emr.limits.max_cores + XLARGE_VCPUS,

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from fruits_assets.core.errors import SparkError
+from fruits_assets.storage import clients
 from fruits_assets.storage.aws_errors import explain
 from fruits_assets.storage.region import check_region
 
@@ -23,13 +23,13 @@ MAY = "run clusters (the orchestrator's policy of the stack, docs/emr.md)"
 
 @lru_cache(maxsize=4)
 def emr_client(region: str) -> Any:
-    """boto3's client of EMR, in the EU only. Raises RegionError."""
+    """boto3's client of EMR, in the EU only. Raises RegionError, or EndpointError."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=10,
         read_timeout=60,
     )
-    return boto3.Session().client("emr", region_name=check_region(region), config=config)
+    return clients.client("emr", check_region(region), config)
 
 
 @contextlib.contextmanager

@@ -144,10 +144,18 @@ class OwnClusters(Clusters):
     then names the cluster. Claims of runs that have ended say so: no straggler starts another one.
     """
 
-    def __init__(self, region: str, stack: str, pipes: str, kms_key: str | None = None) -> None:
+    def __init__(
+        self,
+        region: str,
+        stack: str,
+        pipes: str,
+        kms_key: str | None = None,
+        bucket_owner: str | None = None,
+    ) -> None:
         super().__init__(region)
         self._stack, self._prefix = stack, f"fruits {stack} "
-        self._place, self._kms_key = join(pipes, "clusters"), kms_key
+        self._place = join(pipes, "clusters")
+        self._kms_key, self._bucket_owner = kms_key, bucket_owner
 
     def name(self, run: str) -> str:
         """Of the cluster of a run; `ListClusters` gives names, and no tags."""
@@ -305,4 +313,9 @@ class OwnClusters(Clusters):
     @property
     def _claims(self) -> Folder:
         """Asked for with each use: clusters are ended whatever ails the bucket."""
-        return folder_at(self._place, region=self.region, kms_key=self._kms_key)
+        return folder_at(
+            self._place,
+            region=self.region,
+            kms_key=self._kms_key,
+            bucket_owner=self._bucket_owner,
+        )

@@ -60,6 +60,7 @@ class EmrSpark(Place, SparkTarget):
             self.account.logs,
             self._patience,
             log,
+            self.bucket_owner,
         )
         reports: list[Mapping[str, Any]] = []
         try:
@@ -119,7 +120,10 @@ class EmrSpark(Place, SparkTarget):
     @property
     def own_clusters(self) -> OwnClusters:
         """All those of this stack. Raises RegionError."""
-        return OwnClusters(self._region, self.account.tag, self.account.pipes, self.kms_key)
+        account = self.account
+        return OwnClusters(
+            self._region, account.tag, account.pipes, self.kms_key, self.bucket_owner
+        )
 
     def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
         if self.account.cluster:
@@ -208,7 +212,8 @@ class EmrSpark(Place, SparkTarget):
     def _submit(self, code: Code, arguments: Mapping[str, str]) -> list[str]:
         options = ["--master", "yarn", "--deploy-mode", "client", "--py-files", code.package]
         given = [text for argument in arguments.items() for text in argument]
-        return ["spark-submit", *options, code.entry, "--region", self._region, *given]
+        owner = ["--bucket-owner", self.bucket_owner] if self.bucket_owner else []
+        return ["spark-submit", *options, code.entry, "--region", self._region, *owner, *given]
 
     def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
         try:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.spark.account import MANAGED, EmrAccount
+from fruits_assets.storage import clients as aws_clients
 from fruits_assets.storage.aws_errors import code_of, explain
 from fruits_assets.storage.base import S3
+from fruits_assets.storage.endpoints import split
 from fruits_assets.storage.region import check_region
 
 ENOUGH_TYPES = 10
@@ -73,6 +74,7 @@ class Asked:
         kms_key: that everything written is encrypted with; None for S3's own.
         types: instance types of the fleets, such as `m7g.xlarge`.
         vcpus: of a cluster, at most.
+        bucket_owner: AWS account that owns the buckets; None where that is not known.
     """
 
     account: EmrAccount
@@ -81,6 +83,7 @@ class Asked:
     kms_key: str | None
     types: Sequence[str]
     vcpus: int
+    bucket_owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Check:
 
 
 def aws(region: str) -> Aws:
-    """Clients in one region of the EU. Raises RegionError."""
+    """Clients in one region of the EU, which raise EndpointError. Raises RegionError."""
     check_region(region)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=10, read_timeout=30
@@ -109,8 +112,7 @@ def aws(region: str) -> Aws:
 
     @cache
     def client(service: str) -> Any:
-        make: Any = boto3.Session().client
-        return make(service, region_name=region, config=config)
+        return aws_clients.client(service, region, config)
 
     return client
 
@@ -232,17 +234,19 @@ class Survey:
             raise NotReadyError(
                 f"{uri} is no s3:// URI, and clusters reach nothing else. {REDEPLOY}."
             )
-        bucket, _, prefix = uri.removeprefix(S3).partition("/")
+        bucket, prefix = split(uri)
+        owner = self._asked.bucket_owner
+        at = {"Bucket": bucket, **({"ExpectedBucketOwner": owner} if owner else {})}
         s3 = self._client("s3")
         # S3's answers from before regions had names.
         old = {None: "us-east-1", "EU": "eu-west-1"}
-        location = s3.get_bucket_location(Bucket=bucket)["LocationConstraint"]
+        location = s3.get_bucket_location(**at)["LocationConstraint"]
         if old.get(location, location) != self._region:
             raise NotReadyError(
                 f"the bucket {bucket} lies in {old.get(location, location)}, not in "
                 f"{self._region}. Use one in the region of the clusters."
             )
-        s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix.rstrip('/')}/", MaxKeys=1)
+        s3.list_objects_v2(**at, Prefix=f"{prefix.rstrip('/')}/", MaxKeys=1)
         return f"{uri} can be listed"
 
     def _key(self) -> str:

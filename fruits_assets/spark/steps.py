@@ -65,6 +65,7 @@ class Steps:
         logs: URI that clusters write their logs to.
         patience: how long to wait.
         log: told every change.
+        bucket_owner: AWS account that owns the bucket of the logs; None where that is not known.
     """
 
     clusters: Clusters
@@ -72,6 +73,7 @@ class Steps:
     logs: str
     patience: Patience
     log: Callable[[str], None]
+    bucket_owner: str | None = None
 
     def submit(self, name: str, arguments: Sequence[str]) -> str:
         """Adds a step and returns its id.
@@ -224,7 +226,8 @@ class Steps:
         return "\n".join([f"{name}:", *text.splitlines()[-LAST_LINES:]])
 
     def _log(self, uri: str) -> bytes:
-        return folder_at(uri, region=self.clusters.region).storage.read(uri)
+        region, owner = self.clusters.region, self.bucket_owner
+        return folder_at(uri, region=region, bucket_owner=owner).storage.read(uri)
 
 
 ADVICE = {

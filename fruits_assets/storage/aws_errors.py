@@ -16,6 +16,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from fruits_assets.core.errors import without_secrets
+
 SIGN_IN = "Sign in (`aws sso login`, `aws configure`) or set AWS_PROFILE, then run this again."
 CONNECTION = "Check the network, the proxy, and AWS_ENDPOINT_URL if it is set; then try again."
 CODES = {
@@ -42,13 +44,19 @@ CODES = {
 def explain(
     error: BotoCoreError | ClientError | ResponseParserError, region: str, *, may: str
 ) -> str:
-    """What a person is told of an error.
+    """What a person is told of an error, without the secrets that libraries quote.
 
     Args:
         error: what botocore raised.
         region: where the request went.
         may: what somebody must be allowed to do for the request to succeed, after "who may".
     """
+    return without_secrets(_explained(error, region, may))
+
+
+def _explained(
+    error: BotoCoreError | ClientError | ResponseParserError, region: str, may: str
+) -> str:
     if isinstance(error, ClientError):
         return _refusal(error, region, may)
     if isinstance(error, NoCredentialsError):

@@ -42,7 +42,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def _folder_of_bucket(uri: str) -> str:
-    """`bucket/prefix/`; slashes before and after the prefix mean nothing, as in `s3.split`."""
+    """`bucket/prefix/`; slashes before and after the prefix mean nothing (`endpoints.split`)."""
     bucket, _, prefix = uri.removeprefix(S3).partition("/")
     return f"{bucket}/{prefix.strip('/')}/".replace("//", "/")
 

@@ -1,8 +1,10 @@
-"""The regions of AWS that lie in the European Union: data never leave them."""
+"""The regions of AWS that lie in the European Union, which data never leave, and account ids."""
 
 from __future__ import annotations
 
-from fruits_assets.core.errors import RegionError
+import re
+
+from fruits_assets.core.errors import RegionError, S3Error
 
 EU_REGIONS = (
     "eu-central-1",
@@ -30,3 +32,13 @@ def check_region(region: str | None) -> str:
             f"the region {region!r} is not in the European Union. Use one of {allowed}."
         )
     return region
+
+
+def check_owner(account: str | None) -> str | None:
+    """The id of an AWS account itself, or None where none is known. Raises S3Error."""
+    if account and not re.fullmatch("[0-9]{12}", account):
+        raise S3Error(
+            f"{account!r} is not the id of an AWS account. Set FRUITS_BUCKET_OWNER to the 12 "
+            "digits of the account that owns the buckets, or leave it empty."
+        )
+    return account or None

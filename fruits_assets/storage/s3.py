@@ -1,4 +1,4 @@
-"""Buckets: of AWS, or of any store that speaks S3's protocol (`AWS_ENDPOINT_URL`).
+"""Buckets: of AWS, or of a store on this machine that speaks S3's protocol (`AWS_ENDPOINT_URL`).
 
 boto3 does what happens a few times in a run: it writes, lists, deletes and says precisely what is
 wrong. Reading happens once for every photo; obstore does it, at a ninth of boto3's CPU time per
@@ -16,13 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
 import obstore
 import pyarrow as pa
 from botocore.config import Config
@@ -33,18 +31,25 @@ from botocore.exceptions import (
     HTTPClientError,
     NoCredentialsError,
 )
-from botocore.utils import parse_timestamp
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
-from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
+from fruits_assets.core.errors import (
+    ConflictError,
+    EndpointError,
+    LakeError,
+    RegionError,
+    S3Error,
+)
+from fruits_assets.storage import clients
 from fruits_assets.storage.base import Found, Storage, Stored, join
+from fruits_assets.storage.endpoints import is_loopback, of_s3, split
 from fruits_assets.storage.s3_errors import sentence
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
 
 ATTEMPTS = 8
 """Of a request, with exponential backoff between them: about half a minute in all."""
@@ -70,6 +75,9 @@ IDENTITY = ("Key", "VersionId")
 """Of an object, or of a version of one."""
 OVERRIDE = "AWS_ENDPOINT_URL_S3"
 """Environment variable that delta-rs follows whatever else it is told."""
+NOWHERE = "http://127.0.0.1:0"
+"""Nothing can listen there."""
+OWNER_HEADER = "x-amz-expected-bucket-owner"
 BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable"})
 """One object of many was not deleted for a reason that passes."""
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -107,40 +115,48 @@ class Bucket:
         name: of the bucket.
         region: that it lies in.
         kms_key: id or ARN of the key that everything written is encrypted with; None for S3's own.
-        endpoint: URL of a store other than AWS's that speaks S3's protocol; None for AWS.
+        endpoint: URL that it is reached at, where that is not the usual one of its region.
+        owner: AWS account that must own it; None where that is not known.
     """
 
     name: str
     region: str
     kms_key: str | None = None
     endpoint: str | None = None
+    owner: str | None = None
+
+    @property
+    def url(self) -> str:
+        """URL of the endpoint that all requests go to."""
+        return self.endpoint or of_s3(self.region)[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is held by a store on this machine, and not by AWS."""
+        return is_loopback(self.url)
+
+    @property
+    def host(self) -> str:
+        """URL whose host is the bucket's own, where it is AWS's."""
+        parts = urlsplit(self.url)
+        return self.url if self.is_local else f"{parts.scheme}://{self.name}.{parts.netloc}"
 
 
-def split(uri: str) -> tuple[str, str]:
-    """`s3://bucket/a/b` -> (bucket, a/b). Raises S3Error where there is no bucket."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        raise S3Error(f"{uri} names no bucket. Expected s3://bucket/prefix.")
-    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")
-
-
-def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
+def verified(name: str, *, region: str, kms_key: str | None, owner: str | None = None) -> Bucket:
     """The bucket, once it has said that it lies in a region.
 
     Raises:
         RegionError: it says another one, or nothing.
-        S3Error: it cannot be asked.
+        S3Error: it cannot be asked, or another account owns it than is expected.
     """
     if OVERRIDE in os.environ:
-        raise S3Error(
+        raise EndpointError(
             f"{OVERRIDE} is set: some libraries would follow it to another place than the one that "
             "was checked. Unset it; AWS_ENDPOINT_URL is followed by all of them alike."
         )
     with told(name):
-        client = _client(region, None)
-    endpoint = client.meta.endpoint_url
-    own = urlsplit(endpoint).hostname or ""
-    found = _verified_region(name, region, endpoint)
+        endpoint = _client(region, None).meta.endpoint_url
+    found = _verified_region(name, region, endpoint, owner)
     if found != region:
         where = f"lies in {found!r}" if found else "does not say in which region it lies"
         raise RegionError(
@@ -148,13 +164,14 @@ def verified(name: str, *, region: str, kms_key: str | None) -> Bucket:
             "written. Set FRUITS_REGION to the bucket's own region if that is in the EU, or use "
             "a bucket that is."
         )
-    return Bucket(name, region, kms_key, None if own.endswith("amazonaws.com") else endpoint)
+    usual = endpoint == of_s3(region)[0]
+    return Bucket(name, region, kms_key, None if usual else endpoint, owner)
 
 
 @lru_cache(maxsize=64)
-def _verified_region(name: str, region: str, endpoint: str) -> str | None:
+def _verified_region(name: str, region: str, endpoint: str, owner: str | None = None) -> str | None:
     """Buckets do not move: each is asked once."""
-    return _region_of(_client(region, endpoint), name)
+    return _region_of(_client(region, endpoint, owner), name)
 
 
 def _region_of(client: Any, name: str) -> str | None:
@@ -182,53 +199,69 @@ def told(bucket: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)
-def _client(region: str, endpoint: str | None) -> Any:
+def _client(region: str, endpoint: str | None, owner: str | None = None) -> Any:
+    """A client for an endpoint that was checked, or for the one that is configured."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=IN_FLIGHT,
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
     )
-    core = botocore.session.get_session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    session = boto3.Session(botocore_session=core)
-    try:
-        return session.client("s3", region_name=region, endpoint_url=endpoint, config=config)
-    except ValueError as error:
-        raise S3Error(f"{error}. See that AWS_ENDPOINT_URL is like https://host:port.") from error
-
-
-def _timestamp(text: str) -> datetime:
-    """Botocore's own parser tries every format: two fifths of the CPU time of a listing."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # in headers, it is a date of HTTP
-        return parse_timestamp(text)
+    if endpoint is None:
+        return clients.client("s3", region, config, owner=owner)
+    return clients.client_at(endpoint, "s3", region, config, owner=owner)
 
 
 def client_of(bucket: Bucket) -> Any:
     """boto3's client for a bucket; safe to share between threads. Raises S3Error."""
     with told(bucket.name):
-        return _client(bucket.region, bucket.endpoint)
+        return _client(bucket.region, bucket.url, bucket.owner)
 
 
 @lru_cache(maxsize=8)
-def _store(bucket: Bucket) -> S3Store:
-    session = boto3.Session(region_name=bucket.region)
-    elsewhere: Any = {"endpoint": bucket.endpoint} if bucket.endpoint else {}
+def _store(bucket: Bucket) -> S3Store | None:
+    """Obstore's client for a bucket; None behind a proxy, where it could not be held to its host.
+
+    It reads the environment by itself: whatever would lead it elsewhere is said here.
+    """
+    if clients.proxy_for(bucket.url):
+        return None
+    proxy, excludes = _only(bucket.host)
     return S3Store(
         bucket.name,
         region=bucket.region,
-        virtual_hosted_style_request=bucket.endpoint is None,
-        **elsewhere,
-        credential_provider=Boto3CredentialProvider(session, ttl=timedelta(minutes=5)),
+        endpoint=bucket.host,
+        virtual_hosted_style_request=not bucket.is_local,
+        skip_signature=False,
+        s3_express=False,
+        credential_provider=Boto3CredentialProvider(
+            clients.session(bucket.region), ttl=timedelta(minutes=5)
+        ),
         client_options={
-            "allow_http": bucket.endpoint is not None,  # AWS is only ever spoken to over TLS
+            "proxy_url": proxy,
+            "proxy_excludes": excludes,
+            "allow_http": bucket.is_local,  # AWS is only ever spoken to over TLS
+            "allow_invalid_certificates": False,
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "timeout": timedelta(seconds=READ_SECONDS),
+            "default_headers": {OWNER_HEADER: bucket.owner} if bucket.owner else {},
         },
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
     )
+
+
+def _only(url: str) -> tuple[str, str]:
+    """A proxy, and the hosts that need none, by which obstore and delta-rs ask one host only.
+
+    Both follow redirects, and no setting forbids it. But what goes to another host goes through a
+    proxy, and there is none that leads anywhere: for AWS, it is a port that nothing listens on; for
+    a store on this machine, where hosts are told apart by their ports, the store itself, which has
+    to understand a request that is put to it as to a proxy (RFC 9112, 3.2.2).
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        return url, ""
+    return NOWHERE, parts.hostname or ""
 
 
 @dataclass(frozen=True)
@@ -266,13 +299,13 @@ class S3Storage(Storage):
         options: GetOptions = {"if_match": etag} if etag else {}
         if stop is not None:
             options["range"] = (start, stop)
-        if key == key.strip("/"):  # obstore would strip it
-            try:
-                return bytes(obstore.get(_store(self.bucket), key, options=options).bytes())
-            except OBSTORE_ERRORS as error:
-                if "<Code>NoSuchKey</Code>" in str(error):
-                    text = "there is no such object"
-                    raise FileNotFoundError(errno.ENOENT, text, key) from None
+        try:
+            if found := self._get_by_obstore(key, options):
+                return bytes(found.bytes())
+        except OBSTORE_ERRORS as error:
+            if "<Code>NoSuchKey</Code>" in str(error):
+                text = "there is no such object"
+                raise FileNotFoundError(errno.ENOENT, text, key) from None
         ask = {"Range": f"bytes={start}-{stop - 1}"} if stop else {}
         with told(self.bucket.name):
             try:
@@ -294,13 +327,18 @@ class S3Storage(Storage):
                 _pause(attempt)
         raise AssertionError
 
+    def _get_by_obstore(self, key: str, options: GetOptions) -> GetResult | None:
+        store = _store(self.bucket)
+        if store is None or key != key.strip("/"):  # it would strip the key
+            return None
+        return obstore.get(store, key, options=options)
+
     def tail(self, key: str) -> tuple[bytes, int]:
         """The last `TAIL_BYTES` of an object, and its size. Raises as `get_object` does."""
         options: GetOptions = {"range": {"suffix": TAIL_BYTES}}
-        if key == key.strip("/"):
-            with contextlib.suppress(*OBSTORE_ERRORS):
-                answer = obstore.get(_store(self.bucket), key, options=options)
-                return bytes(answer.bytes()), answer.meta["size"]
+        with contextlib.suppress(*OBSTORE_ERRORS):
+            if found := self._get_by_obstore(key, options):
+                return bytes(found.bytes()), found.meta["size"]
         with told(self.bucket.name):
             try:
                 content, answer = self._get_by_boto3(key, Range=f"bytes=-{TAIL_BYTES}")
@@ -484,9 +522,8 @@ class S3Storage(Storage):
         }
 
     def delta_options(self) -> dict[str, str]:  # noqa: D102 - see Storage
-        session = boto3.Session(region_name=self.bucket.region)
         with told(self.bucket.name):
-            credentials = session.get_credentials()
+            credentials = clients.session(self.bucket.region).get_credentials()
             if credentials is None:
                 raise NoCredentialsError
             frozen = credentials.get_frozen_credentials()
@@ -494,10 +531,12 @@ class S3Storage(Storage):
             "aws_access_key_id": frozen.access_key,
             "aws_secret_access_key": frozen.secret_key,
             "aws_region": self.bucket.region,
-            "aws_endpoint": self.bucket.endpoint
-            or f"https://s3.{self.bucket.region}.amazonaws.com",
+            "aws_endpoint": self.bucket.url,
             "aws_virtual_hosted_style_request": "false",
-            "aws_allow_http": str(self.bucket.endpoint is not None).lower(),
+            "aws_allow_http": str(self.bucket.is_local).lower(),
+            "allow_invalid_certificates": "false",
+            "aws_skip_signature": "false",
+            "aws_s3_express": "false",
             "aws_server_side_encryption": "aws:kms" if self.bucket.kms_key else "AES256",
             "aws_conditional_put": "etag",
         }
@@ -505,10 +544,15 @@ class S3Storage(Storage):
             options["aws_session_token"] = frozen.token
         if self.bucket.kms_key:
             options["aws_sse_kms_key_id"] = self.bucket.kms_key
+        if proxy := clients.proxy_for(self.bucket.url):
+            options["proxy_url"] = proxy
+        else:
+            options["proxy_url"], options["proxy_excludes"] = _only(self.bucket.url)
         return options
 
     def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
-        return {"region": self.bucket.region, "kms_key": self.bucket.kms_key}
+        owner = {"bucket_owner": self.bucket.owner} if self.bucket.owner else {}
+        return {"region": self.bucket.region, "kms_key": self.bucket.kms_key, **owner}
 
     def spark_path(self, uri: str) -> str:  # noqa: D102 - see Storage
         return "s3a" + uri.removeprefix("s3")
@@ -535,9 +579,9 @@ class S3Storage(Storage):
         else:
             config[f"{ours}.encryption.algorithm"] = "SSE-KMS"
             config[f"{ours}.encryption.key"] = self.bucket.kms_key
-        if self.bucket.endpoint:
-            config[f"{ours}.endpoint"] = self.bucket.endpoint
-            config[f"{ours}.path.style.access"] = "true"
+        # Always: what the JVM would find in the environment was not checked.
+        config[f"{ours}.endpoint"] = self.bucket.url
+        config[f"{ours}.path.style.access"] = str(self.bucket.is_local).lower()
         return config
 
     def _prefix(self, folder: str) -> str:

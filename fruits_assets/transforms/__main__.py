@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 
-import boto3
+from botocore.config import Config
 from dagster_pipes import (
     PipesCliArgsParamsLoader,
     PipesContext,
@@ -24,7 +24,8 @@ from dagster_pipes import (
 )
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.errors import FruitsError
+from fruits_assets.core.errors import FruitsError, without_secrets
+from fruits_assets.storage import clients
 from fruits_assets.storage.snapshot import Output
 from fruits_assets.transforms.arguments import from_json, regions
 from fruits_assets.transforms.transform import transform_at
@@ -41,8 +42,9 @@ def main() -> int:
     """Runs what the step was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fruits_assets.transforms")
     parser.add_argument("--region", required=True)
+    parser.add_argument("--bucket-owner")
     options, _ = parser.parse_known_args()
-    client = boto3.client("s3", region_name=options.region)
+    client = clients.client("s3", options.region, Config(), owner=options.bucket_owner)
     with open_dagster_pipes(
         params_loader=PipesCliArgsParamsLoader(),
         context_loader=PipesS3ContextLoader(client),
@@ -55,7 +57,9 @@ def main() -> int:
             pipes.report_custom_message({"error": type(error).__name__, "text": str(error)})
             return 1
         except Exception:
-            pipes.report_custom_message({"error": None, "text": _shortened(traceback.format_exc())})
+            pipes.report_custom_message(
+                {"error": None, "text": _shortened(without_secrets(traceback.format_exc()))}
+            )
             raise
         pipes.report_custom_message(
             {"outputs": {name: output.to_dict() for name, output in outputs.items()}}

@@ -1021,7 +1021,7 @@ def test_an_endpoint_that_is_no_url_is_told(endpoint: str) -> None:
 def test_an_endpoint_that_does_not_answer_is_told(stub: Gate, server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    for endpoint in (f"http://127.0.0.1:{port}", "http://bucket.invalid"):
+    for endpoint in (f"http://127.0.0.1:{port}", f"http://localhost:{port}"):
         with used(endpoint):
             for told in _told(_opened):
                 assert "S3 cannot be reached for the bucket bucket" in told.text
