@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
@@ -242,6 +243,7 @@ class Table:
             self.folder.storage.swap(self.entry(0), lines, expected=None)
             return
         delta = self._delta(last)
+        self._check_listed(last, _files(delta))
         # delta-rs removes what a schema change replaces by itself, and refuses to do so when asked.
         changed = pa.schema(delta.schema().to_arrow()) != _delta_schema(draft.schema)
         listed = {} if changed else {file.name: file for file in _files(delta)}
@@ -256,6 +258,40 @@ class Table:
             Schema.from_arrow(draft.schema),
             commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
         )
+
+    def _check_listed(self, number: int, files: Iterable[File]) -> None:
+        """Compares what delta-rs lists with what our own client reads.
+
+        That one is held to the bucket, its region and its owner, and delta-rs knows no owner. Our
+        own commits are sealed; those of others that follow are replayed.
+
+        Raises:
+            LakeError: they differ.
+        """
+        listed: dict[str, File] = {}
+        others: list[list[Any]] = []
+        with self._reading(f"commit {number}"):
+            for earlier in range(number, -1, -1):
+                actions = self._actions(earlier)
+                info = _replay(actions, {})
+                if _own(info):
+                    base = files if earlier == number else _files(self._delta(earlier))
+                    sealed = _is_sealed(info, base)
+                    listed = {file.name: file for file in base}
+                    break
+                others.insert(0, actions)
+            else:
+                sealed = True
+            for actions in others:
+                _replay(actions, listed)
+        found = {unquote(file.name): file.bytes for file in files}
+        read = {unquote(name): file.bytes for name, file in listed.items()}
+        if not sealed or found != read:
+            raise LakeError(
+                f"delta-rs reads another log at {self.folder.uri} than this project's own client: "
+                "something answers the two differently. Nothing was published. See that the bucket "
+                "is your own, and which proxy the environment names; then run again."
+            )
 
     def _sync(self, number: int) -> None:
         """Makes a commit survive a power cut: its file, and the folders that name it."""
@@ -299,15 +335,7 @@ class Table:
 
     def _replayed(self, number: int, listed: dict[str, File]) -> Mapping[str, Any]:
         """What a commit says of itself; what it adds and removes is done to `listed`."""
-        info: Mapping[str, Any] = {}
-        for action in self._actions(number):
-            info = action.get("commitInfo", info)
-            if add := action.get("add"):
-                rows = json.loads(add.get("stats") or "{}").get("numRecords", 0)  # ours have it
-                listed[add["path"]] = File(add["path"], add["size"], rows)
-            if remove := action.get("remove"):
-                listed.pop(remove["path"], None)
-        return info
+        return _replay(self._actions(number), listed)
 
     def _info(self, number: int) -> Mapping[str, Any]:
         """What a commit says of itself, from its own file."""
@@ -361,6 +389,19 @@ class Table:
             f"current; the parts of this run's version {draft.version} stay in the lake. "
             f"Materialise {self.name} again to make it current: nothing is computed twice."
         )
+
+
+def _replay(actions: Iterable[Mapping[str, Any]], listed: dict[str, File]) -> Mapping[str, Any]:
+    """What a commit says of itself; what it adds and removes is done to `listed`."""
+    info: Mapping[str, Any] = {}
+    for action in actions:
+        info = action.get("commitInfo", info)
+        if add := action.get("add"):
+            rows = json.loads(add.get("stats") or "{}").get("numRecords", 0)  # ours have it
+            listed[add["path"]] = File(add["path"], add["size"], rows)
+        if remove := action.get("remove"):
+            listed.pop(remove["path"], None)
+    return info
 
 
 def _first_commit(draft: Snapshot, metadata: Mapping[str, str]) -> bytes:
