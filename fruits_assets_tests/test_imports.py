@@ -210,6 +210,14 @@ def test_a_bucket_is_only_opened_after_it_was_asked_where_it_lies() -> None:
     assert found == makers.keys()
 
 
+def test_one_module_makes_the_clients_of_aws() -> None:
+    """It holds them to their hosts; elsewhere, boto3 is known by its errors and settings only."""
+    makers = {"boto3", "botocore.session"}
+    for file in FOLDER.rglob("*.py"):
+        own = file.relative_to(FOLDER).as_posix() == "storage/clients.py"
+        assert (makers & set(_imported(file))) == (makers if own else set()), file
+
+
 LOGIC = ("storage", "core", "transforms", "sample", "deliverables", "reduction.py")
 
 

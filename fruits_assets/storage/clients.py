@@ -102,7 +102,7 @@ def client_at(
         use_dualstack_endpoint=False,
         use_fips_endpoint=False,
         s3={
-            "addressing_style": "path" if is_loopback(endpoint) else "auto",
+            "addressing_style": "path" if is_loopback(endpoint) else "virtual",
             "use_accelerate_endpoint": False,
         },
         # A store on this machine is spoken to without TLS: no proxy may see that.

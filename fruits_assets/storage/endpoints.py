@@ -70,11 +70,7 @@ def check_endpoint(url: str, *expected: str, what: str) -> str:
         EndpointError: it is neither AWS's nor on this machine.
     """
     advice = EXPECTED.format(expected=" or ".join(expected))
-    try:
-        parts = _parts(url)
-        port = parts.port
-    except ValueError:
-        parts, port = SplitResult("", "", "", "", ""), None
+    parts = _parts(url)
     if parts.scheme not in PORTS or not parts.hostname:
         raise EndpointError(f"the endpoint of {what} is not a URL (AWS_ENDPOINT_URL). {advice}")
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
@@ -88,8 +84,7 @@ def check_endpoint(url: str, *expected: str, what: str) -> str:
         return base
     if _origin(base) not in {_origin(one) for one in expected}:
         plain = ", without TLS" if parts.scheme == "http" else ""
-        at = parts.hostname if port is None else f"{parts.hostname}:{port}"
-        raise EndpointError(f"the endpoint of {what} is {at}{plain}. {advice}")
+        raise EndpointError(f"the endpoint of {what} is {parts.netloc}{plain}. {advice}")
     return base
 
 
@@ -109,7 +104,12 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def _parts(url: str) -> SplitResult:
-    # Programs disagree about what a backslash or a blank in a URL means: here, it is no URL.
-    if re.search(r"[\\\s\x00-\x1f]", url):
+    """The parts of a URL; empty ones of what is none."""
+    # Programs disagree about what a backslash or a blank means: here, it is no URL.
+    plain = "" if re.search(r"[\\\s\x00-\x1f]", url) else url
+    try:
+        parts = urlsplit(plain)
+        _ = parts.port  # raises ValueError, too
+    except ValueError:
         return SplitResult("", "", "", "", "")
-    return urlsplit(url)
+    return parts

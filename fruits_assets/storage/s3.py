@@ -149,11 +149,7 @@ def verified(name: str, *, region: str, kms_key: str | None, owner: str | None =
         RegionError: it says another one, or nothing.
         S3Error: it cannot be asked, or another account owns it than is expected.
     """
-    if OVERRIDE in os.environ:
-        raise EndpointError(
-            f"{OVERRIDE} is set: some libraries would follow it to another place than the one that "
-            "was checked. Unset it; AWS_ENDPOINT_URL is followed by all of them alike."
-        )
+    _check_override()
     with told(name):
         endpoint = _client(region, None).meta.endpoint_url
     found = _verified_region(name, region, endpoint, owner)
@@ -166,6 +162,14 @@ def verified(name: str, *, region: str, kms_key: str | None, owner: str | None =
         )
     usual = endpoint == of_s3(region)[0]
     return Bucket(name, region, kms_key, None if usual else endpoint, owner)
+
+
+def _check_override() -> None:
+    if OVERRIDE in os.environ:
+        raise EndpointError(
+            f"{OVERRIDE} is set: some libraries would follow it to another place than the one that "
+            "was checked. Unset it; AWS_ENDPOINT_URL is followed by all of them alike."
+        )
 
 
 @lru_cache(maxsize=64)
@@ -522,6 +526,7 @@ class S3Storage(Storage):
         }
 
     def delta_options(self) -> dict[str, str]:  # noqa: D102 - see Storage
+        _check_override()
         with told(self.bucket.name):
             credentials = clients.session(self.bucket.region).get_credentials()
             if credentials is None:

@@ -34,7 +34,8 @@ SENTENCES = (
     (
         {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"},
         "access to the bucket {bucket} is denied ({found}). Give this user the orchestrator's "
-        "policy of the stack (docs/s3.md), and see that the name is that of your own bucket.",
+        "policy of the stack (docs/s3.md), and see that the name is that of your own bucket, in "
+        "the account that FRUITS_BUCKET_OWNER names.",
     ),
     (
         {"NoSuchBucket", "404", "NotFound"},
@@ -44,7 +45,13 @@ SENTENCES = (
     (
         {
             "PermanentRedirect",
+            "TemporaryRedirect",
+            "Redirect",
             "301",
+            "302",
+            "303",
+            "307",
+            "308",
             "AuthorizationHeaderMalformed",
             "IllegalLocationConstraintException",
         },

@@ -124,6 +124,7 @@ def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(
     assert lines["FRUITS_LAKE"] == f"s3://{data}/lake"
     assert lines["FRUITS_SOURCE"] == f"s3://{data}/photos"
     assert lines["FRUITS_REGION"] == REGION
+    assert lines["FRUITS_BUCKET_OWNER"] == "123456789012"
     assert lines["FRUITS_SPARK"] == "local"
     assert lines["FRUITS_EMR_LOGS"] == f"s3://{log}/emr/"
     assert [it["KeyArn"] for it in client("kms").list_keys()["Keys"]] == [lines["FRUITS_KMS_KEY"]]

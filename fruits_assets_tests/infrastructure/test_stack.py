@@ -1019,6 +1019,7 @@ def test_outputs_are_the_lines_of_the_environment() -> None:
         if name != "BudgetAlarm"
     }
     assert settings_lines(outputs) == [
+        "FRUITS_BUCKET_OWNER=111122223333",
         "FRUITS_KMS_KEY=arn:Key",
         "FRUITS_LAKE=s3://<DataBucket>/lake",
         f"FRUITS_REGION={REGION}",

@@ -421,6 +421,29 @@ def test_a_bucket_that_cannot_be_read_is_not_taken_for_damaged(
     assert lake.current("raw") == published
 
 
+@pytest.mark.parametrize("by_others", [False, True])
+def test_nothing_is_published_to_a_log_that_delta_rs_reads_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_others: bool
+) -> None:
+    """As where its requests are answered by another bucket than those of our own client."""
+    lake, other = Lake.at(str(tmp_path / "lake")), Lake.at(str(tmp_path / "other"))
+    for one, number in ((lake, 1), (other, 2)):
+        publish(one, "raw", number)
+    if by_others:
+        for one in (lake, other):
+            write_deltalake(f"{one.base}/raw", pa.table({"text": ["x"]}), mode="append")
+    new, table = draft(lake, "raw", 3), lake.table("raw")
+    own = Table._delta
+    monkeypatch.setattr(Table, "_delta", lambda _, number: own(other.table("raw"), number))
+    with pytest.raises(LakeError, match=r"delta-rs reads another log .* Nothing was published"):
+        table.publish(new, {})
+    with pytest.raises(DatasetError, match="is not what was written"):
+        table.open(0)
+    monkeypatch.setattr(Table, "_delta", own)
+    assert lake.publish(new).number == 1 + by_others
+    assert seen(lake, "raw") == of("raw", 3)
+
+
 # ------------------------------------------------------------------------------ encryption
 
 
