@@ -176,5 +176,5 @@ def _timestamp(text: str) -> datetime:
     """Botocore's own parser tries every format: two fifths of the CPU time of a listing."""
     try:
         return datetime.fromisoformat(text)
-    except ValueError:  # in headers, it is a date of HTTP
+    except (TypeError, ValueError):  # a date of HTTP in headers, a number in answers of EMR
         return parse_timestamp(text)
