@@ -584,7 +584,7 @@ class S3Storage(Storage):
         else:
             config[f"{ours}.encryption.algorithm"] = "SSE-KMS"
             config[f"{ours}.encryption.key"] = self.bucket.kms_key
-        # Always: what the JVM would find in the environment was not checked.
+        # Always: the JVM would look for it in the environment, which was not checked.
         config[f"{ours}.endpoint"] = self.bucket.url
         config[f"{ours}.path.style.access"] = str(self.bucket.is_local).lower()
         return config

@@ -19,6 +19,7 @@ from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
 from fruits_assets.spark.account import EmrLimits
+from fruits_assets.spark.code import Code
 from fruits_assets.spark.emr import EmrSpark
 from fruits_assets.spark.target import Call
 from fruits_assets.storage.base import Folder
@@ -64,6 +65,23 @@ def test_a_step_is_given_the_places_that_it_reads_and_writes_and_no_other(target
     # Nodes need not ask where the buckets of logs and messages lie: they are not even told.
     named = set(re.findall('s3://([^/"]+)', json.dumps(asked)))
     assert named == {"lake", "photos"}
+
+
+def test_everything_that_lies_in_buckets_has_their_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in STACK.items():
+        monkeypatch.setenv(name, value)
+    places: Any = {"source": "s3://source/photos", "lake": "s3://bucket/lake", "region": REGION}
+    settings = Settings(spark="emr", bucket_owner="111122223333", **places)
+    resources = compose(settings).resources
+    assert resources
+    owners = {name: resources[name].bucket_owner for name in ("lake", "source", "weights", "spark")}
+    assert set(owners.values()) == {"111122223333"}
+    spark = cast("EmrSpark", resources["spark"])
+    assert spark.own_clusters._bucket_owner == "111122223333"
+    command = spark._submit(Code("s3://a/b.zip", "s3://a/run.py", {}), {"--x": "y"})
+    assert command[command.index("s3://a/run.py") :] == [
+        *("s3://a/run.py", "--region", REGION, "--bucket-owner", "111122223333", "--x", "y")
+    ]
 
 
 def test_the_jvm_is_told_the_region_of_each_bucket(session: SparkSession):
