@@ -44,7 +44,12 @@ def compose(settings: Settings) -> dg.Definitions:
             "io_manager": LakeIOManager(lake=lake),
             "lake": lake,
             "spark": spark,
-            "source": Source(place=settings.source, lake=settings.lake, **place),
+            "source": Source(
+                place=settings.source,
+                lake=settings.lake,
+                follow_links=settings.follow_links,
+                **place,
+            ),
             "weights": WeightsOrigin(place=settings.weights_origin, **place),
         },
     )

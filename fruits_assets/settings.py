@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         default=SAMPLE,
         description="Folder of photos, s3://bucket/prefix, or `sample` for the embedded sample.",
     )
+    follow_links: bool = Field(
+        default=False,
+        description="Whether symbolic links in a source folder may lead out of it.",
+    )
     lake: str = Field(
         default="lake", description="Folder, or s3://bucket/prefix, that is published to."
     )

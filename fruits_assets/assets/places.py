@@ -31,6 +31,12 @@ class Source(Place):
         "photos, and a run would ingest its own results.",
     )
 
+    follow_links: bool = Field(
+        default=False,
+        description="Whether symbolic links in a folder of photos may lead out of it. Links that "
+        "may not are listed in `rejected_images`.",
+    )
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuses a source that overlaps the lake, before any asset starts. Raises dg.Failure."""
         with told():
@@ -52,7 +58,14 @@ class Source(Place):
         if self.place == SAMPLE:
             write_sample(Path(SAMPLE_FOLDER))
             return photos_at(folder_at(SAMPLE_FOLDER))
-        return photos_at(self.folder(self.place))
+        return photos_at(
+            folder_at(
+                self.place,
+                region=self.region,
+                kms_key=self.kms_key,
+                follow_links=self.follow_links,
+            )
+        )
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place

@@ -29,6 +29,7 @@ def raw_metadata(raw: Snapshot) -> dict[str, Any]:
         "classes": len(counts),
         "files_found": found["files_found"],
         "hidden_passed_over": found["hidden_passed_over"],
+        "repeated_passed_over": found.get("repeated_passed_over", 0),
         "files_read": found["files_read"],
         "files_per_second": round(found["files_read"] / max(raw.commit.seconds, 1e-3), 1),
         "formats": found["formats"],

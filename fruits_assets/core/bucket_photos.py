@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
-from fruits_assets.core.source import Listing, PhotoStore, Row, is_hidden, listing_of
+from fruits_assets.core.reading import Readers
+from fruits_assets.core.source import Listing, PhotoStore, listing_of
+from fruits_assets.core.walk import Row, is_hidden
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.endpoints import split
-from fruits_assets.storage.s3 import IN_FLIGHT, S3Storage
+from fruits_assets.storage.s3 import IN_FLIGHT, REPLACED, S3Storage
 
 READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
 are under way, and a core examines 2,000 small photos a second."""
+READ_AHEAD, READ_AHEAD_BYTES = 320, 2**26
+"""Files of a task are few enough to be held at once; those of an erasure need not be."""
+READ_SECONDS = 180.0
+"""Time limit of a read with all its repetitions, beside a second for each MiB."""
 LISTINGS_IN_FLIGHT = 32
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that must be restored before they can be read."""
@@ -25,9 +31,9 @@ _Found = tuple[list[Mapping[str, Any]], list[str]]
 
 
 @lru_cache(maxsize=1)
-def _readers() -> ThreadPoolExecutor:
-    """Kept between tasks: starting threads anew costs CPU time with each of them."""
-    return ThreadPoolExecutor(READS_IN_FLIGHT, "read")
+def _readers() -> Readers:
+    """Kept between tasks: starting threads again costs CPU time with each of them."""
+    return Readers(READS_IN_FLIGHT, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
 
 
 class BucketPhotos(PhotoStore):
@@ -51,23 +57,22 @@ class BucketPhotos(PhotoStore):
             self.root,
             rows,
             recursive=recursive,
-            hidden=lambda: hidden,
+            hidden=hidden,
             allow_empty=allow_empty,
         )
 
-    def read(self, row: Mapping[str, Any]) -> bytes:
-        """The very bytes that were listed: another ETag is an OSError."""
-        return self._storage.get_object(self._prefix + row["path"], etag=row["etag"])
+    def fetch(  # noqa: D102 - see PhotoStore
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Callable[[], bytes]]:
+        return _readers().fetch(self._read, rows, root=self.root, seconds=READ_SECONDS)
 
-    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
-        """Reads ahead, all rows if need be: a task's files are few enough to be held at once."""
-        ahead = deque(_readers().submit(self.read, row) for row in rows)
-        try:
-            while ahead:
-                yield ahead.popleft().result
-        finally:
-            for reading in ahead:
-                reading.cancel()
+    def _read(self, row: Mapping[str, Any]) -> bytes:
+        """The very bytes that were listed: another ETag or size is an OSError."""
+        key, size = self._prefix + row["path"], row["bytes"]
+        content = self._storage.get_object(key, etag=row["etag"], most=size)
+        if len(content) != size:
+            raise OSError(errno.ESTALE, REPLACED, key)
+        return content
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
         return sum(self._storage.purge_object(self._prefix + path) > 0 for path in paths)

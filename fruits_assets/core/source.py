@@ -6,23 +6,45 @@ fingerprint tells whether anything changed since the last run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-import operator
 import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
+from fruits_assets.core import reading
 from fruits_assets.core.errors import SourceError
+from fruits_assets.core.reading import Readers, Result, watched
+from fruits_assets.core.walk import (
+    LEADS_OUT,
+    Row,
+    Target,
+    Walk,
+    modified_at,
+    names_of,
+    printable,
+    reason,
+)
 from fruits_assets.storage.base import S3, Folder
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.opening import (
+    CHANGED,
+    Identity,
+    LinkError,
+    Names,
+    Tree,
+    identity,
+    read_at_most,
+)
 from fruits_assets.storage.parquet import PART_NAME, Origin, address_of, part_once
 from fruits_assets.storage.snapshot import Snapshot
 
@@ -41,10 +63,6 @@ LISTING_SCHEMA = pa.schema(
 )
 Entry = tuple[str, int, int, str | None, str | None]
 """Path, bytes, modification time in microseconds, ETag and problem of one file."""
-LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-"""File systems hold modification times that no calendar does; they are clamped to [1970, 9999]."""
-HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Passed over beside the names that begin with a dot."""
 
 SPLITS = {
     "training": "Training",
@@ -68,11 +86,13 @@ class Listing:
         files: `LISTING_SCHEMA`; `etag` is a bucket's own fingerprint of an object, `problem` says
             why a file cannot be read, where that is known.
         hidden: files and folders passed over for their names.
+        repeated: links, and other names, passed over because what they name is listed already.
     """
 
     root: str
     files: pa.Table
     hidden: int
+    repeated: int = 0
 
     @property
     def name(self) -> str:
@@ -123,9 +143,10 @@ class Listing:
 
     def write(self, folder: Folder) -> Snapshot:
         """Writes the listing as one part of its table, which is not published yet."""
-        metadata = {"root": self.root, "hidden": str(self.hidden)}
-        files = self.files.replace_schema_metadata(metadata)
-        origin = Origin(address_of(self.root, self.hidden, self.version), 0, self.rows)
+        passed_over = {"hidden": str(self.hidden), "repeated": str(self.repeated)}
+        files = self.files.replace_schema_metadata({"root": self.root, **passed_over})
+        made_from = address_of(self.root, self.hidden, self.repeated, self.version)
+        origin = Origin(made_from, 0, self.rows)
         file, _ = part_once(folder, origin, lambda: files, group_bytes=LISTING_GROUP_BYTES)
         return Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, (file,))
 
@@ -139,11 +160,8 @@ class Listing:
             metadata[b"root"].decode(),
             table.replace_schema_metadata(None),
             int(metadata[b"hidden"]),
+            int(metadata.get(b"repeated", 0)),
         )
-
-
-Row = tuple[str, int, datetime, str | None, str | None]
-"""Of `LISTING_SCHEMA`."""
 
 
 class PhotoStore(ABC):
@@ -162,7 +180,8 @@ class PhotoStore(ABC):
     def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:
         """Every file there is.
 
-        Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted.
+        Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted,
+        and so are other names of files that are listed already.
 
         Args:
             recursive: look into sub-folders, to any depth.
@@ -173,12 +192,21 @@ class PhotoStore(ABC):
         """
 
     @abstractmethod
-    def read(self, row: Mapping[str, Any]) -> bytes:
-        """The bytes of the file of one row of a listing, if it still is what was listed.
+    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
+        """For each row of a listing, in order, a function that returns the bytes of its file.
+
+        Files are read ahead. Never is more read of one than was listed, and none is waited for
+        without end.
 
         Raises:
-            OSError: it is something else by now, gone, or not readable.
+            OSError: by the function: the file is something else by now, gone, or not readable.
+            SourceError: by the function: the place does not answer, or forbids to read.
         """
+
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """The bytes of the file of one row of a listing; see `fetch`."""
+        (read_it,) = self.fetch([row])
+        return read_it()
 
     @abstractmethod
     def erase(self, paths: Sequence[str]) -> int:
@@ -189,56 +217,115 @@ class PhotoStore(ABC):
             S3Error: the bucket refuses.
         """
 
-    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
-        """The files of some rows, in order: calling what is yielded does what `read` does."""
-        for row in rows:
-            yield partial(self.read, row)
+
+READ_AHEAD, READ_AHEAD_BYTES = 16, 2**24
+"""Files, and their bytes, that are read from a folder before they are asked for."""
 
 
 class FolderPhotos(PhotoStore):
-    """A folder of this machine. Symbolic links are followed, but never round in a circle."""
+    """A folder of this machine, or mounted on it, that strangers may write to.
+
+    Symbolic links that lead out of it are refused, unless its storage follows them.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        super().__init__(folder)
+        assert isinstance(folder.storage, LocalStorage)  # noqa: S101 - what a path is
+        self._follow_links = folder.storage.follow_links
 
     def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:  # noqa: D102
-        walk = _Walk(Path(self.root), recursive)
-        return listing_of(
-            self.root,
-            walk.files(),
-            recursive=recursive,
-            hidden=lambda: walk.hidden,
-            allow_empty=allow_empty,
-        )
+        walk = self._walk(recursive=recursive)
 
-    def read(self, row: Mapping[str, Any]) -> bytes:
-        """The very bytes that were listed: another size or modification time is an OSError.
+        def work() -> Listing:
+            rows = list(walk.files())
+            return listing_of(
+                self.root,
+                rows,
+                recursive=recursive,
+                hidden=walk.hidden,
+                repeated=len(walk.repeated),
+                allow_empty=allow_empty,
+            )
+
+        return self._watched(walk, work, "listing")
+
+    def fetch(  # noqa: D102 - see PhotoStore
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Callable[[], bytes]]:
+        readers = Readers(1, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
+        try:
+            seconds = reading.READ_SECONDS
+            yield from readers.fetch(self._read, rows, root=self.root, seconds=seconds)
+        finally:
+            readers.close()
+
+    def erase(self, paths: Sequence[str]) -> int:
+        """Removes files with their other names, and the links that lead to them.
 
         Raises:
-            OSError: see PhotoStore.
-            SourceError: the permission to read it was lost since it was listed.
+            SourceError: see PhotoStore.
         """
+        walk = self._walk(recursive=True)
+        return self._watched(walk, lambda: self._erase(paths, walk), "erasing from")
+
+    def _walk(self, *, recursive: bool) -> Walk:
+        return Walk(self.root, recursive=recursive, follow_links=self._follow_links)
+
+    def _watched(self, walk: Walk, work: Callable[[], Result], doing: str) -> Result:
+        return watched(
+            work,
+            progress=lambda: walk.looked_at,
+            seconds=reading.LISTING_SECONDS,
+            doing=f"{doing} the source {self.root}",
+        )
+
+    def _read(self, row: Mapping[str, Any]) -> bytes:
         try:
-            with Path(self.root, row["path"]).open("rb") as file:
-                content = file.read()
-                status = os.fstat(file.fileno())
+            return self._content(row)
         except PermissionError as error:
             raise SourceError(
                 f"{Path(self.root, row['path'])} could be read when it was listed, and cannot be "
                 "any more: permission denied. Grant this user the permission to read the source "
                 "again, and run again: what is finished is kept."
             ) from error
-        if (len(content), _modified_at(status)) != (row["bytes"], row["modified_at"]):
-            raise OSError(errno.EAGAIN, "it changed after it had been listed")
-        return content
 
-    def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
-        erased, refusals = 0, []
-        for path in paths:
-            file = _as_named(Path(self.root), path)
+    def _content(self, row: Mapping[str, Any]) -> bytes:
+        """The very bytes that were listed."""
+        with Tree(self.root) as tree:
             try:
-                if file and (file.is_file() or file.is_symlink()):
-                    file.unlink()
-                    erased += 1
-            except OSError as error:
-                refusals.append(_reason(error))
+                return _content_of(tree, names_of(row["path"]), row)
+            except LinkError:
+                target = self._target(str(Path(self.root, row["path"])))
+            if target.inside:
+                return _content_of(tree, target.names, row)
+        with Tree("/") as tree:
+            return _content_of(tree, target.names, row)
+
+    def _target(self, path: str) -> Target:
+        """Where a path with a link in it leads. Raises OSError where it may not be followed."""
+        target = Target.of(path, source=os.path.realpath(self.root))
+        if not (target.inside or self._follow_links):
+            raise OSError(errno.EXDEV, LEADS_OUT)
+        return target
+
+    def _erase(self, paths: Sequence[str], walk: Walk) -> int:
+        erased, refusals = 0, []
+        for _ in walk.files():
+            pass
+        with Tree(self.root) as tree, Tree("/") as elsewhere:
+            find = partial(self._find, tree=tree, elsewhere=elsewhere)
+            doomed: set[Identity] = set()
+            for path in paths:
+                with contextlib.suppress(OSError):  # it is found again below
+                    doomed |= {found.identity for found in find(path)}
+            names = [path for path, which in walk.repeated if which in doomed]
+            for path in dict.fromkeys([*paths, *names]):
+                try:
+                    for found in find(path):
+                        found.unlink()
+                        erased += 1
+                except OSError as error:
+                    refusals.append(reason(error))
         if refusals:
             raise SourceError(
                 f"{len(refusals)} of {len(paths)} files could not be deleted from the source "
@@ -246,6 +333,80 @@ class FolderPhotos(PhotoStore):
                 "them, and repeat the erasure: it goes on from here."
             )
         return erased
+
+    def _find(self, path: str, *, tree: Tree, elsewhere: Tree) -> list[_Found]:
+        """The file, or the link, of a listed path, whose name on the disk need not be valid UTF-8.
+
+        Empty where there is none, or where only a link leads to it that may not be followed.
+        """
+        found = _Found(tree, ())
+        try:
+            for name in path.split("/"):
+                try:
+                    found = found.child(name)
+                except LinkError:
+                    target = self._target(str(Path(found.tree.root, *found.names)))
+                    where = tree if target.inside else elsewhere
+                    found = _Found(where, target.names).child(name)
+            return [] if stat.S_ISDIR(found.status().st_mode) else [found]
+        except (FileNotFoundError, NotADirectoryError, LinkError):
+            return []
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file, folder or link that is there.
+
+    Attributes:
+        tree: that it lies in.
+        names: its path there, as it is on the disk.
+    """
+
+    tree: Tree
+    names: Names
+
+    def child(self, shown: str) -> _Found:
+        """Something in this folder, by its name in a listing. Raises OSError."""
+        child = _Found(self.tree, (*self.names, shown))
+        try:
+            child.status()
+        except FileNotFoundError:
+            with self.tree.scanned(self.names) as (_, entries):
+                for entry in entries:
+                    if printable(entry.name) == shown:
+                        return _Found(self.tree, (*self.names, entry.name))
+            raise
+        return child
+
+    def status(self) -> os.stat_result:
+        """Of the link itself, where it is one. Raises OSError."""
+        return self.tree.status(self.names)
+
+    @property
+    def identity(self) -> Identity:
+        """Of the file that a link leads to. Raises OSError."""
+        folder = self.tree.folder(self.names[:-1])
+        return identity(os.stat(self.names[-1], dir_fd=folder))
+
+    def unlink(self) -> None:
+        """Removes the file, or the link itself. Raises OSError."""
+        os.unlink(self.names[-1], dir_fd=self.tree.folder(self.names[:-1]))
+
+
+def _content_of(tree: Tree, names: Names, row: Mapping[str, Any]) -> bytes:
+    """The content of a file that is still what a row says of it, else OSError."""
+    listed = row["bytes"], row["modified_at"]
+    with tree.opened(names) as descriptor:
+        if _state(descriptor) == listed:  # nothing is read of a file that has become a huge one
+            content = read_at_most(descriptor, row["bytes"] + 1)
+            if len(content) == row["bytes"] and _state(descriptor) == listed:
+                return content
+    raise OSError(errno.EAGAIN, CHANGED)
+
+
+def _state(descriptor: int) -> tuple[int, datetime]:
+    status = os.fstat(descriptor)
+    return status.st_size, modified_at(status)
 
 
 def photos_at(folder: Folder) -> PhotoStore:
@@ -262,7 +423,8 @@ def listing_of(
     files: Iterable[Row],
     *,
     recursive: bool,
-    hidden: Callable[[], int],
+    hidden: int,
+    repeated: int = 0,
     allow_empty: bool = False,
 ) -> Listing:
     """A listing, in path order.
@@ -271,17 +433,19 @@ def listing_of(
         root: of the source.
         files: in any order.
         recursive: whether sub-folders were looked into.
-        hidden: how many names were passed over, once all files have been seen.
+        hidden: how many files and folders were passed over for their names.
+        repeated: how many other names of listed files were passed over.
         allow_empty: no file is no error.
 
     Raises:
         SourceError: there is no file.
     """
-    rows = sorted(files, key=operator.itemgetter(0))
+    # Names that are not valid UTF-8 may look like others: then the problem decides.
+    rows = sorted(files, key=lambda row: (row[0], row[4] or ""))
     if not rows and allow_empty:
-        return Listing(root, LISTING_SCHEMA.empty_table(), hidden())
+        return Listing(root, LISTING_SCHEMA.empty_table(), hidden, repeated)
     if not rows:
-        passed_over = f" ({hidden()} hidden ones were passed over)" if hidden() else ""
+        passed_over = f" ({hidden} hidden ones were passed over)" if hidden else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
         raise SourceError(
             f"the source {root} holds no file{deeper}{passed_over}. "
@@ -291,12 +455,8 @@ def listing_of(
         pa.array(column, type=field.type)
         for column, field in zip(zip(*rows, strict=True), LISTING_SCHEMA, strict=True)
     ]
-    return Listing(root, pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA), hidden())
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over."""
-    return name.startswith(".") or name.lower() in HIDDEN_NAMES
+    files = pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA)
+    return Listing(root, files, hidden, repeated)
 
 
 def split_of(path: str) -> str | None:
@@ -309,103 +469,3 @@ def label_of(path: str) -> str | None:
     """The parent folder's name; None at the top level or directly in a split's folder."""
     folder = PurePosixPath(path).parent.name
     return folder if folder and folder.lower() not in SPLITS else None
-
-
-@dataclass
-class _Walk:
-    root: Path
-    recursive: bool
-    hidden: int = field(default=0, init=False)
-
-    def files(self) -> Iterator[Row]:
-        try:
-            status = self.root.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise SourceError(
-                f"the source {self.root} does not exist. Point FRUITS_SOURCE at a folder of photos."
-            ) from None
-        except OSError as error:
-            raise self._unreadable(self.root, error) from error
-        if not stat.S_ISDIR(status.st_mode):
-            raise SourceError(
-                f"the source {self.root} is a file, not a folder. "
-                "Point FRUITS_SOURCE at the folder that holds the photos."
-            )
-        yield from self._folder(self.root, frozenset())
-
-    def _folder(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Row]:
-        try:
-            status = folder.stat()
-            identity = (status.st_dev, status.st_ino)
-            if identity in ancestors:
-                return
-            with os.scandir(folder) as entries:
-                found = list(entries)
-        except OSError as error:
-            raise self._unreadable(folder, error) from error
-        for entry in found:
-            if is_hidden(entry.name):
-                self.hidden += 1
-            elif not _is_folder(entry):
-                yield self._file(entry)
-            elif self.recursive:
-                yield from self._folder(Path(entry.path), ancestors | {identity})
-
-    def _file(self, entry: os.DirEntry[str]) -> Row:
-        path = Path(entry.path).relative_to(self.root).as_posix()
-        printable = _printable(path)
-        try:
-            status = entry.stat()
-        except OSError as error:
-            return printable, 0, datetime.fromtimestamp(0, UTC), None, _reason(error)
-        problem = None
-        if printable != path:
-            problem = "the file's name is not valid UTF-8: rename it"
-        elif not stat.S_ISREG(status.st_mode):
-            problem = "it is not a regular file (a pipe, a socket or a device)"
-        elif not os.access(entry.path, os.R_OK):
-            problem = "this user may not read it (chmod u+r)"
-        return printable, status.st_size, _modified_at(status), None, problem
-
-    def _unreadable(self, folder: Path, error: OSError) -> SourceError:
-        return SourceError(
-            f"the folder {folder} cannot be read ({_reason(error)}), so the photos in it would be "
-            "lost. Grant this user the permission to read it (chmod u+rx) where that is what is "
-            "missing, or move it out of the source."
-        )
-
-
-def _printable(name: str) -> str:
-    """A name as a listing has it, even one that is not valid UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _as_named(root: Path, path: str) -> Path | None:
-    """The file of a listed path, whose name on the disk need not be valid UTF-8."""
-    found, parts = root, PurePosixPath(path).parts
-    if path.startswith("/") or ".." in parts:
-        return None  # it leads out of the source
-    for part in parts:
-        below = found / part
-        if not (below.exists() or below.is_symlink()):
-            try:
-                below = next(it for it in found.iterdir() if _printable(it.name) == part)
-            except (StopIteration, OSError):
-                return None
-        found = below
-    return found
-
-
-def _modified_at(status: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads round in a circle, or to where this user may not look
-        return False
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or repr(error)

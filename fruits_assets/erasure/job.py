@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -275,7 +275,7 @@ def _names_ever(folder: Folder) -> set[str]:
 
 def _without(listing: Listing, erased: frozenset[str]) -> Listing:
     kept = [path not in erased for path in listing.files["path"].to_pylist()]
-    return Listing(listing.root, listing.files.filter(pa.array(kept, pa.bool_())), listing.hidden)
+    return replace(listing, files=listing.files.filter(pa.array(kept, pa.bool_())))
 
 
 @contextmanager

@@ -23,7 +23,13 @@ PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class LocalStorage(Storage):
-    """The file system of this machine."""
+    """The file system of this machine.
+
+    Attributes:
+        follow_links: whether photos may lie behind symbolic links that lead out of their source.
+    """
+
+    follow_links: bool = False
 
     def open(self, uri: str) -> pa.NativeFile:  # noqa: D102 - see Storage
         return pa.OSFile(uri)
@@ -115,7 +121,7 @@ class LocalStorage(Storage):
             os.close(handle)
 
     def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
-        return {}
+        return {"follow_links": True} if self.follow_links else {}
 
 
 def _unwritable(uri: str, error: OSError) -> LakeError:

@@ -18,6 +18,7 @@ def folder_at(
     region: str | None = None,
     kms_key: str | None = None,
     bucket_owner: str | None = None,
+    follow_links: bool = False,
 ) -> Folder:
     """The folder at a place, after a bucket has been seen to lie in the EU.
 
@@ -26,6 +27,7 @@ def folder_at(
         region: where the bucket must lie.
         kms_key: id or ARN of the key that encrypts what is written; S3's own key without.
         bucket_owner: AWS account that owns the bucket: requests are refused where another one does.
+        follow_links: whether photos in a folder may lie behind links that lead out of it.
 
     Raises:
         RegionError: the region is not in the EU, or the bucket lies in another one.
@@ -45,7 +47,7 @@ def folder_at(
             f"{place} is of an unknown kind. Expected a folder of this machine, or "
             "s3://bucket/prefix."
         )
-    return Folder(LocalStorage(), str(Path(place).expanduser().absolute()))
+    return Folder(LocalStorage(follow_links), str(Path(place).expanduser().absolute()))
 
 
 def folder_from(fields: Mapping[str, Any]) -> Folder:

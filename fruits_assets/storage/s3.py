@@ -49,6 +49,7 @@ from fruits_assets.storage.endpoints import is_loopback, of_s3, split
 from fruits_assets.storage.s3_errors import sentence
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from obstore import GetOptions, GetResult
 
 ATTEMPTS = 8
@@ -83,6 +84,8 @@ BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable"})
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 EMPTY = frozenset({"InvalidRange", "416"})
 CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+
+REPLACED = "it has been replaced since it was listed; run again"
 
 HADOOP_AWS = "org.apache.hadoop:hadoop-aws:3.4.1"
 SPARK_CLOUD = "org.apache.spark:spark-hadoop-cloud_2.13:4.0.2"
@@ -285,7 +288,13 @@ class S3Storage(Storage):
         return self.get_object(split(uri)[1])
 
     def get_object(
-        self, key: str, *, start: int = 0, stop: int | None = None, etag: str | None = None
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        etag: str | None = None,
+        most: int | None = None,
     ) -> bytes:
         """The bytes of an object, or some of them.
 
@@ -294,10 +303,12 @@ class S3Storage(Storage):
             start: first byte.
             stop: byte after the last; None for all.
             etag: only if the object still has this one.
+            most: bytes that it may have; more are not read.
 
         Raises:
             FileNotFoundError: there is no such object.
-            OSError: it has another ETag, or is in an archive that has to be restored first.
+            OSError: it has another ETag or more bytes, or is in an archive that has to be restored
+                first.
             S3Error: it cannot be read.
         """
         options: GetOptions = {"if_match": etag} if etag else {}
@@ -305,7 +316,9 @@ class S3Storage(Storage):
             options["range"] = (start, stop)
         try:
             if found := self._get_by_obstore(key, options):
-                return bytes(found.bytes())
+                # Its length is as good as its word: no more of the body would be read.
+                if most is None or found.meta["size"] <= most:
+                    return bytes(found.bytes())
         except OBSTORE_ERRORS as error:
             if "<Code>NoSuchKey</Code>" in str(error):
                 text = "there is no such object"
@@ -313,18 +326,21 @@ class S3Storage(Storage):
         ask = {"Range": f"bytes={start}-{stop - 1}"} if stop else {}
         with told(self.bucket.name):
             try:
-                content, _ = self._get_by_boto3(key, **ask, **({"IfMatch": etag} if etag else {}))
+                ask |= {"IfMatch": etag} if etag else {}
+                content, _ = self._get_by_boto3(key, most, **ask)
             except ClientError as error:
                 _raise_as_os_error(error, key)
                 raise
         return content
 
-    def _get_by_boto3(self, key: str, **options: str) -> tuple[bytes, Mapping[str, Any]]:
+    def _get_by_boto3(
+        self, key: str, most: int | None = None, /, **options: str
+    ) -> tuple[bytes, Mapping[str, Any]]:
         """The body of an answer, and all else. boto3 repeats requests, but not broken answers."""
         for attempt in range(1, ATTEMPTS + 1):
             answer = self._client.get_object(**self._at(key), **options)
             try:
-                return answer["Body"].read(), answer
+                return _body(answer["Body"], most, key), answer
             except BROKEN_OFF:
                 if attempt == ATTEMPTS:
                     raise
@@ -638,6 +654,19 @@ class _Object(io.RawIOBase):
         return len(content)
 
 
+def _body(body: StreamingBody, most: int | None, key: str) -> bytes:
+    """A whole body, which boto3 verifies at its end. Raises OSError where it goes on for longer."""
+    if most is None:
+        return body.read()
+    content = bytearray()
+    while chunk := body.read(most + 1 - len(content)):
+        content += chunk
+        if len(content) > most:
+            body.close()
+            raise OSError(errno.ESTALE, REPLACED, key)
+    return bytes(content)
+
+
 def _pause(attempt: int) -> None:
     time.sleep(min(0.1 * 2**attempt, 5.0))
 
@@ -653,8 +682,7 @@ def _raise_as_os_error(error: ClientError, key: str) -> None:
     if code in GONE:
         raise FileNotFoundError(errno.ENOENT, "there is no such object", key) from error
     if code in CHANGED:
-        text = "it has been replaced since it was listed; run again"
-        raise OSError(errno.ESTALE, text, key) from error
+        raise OSError(errno.ESTALE, REPLACED, key) from error
     if code == "InvalidObjectState":
         text = "it is in an archive (Glacier); restore it, then run again"
         raise OSError(errno.EBUSY, text, key) from error

@@ -409,6 +409,7 @@ def _raw_output(done: list[dict[str, Any]], listing: Listing) -> Output:
         "files_found": listing.rows,
         "files_read": sum(one.get("read", 0) for one in done),
         "hidden_passed_over": listing.hidden,
+        "repeated_passed_over": listing.repeated,
         "formats": _total(one.get("formats", {}) for one in done),
     }
     return Output(_files(done, "raw"), figures)
