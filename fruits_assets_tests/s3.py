@@ -1,6 +1,7 @@
 """S3 servers on loopback for tests, and a gate before them that counts and disturbs requests."""
 
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -217,12 +218,14 @@ class Answer:
         body: its content.
         headers: name -> value.
         cut: so many bytes of the body are sent before the connection breaks; None: all, no break.
+        more: is sent after the body, for as long as it goes on and the client listens.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    more: Iterable[bytes] = ()
 
 
 Rule = Callable[[Request, Callable[[], Answer]], Answer | None]
@@ -364,7 +367,7 @@ def _request(method: str, target: str, headers: Iterable[tuple[str, str]], size:
 
 def _complete(answer: Answer) -> dict[str, str]:
     """The headers of an answer; those to HEAD say how long the body would be."""
-    if any(name.lower() == "content-length" for name in answer.headers):
+    if {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}:
         return dict(answer.headers)
     return {**answer.headers, "Content-Length": str(len(answer.body))}
 
@@ -393,9 +396,10 @@ def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                sent = answer.body[: answer.cut]
-                self.wfile.write(sent)
-                request.answered = len(sent)
+                for chunk in itertools.chain([answer.body[: answer.cut]], answer.more):
+                    self.wfile.write(chunk)
+                    self.wfile.flush()
+                    request.answered += len(chunk)
             if answer.cut is not None:
                 self.wfile.flush()
                 self._break()

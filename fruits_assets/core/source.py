@@ -296,17 +296,17 @@ class FolderPhotos(PhotoStore):
                 return _content_of(tree, names_of(row["path"]), row)
             except LinkError:
                 target = self._target(str(Path(self.root, row["path"])))
+            if target is None:
+                raise OSError(errno.EXDEV, LEADS_OUT)
             if target.inside:
                 return _content_of(tree, target.names, row)
         with Tree("/") as tree:
             return _content_of(tree, target.names, row)
 
-    def _target(self, path: str) -> Target:
-        """Where a path with a link in it leads. Raises OSError where it may not be followed."""
+    def _target(self, path: str) -> Target | None:
+        """Where a path with links leads; None where it may not be followed. Raises OSError."""
         target = Target.of(path, source=os.path.realpath(self.root))
-        if not (target.inside or self._follow_links):
-            raise OSError(errno.EXDEV, LEADS_OUT)
-        return target
+        return target if target.inside or self._follow_links else None
 
     def _erase(self, paths: Sequence[str], walk: Walk) -> int:
         erased, refusals = 0, []
@@ -346,6 +346,8 @@ class FolderPhotos(PhotoStore):
                     found = found.child(name)
                 except LinkError:
                     target = self._target(str(Path(found.tree.root, *found.names)))
+                    if target is None:
+                        return []
                     where = tree if target.inside else elsewhere
                     found = _Found(where, target.names).child(name)
             return [] if stat.S_ISDIR(found.status().st_mode) else [found]

@@ -58,7 +58,7 @@ class Tree:
     def __init__(self, root: str) -> None:
         self.root = root
         self._root = os.open(root, _ON_THE_WAY & ~os.O_NOFOLLOW)
-        self._names: list[str] = []  # of the folder that was asked for last
+        self._names: Names = ()  # of the folder that was asked for last
         self._open: list[int] = []  # descriptors of it and of the folders before it
 
     def __enter__(self) -> Self:
@@ -75,18 +75,13 @@ class Tree:
             LinkError: a name is a symbolic link.
             OSError: a name is not there, is not a folder, or may not be entered.
         """
-        common = 0
-        for old, new in zip(self._names, names, strict=False):
-            if old != new:
-                break
-            common += 1
+        common = _shared(self._names, names)
         self._close(min(len(self._names) - common, len(self._open)))
-        del self._names[common:]
-        if not self._open:  # it is too far up to have been kept
-            self._names.clear()
+        # Without any, what both paths share is too far up to have been kept open.
+        self._names = names[:common] if self._open else ()
         for name in names[len(self._names) :]:
             self._open.append(_folder_in(self._last, name))
-            self._names.append(name)
+            self._names = names[: len(self._names) + 1]
             if len(self._open) > _KEPT:
                 os.close(self._open.pop(0))
         return self._last
@@ -158,6 +153,14 @@ def read_at_most(descriptor: int, size: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _shared(one: Names, other: Names) -> int:
+    """How many names two paths have in common at their beginnings."""
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:  # one lies in the other, most of the time
+        return shorter
+    return next(i for i in range(shorter) if one[i] != other[i])
+
+
 def _checked(name: str) -> str:
     """A name that leads nowhere else."""
     if name in {"", os.curdir, os.pardir} or {"/", "\0"} & set(name):
@@ -169,9 +172,13 @@ def _folder_in(parent: int, name: str) -> int:
     try:
         return os.open(_checked(name), _ON_THE_WAY, dir_fd=parent)
     except OSError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-            with contextlib.suppress(OSError):
-                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                if stat.S_ISLNK(found.st_mode):
-                    raise LinkError(name) from None
+        if error.errno in {errno.ENOTDIR, errno.ELOOP} and _is_link(parent, name):
+            raise LinkError(name) from None
         raise
+
+
+def _is_link(parent: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except OSError:  # it has gone
+        return False

@@ -1,10 +1,11 @@
 """Photos in a bucket are listed and read as those in a folder are, however bad the connection."""
 
+import errno
 import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from fruits_assets.core import bucket_photos
 from fruits_assets.core.bucket_photos import LISTINGS_IN_FLIGHT, READS_IN_FLIGHT
 from fruits_assets.core.errors import S3Error, SourceError
 from fruits_assets.core.source import LISTING, LISTING_SCHEMA, Listing, photos_at
@@ -246,6 +248,80 @@ def test_what_is_not_about_one_photo_ends_the_reading(gated: Bucket, gate: Gate)
     gate.rule = lambda *_: refusal(403, "AccessDenied", "Access Denied")
     with pytest.raises(S3Error, match="is denied"):
         list(map(_call, photos.fetch(rows)))
+
+
+CHUNK = bytes(2**16)
+
+
+def _endless(answers: dict[str, str]) -> Answer:
+    """A body without end, with the headers of an answer."""
+    chunk = CHUNK if "Content-Length" in answers else b"10000\r\n%b\r\n" % CHUNK
+    return Answer(headers=answers, more=iter(lambda: chunk, b""))
+
+
+GROWN: dict[str, Callable[[], Answer]] = {
+    "one byte more": lambda: Answer(body=b"photo!"),
+    "one byte less": lambda: Answer(body=b"phot"),
+    "much more": lambda: Answer(body=bytes(2**24)),
+    "a terabyte": lambda: _endless({"Content-Length": str(2**40)}),
+    "without end": lambda: _endless({"Transfer-Encoding": "chunked"}),
+}
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("grown", GROWN)
+@pytest.mark.parametrize("by_boto3", [False, True])
+def test_no_more_is_read_of_an_object_than_was_listed(
+    gated: Bucket, gate: Gate, grown: str, *, by_boto3: bool
+) -> None:
+    """Whatever a store says of the ETag."""
+    gated.put("1.jpg", b"photo")
+    gated.put("2.jpg", b"photo")
+    photos = photos_at(gated.opened)
+    rows = photos.list(recursive=True).files.to_pylist()
+
+    def grow(request: Request, forward: Forward) -> Answer | None:
+        if not request.key.endswith("1.jpg"):
+            return forward()
+        return None if by_boto3 and request.of_obstore else GROWN[grown]()
+
+    gate.rule = grow
+    first, second = photos.fetch(rows)
+    with pytest.raises(OSError, match="it has been replaced since it was listed"):
+        first()
+    assert second() == b"photo"
+
+
+@ONE_SERVER
+def test_an_object_that_comes_too_slowly_costs_its_time_limit_only(
+    gated: Bucket, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        gated.put(f"{number}.jpg", b"photo")
+    photos = photos_at(gated.opened)
+    rows = photos.list(recursive=True).files.to_pylist()
+    monkeypatch.setattr(bucket_photos, "READ_SECONDS", 0.3)
+    over = threading.Event()
+
+    def rest() -> Iterator[bytes]:
+        over.wait()
+        yield b"to"
+
+    def dawdle(request: Request, forward: Forward) -> Answer:
+        if request.key.endswith("2.jpg"):
+            return forward()
+        return Answer(body=b"pho", headers={"Content-Length": "5"}, more=rest())
+
+    gate.rule = dawdle
+    reads = photos.fetch(rows)
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="it was not read within 0 seconds") as told:
+                next(reads)()
+            assert told.value.errno == errno.ETIMEDOUT
+        assert next(reads)() == b"photo"
+    finally:
+        over.set()
 
 
 def test_erasing_removes_every_version_of_just_these_photos(bucket: Bucket) -> None:
