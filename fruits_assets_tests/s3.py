@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -372,6 +373,13 @@ def _complete(answer: Answer) -> dict[str, str]:
     return {**answer.headers, "Content-Length": str(len(answer.body))}
 
 
+def _send(answer: Answer, to: BufferedIOBase, request: Request) -> None:
+    for chunk in itertools.chain([answer.body[: answer.cut]], answer.more):
+        to.write(chunk)
+        to.flush()
+        request.answered += len(chunk)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -396,10 +404,7 @@ def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                for chunk in itertools.chain([answer.body[: answer.cut]], answer.more):
-                    self.wfile.write(chunk)
-                    self.wfile.flush()
-                    request.answered += len(chunk)
+                _send(answer, self.wfile, request)
             if answer.cut is not None:
                 self.wfile.flush()
                 self._break()

@@ -28,6 +28,8 @@ COLUMNS = {
     "rejected_images": ("path", "sha256"),
 }
 """What tells a photo, or a file that is not one."""
+MAX_BYTES = 2**31 - 1
+"""No cell of a table holds more, so that no run can have taken in a larger file."""
 MAX_PIXELS = 10**9
 """Of a file that no run has seen: what a run would refuse for its size is compared all the same."""
 
@@ -238,7 +240,8 @@ def _new(lake: Lake, listing: Listing) -> list[Mapping[str, Any]]:
 def _strangers(photos: PhotoStore, rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     """Files of the source that no run has seen: by content, they may be the same picture."""
     decoder = shared()
-    for row, read_it in zip(rows, photos.fetch(rows), strict=True):
+    readable = [row for row in rows if not row["problem"] and row["bytes"] <= MAX_BYTES]
+    for row, read_it in zip(readable, photos.fetch(readable), strict=True):
         with contextlib.suppress(OSError):  # it can be named by its path only
             content = read_it()
             digest = hashlib.sha256(content).hexdigest()

@@ -169,6 +169,17 @@ def test_what_no_run_has_seen_is_found_in_the_source(own: Pipeline):
     assert len(found.sha256) == 1
 
 
+def test_what_cannot_be_read_is_not_waited_for_and_found_by_its_name(own: Pipeline, tmp_path: Path):
+    os.mkfifo(own.source / "pipe.jpg")
+    (tmp_path / "secret.jpg").write_bytes((own.source / BANANA).read_bytes())
+    (own.source / "out.jpg").symlink_to(tmp_path / "secret.jpg")
+    with (own.source / "vast.jpg").open("wb") as file:
+        file.truncate(10**12)
+    found = planned(own, BANANA, "pipe.jpg", "vast.jpg")
+    assert found.source == {BANANA, "pipe.jpg", "vast.jpg"}
+    assert len(found.sha256) == 1
+
+
 def test_names_that_the_journal_knows_count_as_matched(own: Pipeline):
     plans.write(own.lake, Plan(paths=frozenset({"gone.jpg"}), sha256=frozenset({"ab"})))
     found = planned(own, "gone.jpg", BANANA)
