@@ -7,12 +7,20 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import filetype
 import numpy as np
-import pillow_heif
-from PIL import AvifImagePlugin, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from pillow_heif import HeifImageFile
 
 from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
 from fruits_assets.core.rejection import (
@@ -26,7 +34,9 @@ from fruits_assets.core.rejection import (
 from fruits_assets.core.stripped import exif_orientation
 
 __all__ = [
+    "FORMATS",
     "REASONS",
+    "OnSize",
     "Photo",
     "Reason",
     "RejectedImage",
@@ -35,6 +45,24 @@ __all__ = [
     "pixels",
     "upright_rgb",
 ]
+
+# `Image.open` would need settings of the whole process: HEIF registered with it, and its guard
+# (`Image.MAX_IMAGE_PIXELS`) lifted for everybody, where `max_pixels` is a caller's own.
+_FILES: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "GIF": GifImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+    "HEIF": HeifImageFile,
+}
+FORMATS = frozenset(_FILES)
+"""Formats that are read, as Pillow names them."""
+
+OnSize = Callable[[int, int], object]
+"""Called with the width and the height that a file declares, before they are decoded."""
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
@@ -102,7 +130,10 @@ class Photo:
     orientation: int
 
 
-def examine(data: bytes, *, max_pixels: int) -> Photo:
+def _ignore(*_: int) -> None: ...
+
+
+def examine(data: bytes, *, max_pixels: int, on_size: OnSize = _ignore) -> Photo:
     """Accepts a file as a photo, or says why not.
 
     The metadata go first, so that nothing but the image is ever parsed; then the image is decoded
@@ -111,6 +142,7 @@ def examine(data: bytes, *, max_pixels: int) -> Photo:
     Args:
         data: The whole file.
         max_pixels: Width times height that is still decoded; checked before decoding.
+        on_size: Called before the pixels are decoded.
 
     Raises:
         RejectedImage: For whatever reason the file is not an acceptable photo. Nothing else is
@@ -122,7 +154,7 @@ def examine(data: bytes, *, max_pixels: int) -> Photo:
     if image_format is None:
         raise _not_a_photo(data)
     try:
-        return _decode(data, image_format, max_pixels)
+        return _decode(data, image_format, max_pixels, on_size)
     except RejectedImage:
         raise
     except Exception as error:  # decoders raise whatever their parsers stumble over
@@ -142,7 +174,12 @@ def as_rejection(error: Exception, data: bytes) -> RejectedImage:
 
 
 def pixels(
-    photo_content: bytes, *, orientation: int, size: int, reduced: bool = False
+    photo_content: bytes,
+    *,
+    orientation: int,
+    size: int,
+    reduced: bool = False,
+    on_size: OnSize = _ignore,
 ) -> np.ndarray:
     """What the network sees of a photo.
 
@@ -151,18 +188,23 @@ def pixels(
         orientation: `Photo.orientation`.
         size: Side of the square the photo is fitted to, ignoring its proportions.
         reduced: Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, faster and less exactly.
+        on_size: Called before the pixels are decoded.
 
     Returns:
         uint8 array (size, size, 3), RGB. For an 8-bit RGB JPEG in sRGB, not reduced, it equals
         `Image.open(...).convert("RGB").resize((size, size))` of Pillow.
     """
     at_least = REDUCED_TO * size if reduced else None
-    rgb = upright_rgb(photo_content, orientation=orientation, at_least=at_least)
+    rgb = upright_rgb(photo_content, orientation=orientation, at_least=at_least, on_size=on_size)
     return np.asarray(rgb.resize((size, size)))
 
 
 def upright_rgb(
-    photo_content: bytes, *, orientation: int, at_least: int | None = None
+    photo_content: bytes,
+    *,
+    orientation: int,
+    at_least: int | None = None,
+    on_size: OnSize = _ignore,
 ) -> Image.Image:
     """A photo as people see it: upright, 8-bit sRGB, on white where it is transparent.
 
@@ -170,11 +212,13 @@ def upright_rgb(
         photo_content: `Photo.content`.
         orientation: `Photo.orientation`.
         at_least: Pixels that either side of a JPEG must keep, where it may be decoded smaller.
+        on_size: Called before the pixels are decoded.
 
     Returns:
         An image of mode RGB.
     """
     with _open(photo_content) as image:
+        on_size(*image.size)
         if at_least and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
         rgb = _to_srgb(_flattened(image), image.info.get("icc_profile"))
@@ -199,26 +243,17 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
-@cache
-def _prepare_pillow() -> None:
-    """Settings of Pillow that are global, made on first use and never undone."""
-    pillow_heif.register_heif_opener()
-    # One core, one thread: on a Spark worker the other cores are busy with other photos.
-    pillow_heif.options.DECODE_THREADS = 1
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # `max_pixels` is checked here instead, by caller, where Pillow would first only warn.
-    Image.MAX_IMAGE_PIXELS = None
-
-
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes) -> ImageFile:
     image_format = _format_of(content)
     if image_format is None:
         raise _not_a_photo(content)
-    _prepare_pillow()
-    return Image.open(io.BytesIO(content), formats=(image_format,))
+    try:
+        return _FILES[image_format](io.BytesIO(content))
+    except SyntaxError as error:  # so Pillow says it
+        raise corrupt(f"it begins like {image_format} but its header makes no sense") from error
 
 
-def _decode(data: bytes, image_format: str, max_pixels: int) -> Photo:
+def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) -> Photo:
     # These decoders take memory for all pixels as soon as they open a file.
     if image_format == "WEBP":
         _check_size(_webp_size(data), max_pixels)
@@ -228,6 +263,7 @@ def _decode(data: bytes, image_format: str, max_pixels: int) -> Photo:
     with _open(content) as image:
         _check_size(image.size, max_pixels)
         width, height = image.size
+        on_size(width, height)
         if image_format == "JPEG":
             # Reads all data and computes an eighth of the pixels: finds the same damage, faster.
             image.draft(None, (1, 1))
@@ -278,8 +314,11 @@ def _decoder_failure(error: Exception, image_format: str) -> RejectedImage:
         return RejectedImage(
             "too_large", f"There is not enough memory to decode this {image_format}; scale it down."
         )
-    if isinstance(error, UnidentifiedImageError):
-        return corrupt(f"it begins like {image_format} but its header makes no sense")
+    if isinstance(error, Image.DecompressionBombError):
+        return RejectedImage(
+            "too_large",
+            "The image exceeds Pillow's limit of pixels in this process; scale it down.",
+        )
     message = f"{image_format}: {' '.join(str(error).split()) or type(error).__name__}"
     if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in message.lower():
         return truncated(message)

@@ -16,6 +16,10 @@ from fruits_assets.core.rejection import RejectedImage, corrupt, truncated, unsu
 from fruits_assets.core.stripped import Stripped, exif_orientation
 from fruits_assets.core.tiff import strip_tiff
 
+MAX_JPEG_SCANS = 100
+"""Passes over the picture in a JPEG, at most. Progressive encoders make some 10, and the ones that
+search for the best script some 20; each costs time for all pixels, and next to no bytes."""
+
 # A marker that is neither a stuffed 0xFF, nor a fill byte, nor a restart inside the scan.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _JPEG_SOI, _JPEG_EOI, _JPEG_SCAN, _JPEG_COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
@@ -61,12 +65,20 @@ def _strip_jpeg(data: bytes) -> Stripped:
     kept: list[bytes] = []
     orientation = 1
     copied = 0  # everything before is in `kept` or dropped
+    scans = 0
     end, previous = 2, _JPEG_SOI
     for code, start, payload, after in _jpeg_segments(data):
         if start > end and previous != _JPEG_SCAN:  # decoders skip what is between segments
             kept.append(data[copied:end])
             copied = start
         end, previous = after, code
+        scans += code == _JPEG_SCAN
+        if scans > MAX_JPEG_SCANS:
+            raise RejectedImage(
+                "too_large",
+                f"The JPEG goes over the whole picture more than {MAX_JPEG_SCANS} times (scans), "
+                "which takes long for no use; save it again with another program.",
+            )
         if code in _JPEG_FRAMES and payload[:1] != b"\x08":
             raise unsupported("a JPEG with other than 8 bits per colour")
         if code == 0xE1 and payload.startswith(b"Exif\0\0") and orientation == 1:

@@ -170,8 +170,18 @@ def ingest(
     ]
     run = methodcaller("run")
     done = for_each(spark, tasks, run, doing="ingest", total=new.rows, log=log)
+    if new.rows:
+        log(f"ingest: {_confinement(done)}")
     folders = {THUMBNAILS: _thumbnails, CLASSES: _classes}
     return outputs(folders, [carried, *done], listing, source)
+
+
+def _confinement(done: Iterable[dict[str, Any]]) -> str:
+    """How the decoders of all workers were confined, for people."""
+    lacking = sorted({measure for one in done for measure in one.get("lacking", ())})
+    if lacking:
+        return f"photos were decoded with less protection, for workers lack {', '.join(lacking)}"
+    return "photos were decoded without access to network, files and other processes"
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,8 @@ class _Examination:
             raw = write_rows(to.raw, origin, tables[0])
         seconds = self.of.limits.max_seconds
         found = summary(raw, rejected, chunk.thumbnails, max_seconds=seconds)
-        return Done(len(rows), {**found, "read": len(rows)})
+        lacking = shared(seconds=seconds).lacking
+        return Done(len(rows), {**found, "read": len(rows), "lacking": lacking})
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,19 @@ _MEGABYTE = 2**20
 # of an image: the one thing in it that may be any bytes, and that the examination leaves there.
 _SABOTAGE = """
 import ctypes, itertools, os, pathlib, signal
-import PIL.Image
+from PIL.ImageFile import ImageFile
 
-diary = pathlib.Path(__file__).with_name("diary")
+# Opened before the first image: afterwards, a child can open nothing.
+diary = open(pathlib.Path(__file__).with_name("diary"), "ab+", buffering=0)
 leaked = []
-pillow_open = PIL.Image.open
+pillow_init = ImageFile.__init__
 
-def sabotaged(file, *args, **kwargs):
+def sabotaged(self, file, *args, **kwargs):
     for word, act in ACTS.items():
         if word in file.getvalue():
-            with diary.open("a") as lines:
-                print(word.decode(), file=lines)
+            diary.write(word + b"\\n")
             act()
-    return pillow_open(file, *args, **kwargs)
+    return pillow_init(self, file, *args, **kwargs)
 
 def hang():
     os.write(2, b"hangs\\n")
@@ -55,7 +55,8 @@ def take_all():
         taken.append(bytearray(2**24))
 
 def die_once():
-    if diary.read_text().count("DIES ONCE") == 1:
+    diary.seek(0)
+    if diary.read().count(b"DIES ONCE") == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 ACTS = {
@@ -70,7 +71,7 @@ ACTS = {
     b"TALKS": lambda: os.write(1, b"x" * 100_000),
     b"RAISES": lambda: 1 / 0,
 }
-PIL.Image.open = sabotaged
+ImageFile.__init__ = sabotaged
 """
 
 
