@@ -254,7 +254,7 @@ def _refusal(payload: bytes) -> RejectedImage:
         reason, detail = json.loads(payload)
     except (ValueError, TypeError, RecursionError):
         raise _NonsenseError from None
-    if reason not in REASONS or not isinstance(detail, str):
+    if not (isinstance(reason, str) and reason in REASONS and isinstance(detail, str)):
         raise _NonsenseError
     return RejectedImage(reason, detail)
 
@@ -479,6 +479,7 @@ def main() -> None:
 
 def _set_libraries_up() -> None:
     """Settings that are global, and so may be made in this process only, and late imports."""
+    Image.preinit()
     codecs.lookup("hex")  # `filetype` has it imported by the first file that begins like a HEIF
     # One core, one thread: on a Spark worker the other cores are busy with other photos.
     pillow_heif.options.DECODE_THREADS = 1

@@ -7,11 +7,12 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import filetype
 import numpy as np
-from PIL import Image, ImageCms
+import pillow_heif
+from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -20,7 +21,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from pillow_heif import HeifImageFile
 
 from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
 from fruits_assets.core.rejection import (
@@ -46,8 +46,6 @@ __all__ = [
     "upright_rgb",
 ]
 
-# `Image.open` would need settings of the whole process: HEIF registered with it, and its guard
-# (`Image.MAX_IMAGE_PIXELS`) lifted for everybody, where `max_pixels` is a caller's own.
 _FILES: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -56,7 +54,7 @@ _FILES: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
     "AVIF": AvifImageFile,
-    "HEIF": HeifImageFile,
+    "HEIF": pillow_heif.HeifImageFile,
 }
 FORMATS = frozenset(_FILES)
 """Formats that are read, as Pillow names them."""
@@ -243,14 +241,23 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
+@cache
+def _register_heif() -> None:
+    """Done on first use, and never undone: Pillow knows formats by process."""
+    pillow_heif.register_heif_opener()
+
+
 def _open(content: bytes) -> ImageFile:
     image_format = _format_of(content)
     if image_format is None:
         raise _not_a_photo(content)
+    _register_heif()
     try:
+        return Image.open(io.BytesIO(content), formats=(image_format,))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        # Pillow's guard is the whole process's, and stays as it is: others rely on it. Here,
+        # `max_pixels` is checked instead, which is the caller's own.
         return _FILES[image_format](io.BytesIO(content))
-    except SyntaxError as error:  # so Pillow says it
-        raise corrupt(f"it begins like {image_format} but its header makes no sense") from error
 
 
 def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) -> Photo:
@@ -314,10 +321,12 @@ def _decoder_failure(error: Exception, image_format: str) -> RejectedImage:
         return RejectedImage(
             "too_large", f"There is not enough memory to decode this {image_format}; scale it down."
         )
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, UnidentifiedImageError):
+        return corrupt(f"it begins like {image_format} but its header makes no sense")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return RejectedImage(
             "too_large",
-            "The image exceeds Pillow's limit of pixels in this process; scale it down.",
+            "The image has more pixels than Pillow's guard allows in this process; scale it down.",
         )
     message = f"{image_format}: {' '.join(str(error).split()) or type(error).__name__}"
     if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in message.lower():

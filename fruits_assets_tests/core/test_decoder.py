@@ -5,8 +5,10 @@ import os
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,24 +32,28 @@ _MEGABYTE = 2**20
 # Every new Python process runs this where it is on the path. The words come as the colour profile
 # of an image: the one thing in it that may be any bytes, and that the examination leaves there.
 _SABOTAGE = """
-import ctypes, itertools, os, pathlib, signal
-from PIL.ImageFile import ImageFile
+import ctypes, itertools, os, pathlib, signal, struct, sys
+import PIL.Image
 
 # Opened before the first image: afterwards, a child can open nothing.
 diary = open(pathlib.Path(__file__).with_name("diary"), "ab+", buffering=0)
 leaked = []
-pillow_init = ImageFile.__init__
+pillow_open = PIL.Image.open
 
-def sabotaged(self, file, *args, **kwargs):
+def sabotaged(file, *args, **kwargs):
     for word, act in ACTS.items():
         if word in file.getvalue():
             diary.write(word + b"\\n")
             act()
-    return pillow_init(self, file, *args, **kwargs)
+    return pillow_open(file, *args, **kwargs)
 
 def hang():
     os.write(2, b"hangs\\n")
     sum(itertools.repeat(0))  # in C, and no other thread of Python can run meanwhile
+
+def lie(*answer):
+    os.write(int(sys.argv[2]), struct.pack("<cQIIB4s", *answer))
+    signal.pause()
 
 def take_all():
     taken = []
@@ -70,8 +76,15 @@ ACTS = {
     b"EXITS": lambda: os._exit(3),
     b"TALKS": lambda: os.write(1, b"x" * 100_000),
     b"RAISES": lambda: 1 / 0,
+    b"LIES OF LENGTH": lambda: lie(b"d", 2**40, 16, 16, 1, b"JPEG"),
+    b"LIES OF FORMAT": lambda: lie(b"d", 100, 16, 16, 1, b"EXE"),
+    b"LIES OF SIZE": lambda: lie(b"d", 100, 0, 16, 1, b"JPEG"),
+    b"LIES OF A TURN": lambda: lie(b"d", 100, 16, 16, 9, b"JPEG"),
+    b"LIES OF THE OUTCOME": lambda: lie(b"?", 100, 16, 16, 1, b"JPEG"),
+    b"LIES AT LENGTH": lambda: lie(b"r", 2**30, 0, 0, 0, b""),
+    b"LIES WITHOUT A REASON": lambda: lie(b"r", 20, 0, 0, 0, b""),
 }
-ImageFile.__init__ = sabotaged
+PIL.Image.open = sabotaged
 """
 
 
@@ -261,6 +274,70 @@ def test_an_image_that_never_ends_is_given_up_at_once(diary: Callable[[], list[s
         assert diary() == ["HANGS"]
         assert not psutil.pid_exists(first)
         assert _examined(decoder).width == 16
+
+
+def test_an_image_that_is_slow_for_its_size_is_given_up_early(
+    decoder: Decoder, diary: Callable[[], list[str]]
+) -> None:
+    """It may take a second or so, of the half minute that the largest images have."""
+    data = _image("HANGS")
+    first = (_examined(decoder), _pid(decoder))[1]
+    error = _rejected(decoder, data)
+    assert error.reason == "unreadable"
+    assert "not decoded within 1 seconds of processor time" in error.detail
+    assert f"a photo of {len(data)} bytes" in error.detail
+    assert diary() == ["HANGS"]
+    assert not psutil.pid_exists(first)
+    assert _examined(decoder).width == 16
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *("OF LENGTH", "OF FORMAT", "OF SIZE", "OF A TURN", "OF THE OUTCOME"),
+        *("AT LENGTH", "WITHOUT A REASON"),
+    ],
+)
+def test_a_child_is_not_believed_whatever_it_answers(
+    lie: str, decoder: Decoder, diary: Callable[[], list[str]]
+) -> None:
+    word = f"LIES {lie}"
+    error = _rejected(decoder, _image(word))
+    assert (error.reason, "answer nonsense" in error.detail) == ("unreadable", True)
+    assert diary() == [word]
+    assert _examined(decoder).width == 16
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"", b"\xff", b"1", b"[" * 100_000, b'["corrupt"]', b'["corrupt", "a", "b"]'),
+        *(b'["corrupt", 1]', b'["harmless", "It is."]', b'[["corrupt"], "It is."]'),
+    ],
+)
+def test_a_rejection_that_is_none_is_not_believed(payload: bytes) -> None:
+    with pytest.raises(module._NonsenseError):
+        module._refusal(payload)
+
+
+def test_the_processor_time_of_an_image_grows_with_its_bytes_and_its_pixels() -> None:
+    def granted() -> tuple[float, tuple[float, int, int]]:
+        left, _ = signal.setitimer(signal.ITIMER_PROF, 0)  # before it ends this process
+        return left, struct.unpack("<dII", os.pread(file.fileno(), 16, 0))
+
+    with tempfile.TemporaryFile(buffering=0) as file:
+        meter = module._Meter(file, 2_000_000, 30)
+        left, noted = granted()
+        assert left == pytest.approx(2, abs=0.2)
+        assert noted == (2, 0, 0)
+        signal.setitimer(signal.ITIMER_PROF, 1.5)
+        meter(4000, 3000)  # when half a second is spent
+        left, noted = granted()
+        assert left == pytest.approx(2 + 2.4 - 0.5, abs=0.2)
+        assert noted == (pytest.approx(4.4), 4000, 3000)
+        meter = module._Meter(file, 100, 30)
+        meter(100_000, 100_000)
+        assert granted()[1] == (30, 100_000, 100_000)
 
 
 def test_an_image_that_takes_all_memory_is_rejected(diary: Callable[[], list[str]]) -> None:

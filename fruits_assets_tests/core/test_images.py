@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fruits_assets.core.images import (
+    FORMATS,
     REASONS,
     Photo,
     RejectedImage,
@@ -378,6 +379,29 @@ def test_size_is_checked_before_pixels_are_decoded(monkeypatch: pytest.MonkeyPat
     assert not loads
 
 
+@pytest.mark.parametrize("image_format", sorted(FORMATS))
+def test_the_size_is_said_before_pixels_are_decoded(
+    image_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _saved(_noise(), image_format)
+    content = examine(data, max_pixels=10_000).content
+    said: list[tuple[int, int]] = []
+
+    def load(_: Image.Image) -> None:
+        assert said
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    monkeypatch.setattr(pillow_heif.HeifImageFile, "load", load)
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.load_prepare", load)
+    with pytest.raises(RejectedImage):
+        examine(data, max_pixels=10_000, on_size=lambda *size: said.append(size))
+    assert said.pop() == (40, 24)
+    with pytest.raises(MemoryError):
+        pixels(content, orientation=1, size=8, on_size=lambda *size: said.append(size))
+    assert said == [(40, 24)]
+
+
 def test_running_out_of_memory_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(_: Image.Image) -> None:
         raise MemoryError
@@ -422,6 +446,29 @@ def test_damaged_bytes_are_a_photo_or_a_rejection_and_nothing_else(image_format:
         accepted += 1
         pixels(photo.content, orientation=photo.orientation, size=8)
     assert accepted < 300
+
+
+def test_the_guard_of_pillow_stays_as_others_set_it() -> None:
+    """Photos that are larger are still read, for `max_pixels` is the limit here."""
+    program = """
+from PIL import AvifImagePlugin, Image
+from benchmarks.fuzz import FORMATS, samples
+from fruits_assets.core.images import examine, pixels
+
+photos = [photo for one in FORMATS for photo in samples(one).values()]
+before = AvifImagePlugin.DEFAULT_MAX_THREADS, Image.MAX_IMAGE_PIXELS
+assert before[1] > 1e6
+for photo in photos:
+    accepted = examine(photo, max_pixels=10**9)
+    pixels(accepted.content, orientation=accepted.orientation, size=8)
+assert (AvifImagePlugin.DEFAULT_MAX_THREADS, Image.MAX_IMAGE_PIXELS) == before
+for guard in (900, 400):  # above which Pillow warns, and above twice of which it raises
+    Image.MAX_IMAGE_PIXELS = guard
+    assert examine(samples("PNG")["PNG"], max_pixels=10**9).height == 40
+    assert Image.MAX_IMAGE_PIXELS == guard
+"""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=root)
 
 
 def test_the_core_needs_neither_spark_nor_dagster_and_imports_quietly() -> None:

@@ -1,6 +1,7 @@
 """Metadata go, pixels stay: every container, with every kind of metadata it can hold."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from fruits_assets.core.images import Photo, RejectedImage, examine
-from fruits_assets.core.metadata import strip
+from fruits_assets.core.metadata import MAX_JPEG_SCANS, strip
 
 _TOKEN = b"SECRET-TOKEN-48.8584N-2.2945E"
 _XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + _TOKEN + b"</x:xmpmeta>"
@@ -68,6 +69,15 @@ def _progressive_jpeg() -> bytes:
     data = _saved(_picture(), "JPEG", progressive=True, exif=_exif())
     second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     return data[:second_scan] + _segment(0xFE, _TOKEN) + data[second_scan:]
+
+
+def _jpeg_of_scans(count: int, *, size: int = 48) -> bytes:
+    """A progressive JPEG that goes over the picture again and again."""
+    data = _saved(_picture().resize((size, size)), "JPEG", progressive=True)
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    again = data[starts[1] : starts[2]]  # with the tables of the next one
+    more = max(0, count - len(starts))
+    return data[: starts[1]] + again * more + data[starts[1] :]
 
 
 def _cmyk_jpeg() -> bytes:
@@ -419,3 +429,17 @@ def test_a_camera_raw_file_is_not_its_preview(tag: int) -> None:
     with pytest.raises(RejectedImage) as caught:
         _examined(_saved(_picture(), "TIFF", exif=exif))
     assert caught.value.reason == "unsupported_format"
+
+
+def test_a_jpeg_of_very_many_scans_is_rejected_before_it_is_decoded() -> None:
+    """Each costs the time of all pixels, and a few bytes."""
+    assert examine(_jpeg_of_scans(MAX_JPEG_SCANS), max_pixels=10_000).format == "JPEG"
+    for count in (MAX_JPEG_SCANS + 1, 3_000):
+        with pytest.raises(RejectedImage) as caught:
+            strip(_jpeg_of_scans(count), "JPEG")
+        assert caught.value.reason == "too_large"
+        assert "more than 100 times (scans)" in caught.value.detail
+
+
+def test_progressive_jpegs_have_few_scans() -> None:
+    assert 4 * _jpeg_of_scans(0).count(b"\xff\xda") < MAX_JPEG_SCANS
