@@ -9,6 +9,9 @@ BIN := .venv/bin
 VERSITYGW := .cache/bin/versitygw-v1.8.0
 # What the JVM, TensorFlow, Dagster and Ivy (of Spark's S3 packages) say at every start.
 NOISE := 'PreviewWarning|^  self._expected_writers|^(WARNING: (Using incubator|All log messages)|[IW]0000|INFO: Created TensorFlow Lite|Using Spark.s default|Setting default log level|To adjust logging level|[0-9/]+ [0-9:]+ WARN )|SupersessionWarning|^  return callback|^(SLF4J|Ivy Default|The jars for|:: (loading|resolving|resolution|retrieving)|[[:blank:]]+(confs|found|:: (modules|evicted)|org\.|software\.|-----|[|]|[0-9]+ artifacts))|added as a dependency'
+# `exec` makes a command the only process between make and what it says: signals to make reach it. Its
+# output outlives Ctrl-C, so that it can say that it was interrupted.
+QUIETLY = > >(trap '' INT TERM; grep --line-buffered -vE $(NOISE)) 2>&1
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Every command starts many Python processes: without bytecode, each compiles all it imports again.
@@ -29,14 +32,14 @@ demo: install ## Run the whole pipeline on the embedded sample.
 
 .PHONY: run
 run: install ## Run the whole pipeline on FRUITS_SOURCE.
-	@$(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
-		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
+	@exec $(BIN)/dagster job execute -m fruits_assets.definitions -j fruits_job $(if $(CONFIG),-c $(CONFIG)) \
+		$(QUIETLY)
 	@$(BIN)/fruits status
 
 .PHONY: deliverables
 deliverables: install ## Make notebook, presentation, gallery and index of what the lake holds.
-	@$(BIN)/dagster job execute -m fruits_assets.definitions -j deliverables_job $(if $(CONFIG),-c $(CONFIG)) \
-		2>&1 | { grep --line-buffered -vE $(NOISE) || true; }
+	@exec $(BIN)/dagster job execute -m fruits_assets.definitions -j deliverables_job $(if $(CONFIG),-c $(CONFIG)) \
+		$(QUIETLY)
 	@printf '\n%s\n' 'Open in a browser:'
 	@$(BIN)/fruits index
 

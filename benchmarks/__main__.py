@@ -136,7 +136,12 @@ class Bench:
     def on_cluster(self, executors: int, size: int) -> list[report.Result]:
         """The features stage on executors that are processes of their own, one core each."""
         with standalone(executors, self.work / "cluster") as cluster:
-            spec = replace(self.spec(size), master=cluster.master, cores=executors)
+            spec = replace(
+                self.spec(size),
+                master=cluster.master,
+                cores=executors,
+                environment=cluster.environment,
+            )
             results = self.compete({"project": size}, spec, 1, others=cluster.pids)
         return [replace(result, executors=executors) for result in results]
 

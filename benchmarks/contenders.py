@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +61,7 @@ class Spec:
         few: another such URI, with the first `FEW_OBJECTS` of them.
         region: of both buckets.
         endpoint: of the store that holds them, without the delay.
+        environment: variables that Spark reads, as for the secret of a cluster.
     """
 
     photos: str
@@ -76,6 +77,7 @@ class Spec:
     few: str = ""
     region: str = ""
     endpoint: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> Snapshot:
@@ -510,6 +512,7 @@ def _session(
     from fruits_assets.lake.resource import LakeResource
     from fruits_assets.spark.local import LocalSpark
 
+    os.environ.update(spec.environment)
     target = LocalSpark(
         lake=LakeResource(base=spec.scratch),
         master=spec.master,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,18 +57,27 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the lake of the settings, and turns its errors into a sentence."""
+    """Gives a command the lake of the settings, and turns its errors into a sentence.
+
+    SIGTERM ends it as Ctrl-C does: leases are given back, and it says so.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         from fruits_assets.lake.lake import Lake  # noqa: PLC0415 - `--help` waits for nothing
 
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             settings = Settings()
             lake = Lake.at(settings.lake, **settings.bucket_access())
             command(lake, *args, **kwargs)
         except FruitsError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "interrupted. What is finished is kept; the same command goes on from there."
+            ) from None
 
     return run
 
@@ -207,15 +218,18 @@ def _planned(lake: Lake, plan: Plan) -> str:
 
 def _run_erasure(lake: Lake) -> None:
     from fruits_assets.erasure.job import gdpr_erasure, record  # noqa: PLC0415 - as above
+    from fruits_assets.spark import interrupts  # noqa: PLC0415
 
     resources = _resources()
-    with _instance() as instance:
+    with _instance() as instance, interrupts.heeded() as heard:
         result = gdpr_erasure.execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             resources={name: resources[name] for name in ("spark", "source")},
             instance=instance,
             raise_on_error=False,
         )
+    if heard.received and not result.success:
+        raise KeyboardInterrupt
     for event in result.all_events:
         if event.is_step_failure:
             failed = event.step_failure_data

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from benchmarks.faults import (
     clocks,
     damages,
     disks,
+    interrupts,
     kills,
     outcomes,
     permissions,
@@ -33,6 +35,7 @@ Scenario = Callable[[Bench], Outcome]
 
 SCENARIOS: Mapping[str, Scenario] = {
     **{victim: partial(kills.kills, victim=victim) for victim in VICTIMS},
+    **{name: partial(interrupts.interrupted, name=name) for name in interrupts.KINDS},
     **{name: partial(buckets.connection, name=name) for name in buckets.HARMS},
     "disk": disks.disk_full,
     "twins": twins.twins,
@@ -49,7 +52,11 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def main() -> None:
-    """Runs the scenarios and prints the table; exits with 1 where anything was lost or bent."""
+    """Runs the scenarios and prints the table; exits with 1 where anything was lost or bent.
+
+    A shell has what it starts in the background ignore Ctrl-C, and so would every run.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = _arguments()
     work, output = Path(arguments.work).absolute(), Path(arguments.output).absolute()
     original = Path(arguments.source).absolute() if arguments.source else None
@@ -76,7 +83,7 @@ def _arguments() -> argparse.Namespace:
     add("--only", nargs="+", choices=[*SCENARIOS], metavar="NAME", help=", ".join(SCENARIOS))
     add("--source", help="folder of JPEG photos (drawn ones without)")
     add("--sample", type=int, default=400, help="photos in the source of most scenarios")
-    add("--kills", type=int, default=20, help="of each kind of process")
+    add("--kills", type=int, default=20, help="of each kind of process; interrupts of each kind")
     add("--repeat", type=int, default=3, help="trials of what depends on chance")
     add("--photos", type=int, default=0, help="photos of the scenario `many`, which needs some")
     add("--interruptions", type=int, default=10, help="of that one")

@@ -44,6 +44,9 @@ FOR_PEOPLE = re.compile(r"^dagster\._core\.definitions\.events\.Failure: (.+)$",
 FOR_NOBODY = re.compile(
     r"The above exception was caused by the following exception:\n(\S+?: .*)$", re.MULTILINE
 )
+INTERRUPTED = re.compile(
+    r"^(?:.*RUN_FAILURE - .*?)?(Execution was interrupted.*|Interrupted: .*)$", re.MULTILINE
+)
 UNTOLD = re.compile(r"STEP_FAILURE.*\n\n(\S.*)$", re.MULTILINE)
 
 Stamp = tuple[Any, ...]
@@ -71,7 +74,7 @@ class Told:
 
 def told(output: str) -> Told | None:
     """The first thing that somebody who looks for the reason in an output finds."""
-    if found := FOR_PEOPLE.search(output):
+    if found := FOR_PEOPLE.search(output) or INTERRUPTED.search(output):
         return Told(found[1], clear=True)
     found = FOR_NOBODY.search(output) or UNTOLD.search(output)
     return Told(found[1], clear=False) if found else None
@@ -235,6 +238,11 @@ class Job:
                 status, seconds, Told(f"nothing: it hung for {HUNG_SECONDS} s", clear=False)
             )
         return Ended(status, seconds, told(self.log.read_text()) if status else None)
+
+    def signal(self, number: int, *, everybody: bool) -> None:
+        """Sends a signal to all processes of the run's group, or to its first one only."""
+        with contextlib.suppress(ProcessLookupError):  # it ended in this very moment
+            (os.killpg if everybody else os.kill)(self._process.pid, number)
 
     def abort(self) -> None:
         """Ends all processes of the run."""

@@ -48,6 +48,7 @@ class Record:
         wrong: what that reader should not have seen.
         outlived: seconds that the last process outlived its run.
         orphans: processes that had to be killed.
+        unheeded: interrupts that did not end their run as they should.
         notes: for people.
     """
 
@@ -60,6 +61,7 @@ class Record:
     wrong: Sequence[str] = ()
     outlived: float = 0.0
     orphans: Sequence[str] = ()
+    unheeded: Sequence[str] = ()
     notes: Sequence[str] = ()
 
 
@@ -189,7 +191,8 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
 def _all_notes(outcome: Outcome) -> list[str]:
     notes = Counter(note for record in outcome.records for note in record.notes)
     orphans = [f"left behind: {it}" for record in outcome.records for it in record.orphans]
-    return [*notes, *orphans]
+    unheeded = [it for record in outcome.records for it in record.unheeded]
+    return [*notes, *orphans, *unheeded]
 
 
 def as_json(outcomes: Sequence[Outcome], setting: Mapping[str, Any]) -> str:
@@ -199,5 +202,8 @@ def as_json(outcomes: Sequence[Outcome], setting: Mapping[str, Any]) -> str:
 
 
 def spoilt(outcomes: Sequence[Outcome]) -> bool:
-    """Whether anything was lost or bent."""
-    return any(outcome.differences for outcome in outcomes)
+    """Whether anything was lost or bent, or an interrupt did not end its run."""
+    return any(
+        outcome.differences or any(record.unheeded for record in outcome.records)
+        for outcome in outcomes
+    )

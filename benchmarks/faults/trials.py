@@ -209,6 +209,11 @@ class Trial:
                 time.sleep(LOOK_SECONDS)
             return [self._ended(job) for job in jobs]
 
+    def outlived(self) -> float:
+        """Seconds that the last process outlived the last run; waits for its end."""
+        self._leftovers[-1].join()
+        return self._leftovers[-1].seconds
+
     def until_done(self) -> None:
         """The same command, undisturbed, until it ends well."""
         for _ in range(MAX_RUNS):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import html
+import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import FruitsError
+from fruits_assets.core.interruptible import interruptible
 from fruits_assets.deliverables.escaping import visible_lines
 
 if TYPE_CHECKING:
@@ -89,17 +92,28 @@ def execute(
     from papermill import PapermillExecutionError, execute_notebook  # noqa: PLC0415
 
     plain = nbformat.reads(notebook.decode(), as_version=4)
+    kernels: list[AsyncKernelManager] = []
+
+    def stop() -> None:
+        for kernel in kernels:
+            # What it has started, its JVM for one, ends with it.
+            os.kill(getattr(kernel.provisioner, "pid"), signal.SIGKILL)  # noqa: B009 - of local ones
+
     try:
         with tempfile.TemporaryDirectory(prefix="fruits-notebook-") as folder:
-            executed = execute_notebook(
-                plain,
-                None,
-                dict(parameters),
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                execution_timeout=max(1, round(60 * cell_minutes)),
-                kernel_manager_class=_kernel_manager(Path(folder)),
+            # In the main thread, it would take Ctrl-C for the end of the kernel only.
+            executed = interruptible(
+                lambda: execute_notebook(
+                    plain,
+                    None,
+                    dict(parameters),
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    execution_timeout=max(1, round(60 * cell_minutes)),
+                    kernel_manager_class=_kernel_manager(Path(folder), kernels),
+                ),
+                stop=stop,
             )
     except PapermillExecutionError as error:
         if not _is_for_people(error.ename):
@@ -153,11 +167,12 @@ def _file(name: str) -> bytes:
     return (resources.files("fruits_assets.deliverables") / name).read_bytes()
 
 
-def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
+def _kernel_manager(folder: Path, started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
     """Starts the running interpreter, whatever kernels are registered; its files go to a folder.
 
     Args:
         folder: that is removed once the kernel has ended.
+        started: is given the managers that are made.
     """
     from ipykernel.kernelspec import get_kernel_dict  # noqa: PLC0415 - slow to import
     from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415 - slow to import
@@ -167,6 +182,7 @@ def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
         def __init__(self, **settings: Any) -> None:
             file = str(folder / "connection.json")
             super().__init__(connection_file=file, transport_encryption="auto", **settings)
+            started.append(self)
 
         @property
         def kernel_spec(self) -> KernelSpec:

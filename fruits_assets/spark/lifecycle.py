@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.lake.resource import told
+from fruits_assets.spark import interrupts
 from fruits_assets.spark.clusters import Cluster
 
 ENDINGS = (
@@ -74,7 +75,8 @@ class _Executor(dg.Executor):
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         try:
-            yield from self._inner.execute(plan_context, execution_plan)
+            with interrupts.heeded():  # without an end by force: it would leave the cluster
+                yield from self._inner.execute(plan_context, execution_plan)
         finally:
             run, instance = plan_context.run_id, plan_context.instance
             end(self._target, run, instance, plan_context.log)

@@ -2,19 +2,24 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import dagster as dg
 from dagster_pyspark.resources import spark_session_from_config
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pydantic import Field
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark import workers
+from fruits_assets.core.interruptible import interruptible
+from fruits_assets.spark import doors, interrupts, workers
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.storage.snapshot import Output
 
@@ -53,7 +58,7 @@ class LocalSpark(SparkTarget):
 
     def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
         # One process per run, so that all of its assets share one Spark session.
-        return dg.Definitions(executor=dg.in_process_executor)
+        return dg.Definitions(executor=interrupts.in_process)
 
     def session(self) -> SparkSession:
         """The session of this process, started where there is none yet."""
@@ -61,18 +66,33 @@ class LocalSpark(SparkTarget):
             return session
         # Workers must run this very interpreter, or they lack the packages it has.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        if doors.is_here(self.master):
+            os.environ.update(doors.ENVIRONMENT)
+        settings = self._config()
         try:
-            session = spark_session_from_config(self._config())
+            _start_jvm(settings)
+            with _same_handler():
+                session = spark_session_from_config(settings)
         except PySparkRuntimeError as error:
             raise SparkError(
                 f"Spark did not start ({error}). See what the JVM printed above. For a lake in a "
                 "bucket, Spark fetches its S3 packages from Maven Central on first use (about "
                 "560 MB): this machine must reach it then, once."
             ) from error
+        except Py4JJavaError as error:
+            if doors.SECRET not in str(error):
+                raise
+            raise SparkError(
+                f"Spark did not start: the cluster {self.master} is only talked to with a secret "
+                f"that its master, its workers and this program know. Write it as {doors.SECRET} "
+                "into a file spark-defaults.conf that only you may read, and name its folder in "
+                "SPARK_CONF_DIR, here and where master and workers are started."
+            ) from error
         session.sparkContext.setLogLevel("ERROR")
         return session
 
     def _config(self) -> dict[str, str]:
+        """All settings. None of them is secret: PySpark puts them on the JVM's command line."""
         return {
             "spark.app.name": "fruits",
             "spark.master": self.master,
@@ -89,7 +109,42 @@ class LocalSpark(SparkTarget):
             **workers.SETTINGS,
             **self.lake.open().storage.spark_config(),
             **self.spark_config,
+            **doors.closed(self.master),
         }
+
+
+def _start_jvm(settings: Mapping[str, str]) -> None:
+    """Starts the JVM that a session will find, unless this process has one."""
+    conf = SparkConf().setAll(list(settings.items()))
+    children: list[Path] = []
+
+    def start() -> None:
+        children.append(Path(f"/proc/self/task/{threading.get_native_id()}/children"))
+        SparkContext._ensure_initialized(conf=conf)  # noqa: SLF001 - what a session begins with
+
+    def kill() -> None:
+        for pid in children[0].read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+    # Interrupted, PySpark forgets a JVM that has not reported yet, which then stays for ever.
+    interruptible(start, stop=kill)
+
+
+@contextlib.contextmanager
+def _same_handler() -> Iterator[None]:
+    """Keeps the handler of Ctrl-C, which a new session replaces.
+
+    Its handler talks to the JVM, perhaps in the middle of another conversation with it. What an
+    interrupt cancels is known where it arrives (`interruptible`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has handlers, and PySpark leaves them alone elsewhere
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _jvm_has_ended() -> bool:

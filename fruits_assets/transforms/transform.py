@@ -8,7 +8,6 @@ import time
 import uuid
 import zipimport
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -19,6 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from fruits_assets.core import errors
+from fruits_assets.core.interruptible import interruptible
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import File, Origin, part_once, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot
@@ -209,17 +209,15 @@ def run_logged(
         spark.sparkContext.setJobGroup(group, progress(), interruptOnCancel=True)
         return action()
 
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(act)
-        try:
-            while not wait([future], timeout=PROGRESS_SECONDS).done:
-                log(progress())
-            return future.result()
-        except (PySparkException, Py4JJavaError) as error:  # of SQL, and of RDDs
-            raise _own_error(error) from error
-        except BaseException:
-            spark.sparkContext.cancelJobGroup(group)
-            raise
+    try:
+        return interruptible(
+            act,
+            stop=lambda: spark.sparkContext.cancelJobGroup(group),
+            meanwhile=lambda: log(progress()),
+            every_seconds=PROGRESS_SECONDS,
+        )
+    except (PySparkException, Py4JJavaError) as error:  # of SQL, and of RDDs
+        raise _own_error(error) from error
 
 
 def write_figures(folder: Folder, question: str, figures: Mapping[str, float]) -> File:

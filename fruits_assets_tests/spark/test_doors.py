@@ -1,0 +1,171 @@
+"""Spark's ports: nothing listens beyond loopback, and nobody is answered without the key."""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from pyspark.sql import SparkSession
+
+from benchmarks import cluster
+from fruits_assets.lake.resource import LakeResource
+from fruits_assets.spark import doors
+from fruits_assets.spark.local import LocalSpark
+from fruits_assets_tests.conftest import REPOSITORY
+from fruits_assets_tests.emr import eventually
+from fruits_assets_tests.listeners import Watch
+
+CONTENT = b"personal" * 1000
+
+
+def _block_manager(session: SparkSession) -> int:
+    jvm = session.sparkContext._jvm
+    return jvm.org.apache.spark.SparkEnv.get().blockManager().blockManagerId().port()
+
+
+def _java(session: SparkSession) -> psutil.Process:
+    return psutil.Process(int(session.sparkContext._jvm.ProcessHandle.current().pid()))
+
+
+def test_a_session_listens_on_loopback_only(session: SparkSession):
+    with Watch(os.getpid()) as watch:
+        session.range(0, 2, 1, 2).mapInArrow(lambda batches: batches, "id long").collect()
+        driver = int(session.sparkContext.getConf().get("spark.driver.port"))
+        both = {driver, _block_manager(session)}
+        eventually(lambda: both <= {port for _, _, port in watch.seen})
+    assert watch.open == []
+
+
+def _request(body: bytes) -> bytes:
+    """A frame of Spark's protocol that asks for something (RpcRequest of TransportClient)."""
+    frame = struct.pack(">BqI", 3, 1, len(body)) + body
+    return struct.pack(">q", len(frame) + 8) + frame
+
+
+def _strings(*texts: str) -> bytes:
+    return b"".join(struct.pack(">I", len(text)) + text.encode() for text in texts)
+
+
+def _open_blocks(blocks: Sequence[str]) -> bytes:
+    """The question with which one block manager opens blocks of another (OpenBlocks)."""
+    return b"\x00" + _strings("app", "1") + struct.pack(">I", len(blocks)) + _strings(*blocks)
+
+
+def _answer(port: int, frame: bytes) -> bytes:
+    """What a port answers first, before it hangs up or waits for more."""
+    with socket.create_connection((doors.LOOPBACK, port), timeout=20) as client:
+        client.sendall(frame)
+        try:
+            return client.recv(2**16)
+        except ConnectionError:
+            return b""
+
+
+def test_who_has_no_key_is_given_no_block(session: SparkSession):
+    broadcast = session.sparkContext._jsc.broadcast(bytearray(CONTENT))
+    block = f"broadcast_{broadcast.id()}_piece0"
+    answer = _answer(_block_manager(session), _request(_open_blocks([block])))
+    # Type 4 is an answer (here: the handle of a stream of blocks), 5 a failure.
+    assert answer[8:9] != b"\x04", "the block manager has opened the block"
+
+
+def _serialized(name: str) -> bytes:
+    """A Java object of a class, as a message to an endpoint of the driver carries it."""
+    text = struct.pack(">H", len(name)) + name.encode()
+    nobody_to_nobody = b"\x00\x00\x00\x00"  # no addresses, and an endpoint without a name
+    return nobody_to_nobody + b"\xac\xed\x00\x05sr" + text + bytes(8) + b"\x02\x00\x00xp"
+
+
+def test_nothing_is_deserialised_that_somebody_without_a_key_sends(session: SparkSession):
+    port = int(session.sparkContext.getConf().get("spark.driver.port"))
+    answer = _answer(port, _request(_serialized("example.Gadget")))
+    assert b"example.Gadget" not in answer, "the driver has looked for the class"
+
+
+def test_the_key_is_on_no_command_line_and_in_no_setting(session: SparkSession):
+    settings = dict(session.sparkContext.getConf().getAll())
+    assert settings["spark.authenticate"] == settings["spark.network.crypto.enabled"] == "true"
+    assert doors.SECRET not in settings
+    java = _java(session)
+    assert not [it for it in java.cmdline() if "secret" in it.lower()]
+    key = session.sparkContext._jvm.org.apache.spark.SparkEnv.get().securityManager().getSecretKey()
+    assert len(key) >= 32
+    assert key not in " ".join([*java.cmdline(), *java.environ().values(), *settings.values()])
+
+
+@pytest.mark.parametrize(
+    ("master", "here"),
+    [
+        ("local", True),
+        ("local[*,4]", True),
+        ("spark://127.0.0.1:7077", True),
+        ("spark://localhost:7077", True),
+        ("spark://[::1]:7077", True),
+        ("spark://192.0.2.1:7077", False),
+        ("spark://127.0.0.1:7077,192.0.2.1:7077", False),
+        ("spark://127.0.0.1.example.com:7077", False),
+        ("yarn", False),
+    ],
+)
+def test_a_driver_listens_elsewhere_only_for_executors_that_are_elsewhere(master: str, here: bool):
+    assert doors.is_here(master) is here
+    settings = doors.closed(master)
+    assert ("spark.driver.bindAddress" in settings) is here
+    assert settings["spark.authenticate"] == "true"
+
+
+def test_no_setting_of_a_person_opens_a_door():
+    opened = dict.fromkeys([*doors.PROTECTED, *doors.ON_LOOPBACK], "false")
+    target = LocalSpark(lake=LakeResource(base="unused"), master="local[2]", spark_config=opened)
+    assert doors.closed("local[2]").items() <= target._config().items()
+
+
+PROGRAM = """
+import sys
+from fruits_assets.core.errors import SparkError
+from fruits_assets.lake.resource import LakeResource
+from fruits_assets.spark.local import LocalSpark
+
+target = LocalSpark(
+    lake=LakeResource(base="unused"),
+    master=sys.argv[1],
+    spark_config={"spark.executor.memory": "512m", "spark.cores.max": "1"},
+)
+try:
+    print(target.session().range(0, 10, 1, 2).mapInArrow(lambda rows: rows, "id long").count())
+except SparkError as error:
+    print(error)
+"""
+
+
+def _counted(master: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, master],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_cluster_listens_on_loopback_and_serves_who_knows_its_secret(tmp_path: Path):
+    other = cluster._settings(tmp_path / "other")
+    with cluster.standalone(1, tmp_path / "cluster") as running, Watch(os.getpid()) as watch:
+        program = _counted(running.master, **running.environment)
+        assert program.communicate(timeout=300)[0].strip() == "10"
+        assert {"java", "python"} <= {name for name, _, _ in watch.seen}
+        assert watch.open == []
+        without = _counted(running.master)
+        assert "is only talked to with a secret" in without.communicate(timeout=300)[0]
+        wrong = _counted(running.master, **{**running.environment, "SPARK_CONF_DIR": str(other)})
+        said, logged = wrong.communicate(timeout=300)
+        assert "10" not in said.split()
+        assert "Failed to connect to master" in logged
+        for process in psutil.Process().children(recursive=True):
+            assert doors.SECRET not in " ".join(process.cmdline())
