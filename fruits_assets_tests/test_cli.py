@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_o
 
 BANANA = "Training/Banana/1.jpg"
 Fruits = Callable[..., Result]
+ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
@@ -46,6 +48,21 @@ def test_status_of_an_empty_lake_has_no_line(fruits: Fruits, own: Pipeline):
     shown = fruits("status")
     assert shown.exit_code == 0
     assert "features" not in shown.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_says_so(
+    fruits: Fruits, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
+    before = [signal.signal(one, signal.default_int_handler) for one in ENDS]
+    monkeypatch.setattr(Lake, "folders", lambda _: signal.raise_signal(number))
+    try:
+        shown = fruits("status")
+    finally:
+        for one, handler in zip(ENDS, before, strict=True):
+            signal.signal(one, handler)
+    assert shown.exit_code == 1
+    assert "interrupted. What is finished is kept" in shown.output
 
 
 def test_history_shows_every_version_and_which_is_current(fruits: Fruits, own: Pipeline):

@@ -88,11 +88,27 @@ def execute(
         NotebookError: a cell failed or took too long; the text names it and says why.
     """
     import nbformat  # noqa: PLC0415 - half a second that the definitions need not wait for
+    from jupyter_core.utils import ensure_event_loop  # noqa: PLC0415
     from nbclient.exceptions import CellTimeoutError, DeadKernelError  # noqa: PLC0415
     from papermill import PapermillExecutionError, execute_notebook  # noqa: PLC0415
 
     plain = nbformat.reads(notebook.decode(), as_version=4)
     kernels: list[AsyncKernelManager] = []
+
+    def work() -> NotebookNode:
+        try:
+            return execute_notebook(
+                plain,
+                None,
+                dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                execution_timeout=max(1, round(60 * cell_minutes)),
+                kernel_manager_class=_kernel_manager(Path(folder), kernels),
+            )
+        finally:
+            ensure_event_loop().close()  # the one of this thread, which Jupyter made
 
     def stop() -> None:
         for kernel in kernels:
@@ -101,20 +117,8 @@ def execute(
 
     try:
         with tempfile.TemporaryDirectory(prefix="fruits-notebook-") as folder:
-            # In the main thread, it would take Ctrl-C for the end of the kernel only.
-            executed = interruptible(
-                lambda: execute_notebook(
-                    plain,
-                    None,
-                    dict(parameters),
-                    kernel_name="python3",
-                    language="python",
-                    progress_bar=False,
-                    execution_timeout=max(1, round(60 * cell_minutes)),
-                    kernel_manager_class=_kernel_manager(Path(folder), kernels),
-                ),
-                stop=stop,
-            )
+            # In the main thread, Jupyter would take Ctrl-C for the end of the kernel only.
+            executed = interruptible(work, stop=stop)
     except PapermillExecutionError as error:
         if not _is_for_people(error.ename):
             log(_plain("\n".join(error.traceback)))

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -216,6 +218,23 @@ def test_a_cell_without_the_figures_it_promises_is_refused() -> None:
 def test_a_cell_that_does_not_end_is_given_up() -> None:
     with pytest.raises(NotebookError, match=r"did not end within 0\.02 minutes"):
         execute(small("import threading; threading.Event().wait()"), {}, minutes=0.02, log=[])
+
+
+def test_ctrl_c_ends_a_notebook_and_its_kernel(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, signal, threading\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "threading.Event().wait()"
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(small(code), {}, log=[])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
 def test_an_empty_lake_fails_with_a_sentence(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Ctrl-C and SIGTERM: no interrupt is lost, and a run that does not mind one is ended."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from pyspark.sql import SparkSession
+
+from fruits_assets.spark import interrupts
+from fruits_assets_tests.conftest import REPOSITORY
+from fruits_assets_tests.emr import eventually
+
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ctrl-C is not ignored, as in the background; what Python drops is not reported as a fault."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Loses:
+    """Receives a signal where Python drops whatever its handler raises."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_is_lost_is_repeated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.01)
+    with interrupts.heeded() as heard, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        Loses()
+        threading.Event().wait(SECONDS)
+    assert heard.received
+
+
+def test_who_cleans_up_after_an_interrupt_is_not_interrupted_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.01)
+    looked = threading.Event()
+    monkeypatch.setattr(interrupts, "_is_raised", _noting(interrupts._is_raised, looked))
+    with interrupts.heeded(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for _ in range(3):
+                looked.clear()
+                assert looked.wait(SECONDS), "nobody looks any more"
+
+
+def _noting(look: Callable[[], bool], looked: threading.Event) -> Callable[[], bool]:
+    def noting() -> bool:
+        try:
+            return look()
+        finally:
+            looked.set()
+
+    return noting
+
+
+def test_handlers_and_descriptors_are_as_before():
+    files = psutil.Process().num_fds()
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts.heeded():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert psutil.Process().num_fds() == files
+
+
+def test_a_session_leaves_the_handler_of_ctrl_c_alone(session: SparkSession):
+    assert session.sparkContext
+    assert "SparkContext" not in repr(signal.getsignal(signal.SIGINT))
+
+
+@dg.op
+def loses() -> None:
+    Loses()
+    threading.Event().wait(SECONDS)
+
+
+@dg.op
+def minds_nothing() -> None:
+    sys.stdout.write("at work\n")
+    sys.stdout.flush()
+    while True:
+        with contextlib.suppress(BaseException):  # as some libraries do
+            threading.Event().wait(SECONDS)
+
+
+@dg.job(executor_def=interrupts.in_process)
+def losing() -> None:
+    loses()
+
+
+@dg.job(executor_def=interrupts.in_process)
+def stuck() -> None:
+    minds_nothing()
+
+
+def test_a_run_that_loses_an_interrupt_is_interrupted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.05)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.execute_job(dg.reconstructable(_losing), instance=instance)
+        assert not result.success
+        (event,) = [it for it in result.all_events if it.event_type_value == "PIPELINE_FAILURE"]
+        assert "interrupted" in str(event.message)
+
+
+def _losing() -> dg.JobDefinition:
+    return losing
+
+
+STUCK = """
+import sys
+import dagster as dg
+from fruits_assets.spark import interrupts
+from fruits_assets_tests.spark.test_interrupts import stuck_job
+
+interrupts.AGAIN_SECONDS = interrupts.PATIENCE_SECONDS = 0.2
+dg.execute_job(dg.reconstructable(stuck_job), instance=dg.DagsterInstance.get())
+"""
+
+
+def stuck_job() -> dg.JobDefinition:
+    return stuck
+
+
+def test_a_run_that_minds_no_interrupt_is_ended_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DAGSTER_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    while "at work" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert interrupts.SENTENCE in said
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.FAILURE
+        logged = [it.message for it in instance.all_logs(run.run_id)]
+    assert interrupts.SENTENCE in logged
+
+
+START = """
+from fruits_assets.lake.resource import LakeResource
+from fruits_assets.spark.local import LocalSpark
+
+LocalSpark(lake=LakeResource(base="unused"), master="local[1]").session()
+"""
+
+
+def test_no_jvm_is_left_of_a_session_whose_start_is_interrupted():
+    program = subprocess.Popen(
+        [sys.executable, "-c", START],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    (jvm,) = eventually(psutil.Process(program.pid).children)
+    os.killpg(program.pid, signal.SIGINT)
+    _, said = program.communicate(timeout=SECONDS)
+    assert program.returncode != 0
+    assert "KeyboardInterrupt" in said
+    assert not jvm.is_running() or jvm.status() == psutil.STATUS_ZOMBIE
