@@ -45,7 +45,7 @@ deliverables: install ## Make notebook, presentation, gallery and index of what 
 
 .PHONY: ui
 ui: install ## Open the Dagster UI on http://localhost:3000.
-	@$(BIN)/dagster dev -w workspace.yaml $(if $(PORT),-p $(PORT))
+	@$(BIN)/python -m fruits_assets.webserver $(if $(PORT),-p $(PORT))
 
 .PHONY: repair
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 import yaml
 
@@ -143,7 +144,7 @@ def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_pat
 
 @pytest.mark.slow
 def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path):
-    with served("dagster-webserver", environment=environment, log=tmp_path / "log") as port:
+    with served(environment=environment, log=tmp_path / "log") as port:
         query = "{ assetNodes { assetKey { path } configField { isRequired } } }"
         nodes = graphql(port, query)["assetNodes"]
         assert {node["assetKey"]["path"][0] for node in nodes} == {
@@ -156,6 +157,14 @@ def test_the_ui_serves_the_workspace(environment: dict[str, str], tmp_path: Path
             *(key.to_user_string() for asset in DELIVERABLES for key in asset.keys),
         }
         assert not any(node["configField"]["isRequired"] for node in nodes if node["configField"])
+        listening = {
+            it.laddr
+            for process in psutil.Process().children(recursive=True)
+            for it in process.net_connections("tcp")
+            if it.status == psutil.CONN_LISTEN
+        }
+        assert ("127.0.0.1", port) in listening
+        assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
 @pytest.mark.slow

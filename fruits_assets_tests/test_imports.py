@@ -33,6 +33,7 @@ ALLOWED = {
     "assets": {"assets", "deliverables", "settings", *LOWER},
     "checks.py": LOWER,
     "erasure": {"erasure", "assets", "deliverables", *LOWER},
+    "webserver": {"webserver"},
 }
 """Which layers each layer, a folder or a module, may import from."""
 LOWEST = f"{PACKAGE}.core.errors"

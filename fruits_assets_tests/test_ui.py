@@ -6,7 +6,9 @@ take it anew, run this and copy it to `docs/images`.
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,53 @@ PLACES = """() => {
     [name, groups.find(([, around]) => within(box, around))?.[0]]).sort());
 }"""
 """Asset -> the group that the graph draws it in."""
+LAUNCH = """mutation { launchRun(executionParams: {
+  selector: {repositoryLocationName: "fruits_assets.definitions",
+             repositoryName: "__repository__", jobName: "gdpr_erasure"},
+  runConfigData: {ops: {erase: {config: {paths: ["no/such.jpg"]}}}}
+}) { __typename } }"""
+ATTACKS = """async ([ui, query]) => {
+  const address = `${ui}/graphql?query=${encodeURIComponent(query)}`;
+  const body = JSON.stringify({query});
+  const json = {"Content-Type": "application/json"};
+  const loaded = (tag, set) => new Promise((resolve) => {
+    const it = Object.assign(document.createElement(tag), set);
+    it.onload = it.onerror = () => resolve(`${tag} ended`);
+    document.body.append(it);
+  });
+  const submitted = (set) => new Promise((resolve) => {
+    const frame = Object.assign(document.createElement("iframe"), {name: `frame${Math.random()}`});
+    const form = Object.assign(document.createElement("form"), {target: frame.name, ...set});
+    const field = {type: "hidden", name: "query", value: query};
+    form.append(Object.assign(document.createElement("input"), field));
+    document.body.append(frame, form);
+    frame.onload = () => resolve("form ended");
+    form.submit();
+  });
+  const fetched = (where, how) => fetch(where, how).then((it) => it.type, (error) => error.name);
+  const socket = () => new Promise((resolve) => {
+    const it = new WebSocket(`${ui.replace("http", "ws")}/graphql`, "graphql-ws");
+    it.onopen = () => resolve("socket open");
+    it.onerror = () => resolve("socket refused");
+  });
+  return {
+    image: await loaded("img", {src: address}),
+    script: await loaded("script", {src: address}),
+    frame: await loaded("iframe", {src: address}),
+    get_form: await submitted({method: "get", action: `${ui}/graphql`}),
+    form: await submitted({method: "post", action: address}),
+    text_form: await submitted({method: "post", action: address, enctype: "text/plain"}),
+    get: await fetched(address, {mode: "no-cors", credentials: "include"}),
+    post: await fetched(`${ui}/graphql`, {method: "POST", mode: "no-cors", body}),
+    asked: await fetched(`${ui}/graphql`, {method: "POST", headers: json, body}),
+    beacon: navigator.sendBeacon(address, body),
+    socket: await socket(),
+  };
+}"""
+"""Whatever a page can send to another origin; none of it may raise the number of runs."""
+ASKED = """async (query) => (await fetch("/graphql", {
+  method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({query})
+})).json()"""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +100,7 @@ def address(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Of the UI, as `make ui` starts it."""
     folder = tmp_path_factory.mktemp("ui")
     environment = environment_of(photos, folder)
-    with served("dagster", "dev", environment=environment, log=folder / "log") as port:
+    with served(environment=environment, log=folder / "log") as port:
         graphql(port, "{ version }")
         yield f"http://localhost:{port}"
 
@@ -70,6 +119,56 @@ def visit(browser: Browser, url: str, *, theme: Any = "light", **context: Any) -
         page.goto(url)
         yield page
     assert not wrong
+
+
+@pytest.fixture(scope="module", params=["127.0.0.1", "localhost"])
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A page of another site, and one of another port of the same site."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>elsewhere</title><body></body>")
+
+        def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - named by http.server
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://{request.param}:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _runs(address: str) -> int:
+    port = int(address.rpartition(":")[2])
+    return graphql(port, "{ runsOrError { ... on Runs { count } } }")["runsOrError"]["count"]
+
+
+def test_a_page_of_another_origin_launches_nothing(address: str, elsewhere: str, browser: Browser):
+    before, answers = _runs(address), []
+    with contextlib.closing(browser.new_context()) as context:
+        context.on("response", lambda it: answers.append((it.url, it.status)))
+        page = context.new_page()
+        page.goto(elsewhere)
+        done = page.evaluate(ATTACKS, [address, LAUNCH])
+        with page.expect_popup() as opened:
+            page.evaluate("(url) => void window.open(url)", f"{address}/graphql?query={LAUNCH}")
+        opened.value.wait_for_load_state()
+        page.wait_for_function("() => document.readyState === 'complete'")
+    assert _runs(address) == before
+    assert (done["asked"], done["socket"]) == ("TypeError", "socket refused")
+    refused = [status for url, status in answers if url.startswith(address)]
+    assert len(refused) >= 9
+    assert set(refused) == {403}
+
+
+def test_a_page_of_the_ui_launches_what_others_could_not(address: str, browser: Browser):
+    before = _runs(address)
+    with visit(browser, address) as page:
+        launched = page.evaluate(ASKED, LAUNCH)
+    assert launched == {"data": {"launchRun": {"__typename": "LaunchRunSuccess"}}}
+    assert _runs(address) == before + 1
 
 
 @pytest.fixture(scope="module")

@@ -37,19 +37,17 @@ def environment_of(photos: Path, folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(*command: str, environment: Mapping[str, str], log: Path) -> Iterator[int]:
-    """Serves the workspace on a free port; nothing that this has started outlives it.
+def served(*, environment: Mapping[str, str], log: Path) -> Iterator[int]:
+    """Serves the workspace on a free port, as `make ui` does; nothing that it starts outlives it.
 
     Args:
-        *command: the tool and its arguments, but for workspace and port.
-        environment: of the tool.
+        environment: of the server.
         log: file for what it prints.
     """
     port = s3.free_port()
-    name, *arguments = command
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [str(BIN / name), *arguments, "-w", "workspace.yaml", "-p", str(port)],
+            [sys.executable, "-m", "fruits_assets.webserver", "-p", str(port)],
             cwd=REPOSITORY,
             env=environment,
             stdout=out,

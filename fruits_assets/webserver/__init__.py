@@ -1,0 +1,1 @@
+"""The Dagster UI on this machine, for its own pages only."""
