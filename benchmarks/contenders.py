@@ -513,11 +513,16 @@ def _session(
     from fruits_assets.spark.local import LocalSpark
 
     os.environ.update(spec.environment)
-    target = LocalSpark(
-        lake=LakeResource(base=spec.scratch),
-        master=spec.master,
-        driver_memory=memory,
-        spark_config={**CLUSTER, **options, "spark.cores.max": str(spec.cores)},
+
+    class Unrestricted(LocalSpark):
+        """With settings that the config of a run may not have."""
+
+        def _config(self) -> dict[str, str]:
+            cores = {"spark.cores.max": str(spec.cores)}
+            return {**super()._config(), **CLUSTER, **options, **cores}
+
+    target = Unrestricted(
+        lake=LakeResource(base=spec.scratch), master=spec.master, driver_memory=memory
     )
     spark = target.session()
     spark.range(0, spec.cores, 1, spec.cores).mapInArrow(lambda rows: rows, "id long").collect()

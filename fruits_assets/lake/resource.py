@@ -1,6 +1,7 @@
 """The lake as a Dagster resource."""
 
 import contextlib
+import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,29 @@ def told() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-class Place(dg.ConfigurableResource, ABC):
+class Deployed(dg.ConfigurableResource, ABC):
+    """A resource that the environment sets up, and that the config of a run cannot redirect.
+
+    Whoever may launch a run may choose how it computes. Where it reads and writes, and what it runs
+    on, is for whoever sets up the environment to say (`Settings`).
+    """
+
+    def tunable(self) -> Mapping[str, dg.Field]:
+        """The config that a run may have for it, by name of the field; none by default."""
+        return {}
+
+    def get_resource_definition(self) -> dg.ResourceDefinition:  # type: ignore[override]
+        """This resource as Dagster runs it, with no config but what is tunable."""
+        return self._definition
+
+    @functools.cached_property  # Dagster compares definitions by identity
+    def _definition(self) -> dg.ResourceDefinition:
+        whole = super().get_resource_definition()
+        fixed = whole.config_schema.default_value
+        return whole.configured(lambda given: {**fixed, **given}, config_schema={**self.tunable()})
+
+
+class Place(Deployed, ABC):
     """A folder, or a bucket in the EU: what is said of it once, for all that lies in it."""
 
     region: str | None = Field(

@@ -84,11 +84,16 @@ class _Executor(dg.Executor):
 
 def _executor(target: Ending) -> dg.ExecutorDefinition:
     inner = dg.multi_or_in_process_executor
+    kinds: dict[str, Any] = dict(inner.config_schema.config_type.fields)  # type: ignore[attr-defined]
+    processes = dict(kinds["multiprocess"].config_type.fields)
+    del processes["start_method"]  # it imports any module that a run's config names
 
     @dg.executor(
         name="emr",
         config_schema=dg.Field(
-            inner.config_schema.config_type, default_value=IN_PROCESS, is_required=False
+            dg.Selector({**kinds, "multiprocess": dg.Field(processes)}),
+            default_value=IN_PROCESS,
+            is_required=False,
         ),
         requirements=inner.get_requirements,
     )

@@ -12,14 +12,14 @@ from pathlib import Path
 import dagster as dg
 from dagster_pyspark.resources import spark_session_from_config
 from py4j.protocol import Py4JError, Py4JJavaError
-from pydantic import Field
+from pydantic import Field, field_validator
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.core.interruptible import interruptible
-from fruits_assets.spark import doors, interrupts, workers
+from fruits_assets.spark import doors, interrupts, tuning, workers
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.storage.snapshot import Output
 
@@ -40,8 +40,34 @@ class LocalSpark(SparkTarget):
         default="1g", description="Heap of the JVM; images and features never pass through it."
     )
     spark_config: dict[str, str] = Field(
-        default_factory=dict, description="Further Spark settings, as spark.* keys."
+        default_factory=dict,
+        description="Further Spark settings that only say how much of something, such as "
+        "spark.sql.shuffle.partitions.",
     )
+
+    @field_validator("driver_memory")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        tuning.check_memory(size)
+        return size
+
+    @field_validator("spark_config")
+    @classmethod
+    def _is_tuning(cls, settings: dict[str, str]) -> dict[str, str]:
+        tuning.check_settings(settings)
+        return settings
+
+    def tunable(self) -> dict[str, dg.Field]:  # noqa: D102 - see Deployed
+        described = {name: field.description for name, field in type(self).model_fields.items()}
+        settings = {name: dg.Field(str, is_required=False) for name in tuning.TUNABLE}
+        return {
+            "driver_memory": dg.Field(
+                str, default_value=self.driver_memory, description=described["driver_memory"]
+            ),
+            "spark_config": dg.Field(
+                settings, default_value=self.spark_config, description=described["spark_config"]
+            ),
+        }
 
     def execute(self, call: Call) -> dict[str, Output]:  # noqa: D102 - see SparkTarget
         run = call.transform.function

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from fruits_assets.lake.recipe import Recipe, Versioned
-from fruits_assets.lake.resource import Context, LakeResource
+from fruits_assets.lake.resource import Context, Deployed, LakeResource
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.transform import Transform
@@ -58,7 +58,7 @@ class Call:
     inputs: Mapping[str, Input]
 
 
-class SparkTarget(dg.ConfigurableResource, ABC):
+class SparkTarget(Deployed, ABC):
     """Runs transforms; one subclass per place to run them."""
 
     lake: dg.ResourceDependency[LakeResource]

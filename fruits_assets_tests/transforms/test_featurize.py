@@ -182,7 +182,6 @@ def _run_on(master: str, pipeline: Pipeline) -> None:
                     master={master!r},
                     spark_config={{
                         "spark.executor.memory": "512m",
-                        "spark.driver.host": "127.0.0.1",
                         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
                         "spark.cores.max": "2",
                     }},
