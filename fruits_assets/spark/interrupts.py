@@ -148,7 +148,7 @@ class _Executor(dg.Executor):
 
 @dg.executor(
     name="in_process",
-    config_schema=dg.in_process_executor.config_schema,
+    config_schema=dg.in_process_executor.config_schema,  # pyright: ignore[reportArgumentType]
     requirements=dg.in_process_executor.get_requirements,
 )
 def in_process(context: dg.InitExecutorContext) -> dg.Executor:

@@ -37,7 +37,7 @@ def folder_at(
     if place.startswith(S3):
         from fruits_assets.storage import s3  # noqa: PLC0415 - folders need nothing of AWS
 
-        name, _ = split(place)
+        name, _ = s3.split(place)
         bucket = s3.verified(
             name, region=check_region(region), kms_key=kms_key, owner=check_owner(bucket_owner)
         )

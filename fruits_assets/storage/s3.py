@@ -315,10 +315,10 @@ class S3Storage(Storage):
         if stop is not None:
             options["range"] = (start, stop)
         try:
-            if found := self._get_by_obstore(key, options):
-                # Its length is as good as its word: no more of the body would be read.
-                if most is None or found.meta["size"] <= most:
-                    return bytes(found.bytes())
+            found = self._get_by_obstore(key, options)
+            # Its length is as good as its word: no more of the body would be read.
+            if found and (most is None or found.meta["size"] <= most):
+                return bytes(found.bytes())
         except OBSTORE_ERRORS as error:
             if "<Code>NoSuchKey</Code>" in str(error):
                 text = "there is no such object"

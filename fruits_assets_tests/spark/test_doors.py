@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -25,19 +26,28 @@ from fruits_assets_tests.listeners import Watch
 CONTENT = b"personal" * 1000
 
 
+def _jvm(session: SparkSession) -> Any:
+    return session.sparkContext._jvm
+
+
+def _setting(session: SparkSession, name: str) -> str:
+    value = session.sparkContext.getConf().get(name)
+    assert value is not None
+    return value
+
+
 def _block_manager(session: SparkSession) -> int:
-    jvm = session.sparkContext._jvm
-    return jvm.org.apache.spark.SparkEnv.get().blockManager().blockManagerId().port()
+    return _jvm(session).org.apache.spark.SparkEnv.get().blockManager().blockManagerId().port()
 
 
 def _java(session: SparkSession) -> psutil.Process:
-    return psutil.Process(int(session.sparkContext._jvm.ProcessHandle.current().pid()))
+    return psutil.Process(int(_jvm(session).ProcessHandle.current().pid()))
 
 
 def test_a_session_listens_on_loopback_only(session: SparkSession):
     with Watch(os.getpid()) as watch:
         session.range(0, 2, 1, 2).mapInArrow(lambda batches: batches, "id long").collect()
-        driver = int(session.sparkContext.getConf().get("spark.driver.port"))
+        driver = int(_setting(session, "spark.driver.port"))
         both = {driver, _block_manager(session)}
         eventually(lambda: both <= {port for _, _, port in watch.seen})
     assert watch.open == []
@@ -69,7 +79,8 @@ def _answer(port: int, frame: bytes) -> bytes:
 
 
 def test_who_has_no_key_is_given_no_block(session: SparkSession):
-    broadcast = session.sparkContext._jsc.broadcast(bytearray(CONTENT))
+    context: Any = session.sparkContext._jsc
+    broadcast = context.broadcast(bytearray(CONTENT))
     block = f"broadcast_{broadcast.id()}_piece0"
     answer = _answer(_block_manager(session), _request(_open_blocks([block])))
     # Type 4 is an answer (here: the handle of a stream of blocks), 5 a failure.
@@ -84,7 +95,7 @@ def _serialized(name: str) -> bytes:
 
 
 def test_nothing_is_deserialised_that_somebody_without_a_key_sends(session: SparkSession):
-    port = int(session.sparkContext.getConf().get("spark.driver.port"))
+    port = int(_setting(session, "spark.driver.port"))
     answer = _answer(port, _request(_serialized("example.Gadget")))
     assert b"example.Gadget" not in answer, "the driver has looked for the class"
 
@@ -95,7 +106,7 @@ def test_the_key_is_on_no_command_line_and_in_no_setting(session: SparkSession):
     assert doors.SECRET not in settings
     java = _java(session)
     assert not [it for it in java.cmdline() if "secret" in it.lower()]
-    key = session.sparkContext._jvm.org.apache.spark.SparkEnv.get().securityManager().getSecretKey()
+    key = _jvm(session).org.apache.spark.SparkEnv.get().securityManager().getSecretKey()
     assert len(key) >= 32
     assert key not in " ".join([*java.cmdline(), *java.environ().values(), *settings.values()])
 
