@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.faults import damages, outcomes
 from benchmarks.faults.damages import DAMAGES, checkpoint, commit, part
+from benchmarks.faults.interrupts import unheeded
 from benchmarks.faults.jobs import Ended, Site, Told, told
 from benchmarks.faults.journal import Journal
 from benchmarks.faults.lakes import Contents, Differences, compared, differences, unsound
@@ -319,3 +320,41 @@ def test_yesterdays_source_is_part_of_todays(tmp_path: Path, photos: Path):
     )
     assert yesterday < today
     assert len(today) == 40 + 5 + 2
+
+
+RUN_FAILURE = (
+    "2026 - dagster - ERROR - fruits_job - 1 - RUN_FAILURE - Execution of run for "
+    '"fruits_job" failed. Execution was interrupted unexpectedly. Treating as failure.'
+)
+
+
+@pytest.mark.parametrize("said", [RUN_FAILURE, "\nInterrupted: the run was ended.\n"])
+def test_a_run_that_says_it_was_interrupted_is_clear(said: str):
+    found = told(said)
+    assert found
+    assert found.clear
+    assert "nterrupted" in found.text
+
+
+SAYS_SO = Told("Interrupted: the run was ended.", clear=True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "gone", "problem"),
+    [
+        (Ended(1, 5.0, SAYS_SO), 2.0, ""),
+        (Ended(-15, 4.2), 0.2, ""),  # before anything of ours was there
+        (Ended(0, 4.1), 0.1, ""),  # all was done
+        (Ended(0, 9.0), 5.0, "as if nothing had happened"),
+        (Ended(1, 5.0, SAYS_SO), 10.5, "gone after 10.5 s only"),
+        (Ended(1, 5.0, Told("ValueError", clear=False)), 1.0, "does not say"),
+        (Ended(1, 5.0), 1.0, "does not say"),
+    ],
+)
+def test_an_interrupt_is_heeded_or_it_is_said_what_is_wrong(
+    ended: Ended, gone: float, problem: str
+):
+    found = unheeded(ended, after=4.0, gone=gone)
+    assert problem in found
+    assert bool(problem) is bool(found)
+    assert outcomes.spoilt([outcome(unheeded=(found,) if found else ())]) is bool(problem)

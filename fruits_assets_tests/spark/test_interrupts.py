@@ -186,3 +186,44 @@ def test_no_jvm_is_left_of_a_session_whose_start_is_interrupted():
     assert program.returncode != 0
     assert "KeyboardInterrupt" in said
     assert not jvm.is_running() or jvm.status() == psutil.STATUS_ZOMBIE
+
+
+STAND_IN = """#!/bin/bash
+trap 'echo interrupted; exit 3' INT TERM
+echo at work
+while :; do read -rt 60 <> <(:); done
+"""
+
+
+@pytest.mark.parametrize("job", ["run", "deliverables"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_make_passes_signals_on_and_shows_what_is_said_of_them(
+    job: str, number: signal.Signals, tmp_path: Path
+):
+    """The command of the Makefile, with something in the place of `dagster`."""
+    (tmp_path / "dagster").write_text(STAND_IN)
+    (tmp_path / "dagster").chmod(0o755)
+    given = {name: it for name, it in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = subprocess.run(
+        ["make", "-n", "-C", REPOSITORY, "-o", "install", job, f"BIN={tmp_path}"],
+        env=given,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = command.replace("\\\n", " ").splitlines()
+    (line,) = [line for line in lines if "dagster job execute" in line]
+    process = subprocess.Popen(
+        ["bash", "-eu", "-o", "pipefail", "-c", line],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "at work\n"
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal
+    else:
+        process.send_signal(number)  # as make
+    assert process.communicate(timeout=SECONDS)[0] == "interrupted\n"
+    assert process.returncode == 3
