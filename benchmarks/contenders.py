@@ -379,8 +379,10 @@ def binary_file(spec: Spec) -> Run:
     """Spark's own reader of many files, over s3a: every photo's bytes reach a Python worker."""
     from pyspark.sql import functions
 
+    from fruits_assets.spark import jars
+
     storage = folder_at(spec.few, region=spec.region).storage
-    spark = _session(spec, options={**PLAIN_JVM, **storage.spark_config()})
+    spark = _session(spec, options={**PLAIN_JVM, **jars.provided(storage.spark_config())})
 
     def digests(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

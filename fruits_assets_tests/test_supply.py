@@ -101,7 +101,6 @@ def test_go_modules_have_an_exact_version_and_are_in_the_checksum_database() -> 
 FETCHING = re.compile(r"urlopen|urlretrieve|requests\.get|httpx\.|spark\.jars\.packages|pooch")
 MAY_FETCH = {
     "fruits_assets/spark/jars.py": "by hashes",
-    "fruits_assets/storage/s3.py": "Spark's packages for s3a: see jars.py",
 }
 """Modules that fetch something over the network that is not the user's own -> how it is pinned."""
 

@@ -25,7 +25,7 @@ SLOW_SECONDS = (0.1, 1.0)
 UPLOADS_IN_FLIGHT = 8
 PARTS_BEFORE = 3
 """Written before access is denied."""
-NOT_FETCHED = "unresolved dependency"
+NOT_FETCHED = "must reach Maven Central once"
 
 Forward = Callable[[], s3.Answer]
 Harm = Callable[[Random, Forward], s3.Answer | None]

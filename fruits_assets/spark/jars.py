@@ -12,6 +12,7 @@ import hashlib
 import json
 import tempfile
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -78,6 +79,20 @@ def fetched(purpose: Purpose, folder: Path | None = None) -> list[Path]:
     """
     folder = folder or Path.home() / ".cache" / "fruits" / "jars"
     return [_fetched(jar, folder) for jar in Jar.all_for(purpose)]
+
+
+def provided(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings by which Spark's JVM reaches a bucket, with the jars that they need.
+
+    Args:
+        settings: of `Storage.spark_config`; a folder has none, and needs no jar.
+
+    Raises:
+        SparkError: a jar cannot be fetched, or is not what was pinned.
+    """
+    if not settings:
+        return {}
+    return {**settings, "spark.jars": ",".join(map(str, fetched("s3a")))}
 
 
 def _fetched(jar: Jar, folder: Path) -> Path:

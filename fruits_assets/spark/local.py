@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.core.interruptible import interruptible
-from fruits_assets.spark import doors, interrupts, tuning, workers
+from fruits_assets.spark import doors, interrupts, jars, tuning, workers
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.storage.snapshot import Output
 
@@ -101,9 +101,7 @@ class LocalSpark(SparkTarget):
                 session = spark_session_from_config(settings)
         except PySparkRuntimeError as error:
             raise SparkError(
-                f"Spark did not start ({error}). See what the JVM printed above. For a lake in a "
-                "bucket, Spark fetches its S3 packages from Maven Central on first use (about "
-                "560 MB): this machine must reach it then, once."
+                f"Spark did not start ({error}). See what the JVM printed above."
             ) from error
         except Py4JJavaError as error:
             if doors.SECRET not in str(error):
@@ -133,7 +131,7 @@ class LocalSpark(SparkTarget):
             "spark.sql.ui.retainedExecutions": "5",
             "spark.sql.shuffle.partitions": "8",
             **workers.SETTINGS,
-            **self.lake.open().storage.spark_config(),
+            **jars.provided(self.lake.open().storage.spark_config()),
             **self.spark_config,
             **doors.closed(self.master),
         }

@@ -87,28 +87,6 @@ CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", 
 
 REPLACED = "it has been replaced since it was listed; run again"
 
-HADOOP_AWS = "org.apache.hadoop:hadoop-aws:3.4.1"
-SPARK_CLOUD = "org.apache.spark:spark-hadoop-cloud_2.13:4.0.2"
-"""s3a, in the version of PySpark's Hadoop, and the committers that do not rename."""
-NOT_NEEDED = (
-    "com.fasterxml.jackson.core:jackson-annotations",
-    "com.fasterxml.jackson.core:jackson-databind",
-    "com.fasterxml.jackson.dataformat:jackson-dataformat-cbor",
-    "com.google.cloud.bigdataoss:gcs-connector",
-    "com.squareup.okhttp3:okhttp",
-    "com.squareup.okio:okio",
-    "joda-time:joda-time",
-    "org.apache.hadoop:hadoop-azure",
-    "org.apache.hadoop:hadoop-client-api",
-    "org.apache.hadoop:hadoop-client-runtime",
-    "org.apache.hadoop:hadoop-cloud-storage",
-    "org.apache.httpcomponents:httpclient",
-    "org.apache.httpcomponents:httpcore",
-    "org.eclipse.jetty:jetty-util",
-    "org.eclipse.jetty:jetty-util-ajax",
-)
-"""What they pull in for other clouds, or what PySpark has already."""
-
 
 @dataclass(frozen=True)
 class Bucket:
@@ -582,8 +560,6 @@ class S3Storage(Storage):
         ours = f"spark.hadoop.fs.s3a.bucket.{self.bucket.name}"
         provider = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
         config = {
-            "spark.jars.packages": f"{HADOOP_AWS},{SPARK_CLOUD}",
-            "spark.jars.excludes": ",".join(NOT_NEEDED),
             "spark.hadoop.fs.s3a.aws.credentials.provider": provider,
             f"{ours}.endpoint.region": self.bucket.region,
             # Work is committed by completing uploads: S3 has no renaming, only copies.

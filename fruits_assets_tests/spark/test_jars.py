@@ -9,7 +9,7 @@ import pytest
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark import jars
-from fruits_assets.spark.jars import PINNED, Jar, fetched
+from fruits_assets.spark.jars import PINNED, Jar, fetched, provided
 from fruits_assets_tests.test_readers import DELTA
 
 CONTENT = b"a jar"
@@ -52,6 +52,23 @@ def test_a_repository_out_of_reach_is_said(central: Path, tmp_path: Path) -> Non
     central.unlink()
     with pytest.raises(SparkError, match="must reach Maven Central once"):
         fetched("s3a", tmp_path / "kept")
+
+
+def test_only_a_place_with_settings_needs_them(
+    central: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert provided({}) == {}
+    assert not (tmp_path / "home").exists()
+    settings = provided({"spark.hadoop.fs.s3a.committer.name": "magic"})
+    assert settings.pop("spark.hadoop.fs.s3a.committer.name") == "magic"
+    assert [Path(it).name for it in settings.pop("spark.jars").split(",")] == [central.name]
+    assert not settings
+
+
+def test_no_session_asks_spark_to_fetch() -> None:
+    for file in Path(jars.__file__).parents[1].rglob("*.py"):
+        assert '"spark.jars.packages"' not in file.read_text(), file
 
 
 @pytest.mark.parametrize("purpose", json.loads(PINNED.read_text()))
