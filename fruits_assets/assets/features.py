@@ -28,7 +28,8 @@ class FeaturesConfig(ForceConfig):
     max_seconds: float = Field(
         default=SECONDS,
         gt=0,
-        description="Photos that take longer to decode have no features, and are told of.",
+        description="Seconds that decoding a photo may take, at most. Slower photos get no "
+        "features; they are listed in `unreadable_photos`.",
     )
 
 

@@ -34,7 +34,10 @@ class IngestConfig(ForceConfig):
         default=100.0, gt=0, description="Larger files are rejected before they are read."
     )
     max_seconds: float = Field(
-        default=SECONDS, gt=0, description="Photos that take longer to decode are rejected."
+        default=SECONDS,
+        gt=0,
+        description="Seconds that decoding a photo may take, at most. Photos that take several "
+        "times the processor time of others of their size are rejected earlier.",
     )
 
 

@@ -142,7 +142,9 @@ def test_files_over_the_limits_are_rejected_unread(pipeline: Pipeline, tmp_path:
     assert rejected[1]["sha256"] == _sha256(source / "many pixels.jpg")
 
 
-def test_hidden_files_are_passed_over_and_counted(pipeline: Pipeline, tmp_path: Path):
+def test_hidden_files_are_passed_over_and_counted(
+    pipeline: Pipeline, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     source = tmp_path / "photos"
     shutil.copytree(pipeline.source / "Training" / "Banana", source / "Banana")
     (source / ".DS_Store").write_text("x")
@@ -153,6 +155,15 @@ def test_hidden_files_are_passed_over_and_counted(pipeline: Pipeline, tmp_path: 
     figures = own.lake.current("raw_images").figures
     assert figures["hidden_passed_over"] == 3
     assert figures["files_found"] == figures["images"] == 4
+    assert "photos were decoded without access to network, files" in capfd.readouterr().err
+
+
+def test_what_workers_lack_to_confine_decoders_is_said_once():
+    done = [{"lacking": []}, {"lacking": ["seccomp (no)"]}, {}, {"lacking": ["seccomp (no)"]}]
+    assert ingest._confinement(done[:1]).endswith(
+        "without access to network, files and other processes"
+    )
+    assert ingest._confinement(done).endswith("for workers lack seccomp (no)")
 
 
 def test_an_interrupted_ingest_keeps_the_parts_it_finished(pipeline: Pipeline):
