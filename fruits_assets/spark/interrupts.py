@@ -148,7 +148,9 @@ class _Executor(dg.Executor):
 
 @dg.executor(
     name="in_process",
-    config_schema=dg.in_process_executor.config_schema,  # pyright: ignore[reportArgumentType]
+    config_schema=dg.Field(
+        dg.in_process_executor.config_schema.config_type, default_value={}, is_required=False
+    ),
     requirements=dg.in_process_executor.get_requirements,
 )
 def in_process(context: dg.InitExecutorContext) -> dg.Executor:

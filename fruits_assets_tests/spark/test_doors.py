@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -26,29 +27,29 @@ from fruits_assets_tests.listeners import Watch
 CONTENT = b"personal" * 1000
 
 
-def _jvm(session: SparkSession) -> Any:
-    return session.sparkContext._jvm
-
-
-def _setting(session: SparkSession, name: str) -> str:
-    value = session.sparkContext.getConf().get(name)
-    assert value is not None
-    return value
+def _environment(session: SparkSession) -> Any:
+    """What a driver's JVM is made of (SparkEnv)."""
+    jvm: Any = session.sparkContext._jvm
+    return jvm.org.apache.spark.SparkEnv.get()
 
 
 def _block_manager(session: SparkSession) -> int:
-    return _jvm(session).org.apache.spark.SparkEnv.get().blockManager().blockManagerId().port()
+    return _environment(session).blockManager().blockManagerId().port()
+
+
+def _driver(session: SparkSession) -> int:
+    return int(session.sparkContext.getConf().get("spark.driver.port") or 0)
 
 
 def _java(session: SparkSession) -> psutil.Process:
-    return psutil.Process(int(_jvm(session).ProcessHandle.current().pid()))
+    jvm: Any = session.sparkContext._jvm
+    return psutil.Process(jvm.ProcessHandle.current().pid())
 
 
 def test_a_session_listens_on_loopback_only(session: SparkSession):
     with Watch(os.getpid()) as watch:
         session.range(0, 2, 1, 2).mapInArrow(lambda batches: batches, "id long").collect()
-        driver = int(_setting(session, "spark.driver.port"))
-        both = {driver, _block_manager(session)}
+        both = {_driver(session), _block_manager(session)}
         eventually(lambda: both <= {port for _, _, port in watch.seen})
     assert watch.open == []
 
@@ -95,8 +96,7 @@ def _serialized(name: str) -> bytes:
 
 
 def test_nothing_is_deserialised_that_somebody_without_a_key_sends(session: SparkSession):
-    port = int(_setting(session, "spark.driver.port"))
-    answer = _answer(port, _request(_serialized("example.Gadget")))
+    answer = _answer(_driver(session), _request(_serialized("example.Gadget")))
     assert b"example.Gadget" not in answer, "the driver has looked for the class"
 
 
@@ -106,7 +106,7 @@ def test_the_key_is_on_no_command_line_and_in_no_setting(session: SparkSession):
     assert doors.SECRET not in settings
     java = _java(session)
     assert not [it for it in java.cmdline() if "secret" in it.lower()]
-    key = _jvm(session).org.apache.spark.SparkEnv.get().securityManager().getSecretKey()
+    key = _environment(session).securityManager().getSecretKey()
     assert len(key) >= 32
     assert key not in " ".join([*java.cmdline(), *java.environ().values(), *settings.values()])
 
@@ -136,6 +136,11 @@ def test_no_setting_of_a_person_opens_a_door():
     opened = dict.fromkeys([*doors.PROTECTED, *doors.ON_LOOPBACK], "false")
     target = LocalSpark(lake=LakeResource(base="unused"), master="local[2]", spark_config=opened)
     assert doors.closed("local[2]").items() <= target._config().items()
+
+
+def test_a_session_leaves_the_handler_of_ctrl_c_alone(session: SparkSession):
+    assert session.sparkContext
+    assert "SparkContext" not in repr(signal.getsignal(signal.SIGINT))
 
 
 PROGRAM = """
