@@ -2,11 +2,14 @@
 
 import contextlib
 import re
+import ssl
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import obstore
 import pyarrow as pa
@@ -21,6 +24,7 @@ from obstore.store import S3Store
 from fruits_assets.core.errors import (
     EndpointError,
     FruitsError,
+    LakeError,
     S3Error,
     without_secrets,
 )
@@ -512,6 +516,62 @@ def test_a_proxy_is_used_for_aws_by_clients_that_stay_at_their_host(
     assert s3._store(bucket) is not None
     assert S3Storage(bucket).delta_options()["proxy_url"] == s3.NOWHERE
     s3._store.cache_clear()
+
+
+def test_a_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:1")
+    forget()
+    with pytest.raises(S3Error, match="S3 cannot be reached") as told:
+        _opened()
+    lake = Lake(Folder(S3Storage(s3.Bucket("bucket", REGION)), "s3://bucket/lake"))
+    monkeypatch.setattr("fruits_assets.lake.table.OPEN_ATTEMPTS", 0)
+    with pytest.raises(LakeError, match="its log") as of_delta:
+        lake.table("raw")._delta(0)
+    forget()
+    for error in (told.value, of_delta.value):
+        everything = "".join(traceback.format_exception(error))
+        assert not [it for it in PASSWORD.split("/") if it in everything]
+
+
+@pytest.fixture
+def unsigned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gate]:
+    """A server whose certificate nobody has signed."""
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-keyout", "key.pem", "-out", "certificate.pem", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    gate = Gate(always(in_region(REGION)))
+    gate._server.socket = context.wrap_socket(gate._server.socket, server_side=True)
+    gate.endpoint = gate.endpoint.replace("http", "https")
+    with gate:
+        yield gate
+
+
+def test_no_variable_turns_the_verification_of_certificates_off(
+    unsigned: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    for name in ("AWS_ALLOW_INVALID_CERTIFICATES", "AWS_ALLOW_HTTP", "ALLOW_INVALID_CERTIFICATES"):
+        monkeypatch.setenv(name, "true")
+    storage = S3Storage(s3.Bucket("bucket", REGION, endpoint=unsigned.endpoint))
+    uri = "s3://bucket/file"
+    with used(unsigned.endpoint):
+        for use in (lambda: storage.read(uri), lambda: storage.write(uri, b""), _opened):
+            with pytest.raises(S3Error, match="S3 cannot be reached"):
+                use()
+    with pytest.raises(OSError, match="error sending request"):
+        DeltaTable("s3://bucket/table", storage_options=storage.delta_options())
+    assert unsigned.requests == []
 
 
 # Owner
