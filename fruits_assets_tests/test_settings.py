@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from fruits_assets.assets.places import Source
+from fruits_assets.definitions import compose
 from fruits_assets.settings import EmrSettings, Settings
 from fruits_assets.spark.account import EmrAccount, EmrLimits
 from fruits_assets_tests.emr import STACK
@@ -142,3 +144,18 @@ def test_a_setting_of_automation_that_cannot_be_is_refused(
     monkeypatch.setenv(f"FRUITS_{name}", value)
     with pytest.raises(ValidationError, match=told):
         Settings()
+
+
+@pytest.mark.parametrize("value", ["", "true"])
+def test_links_out_of_the_source_are_followed_only_if_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").symlink_to(tmp_path / "outside.jpg")
+    (tmp_path / "outside.jpg").write_bytes(b"photo")
+    monkeypatch.setenv("FRUITS_SOURCE", str(tmp_path / "photos"))
+    monkeypatch.setenv("FRUITS_FOLLOW_LINKS", value)
+    source = (compose(Settings()).resources or {})["source"]
+    assert isinstance(source, Source)
+    (row,) = source.photos().list(recursive=True).files.to_pylist()
+    assert (row["problem"] is None) == (value == "true")

@@ -27,8 +27,8 @@ LISTING_SECONDS = 120.0
 LOST_READS = 3
 """Once so many files of a task have not been read in time, it is the place that does not answer."""
 
-Row = Mapping[str, Any]
-Read = Callable[[Row], bytes]
+Read = Callable[[Mapping[str, Any]], bytes]
+"""Reads the file of a row of a listing."""
 Result = TypeVar("Result")
 
 
@@ -47,7 +47,7 @@ class Readers:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
     def fetch(
-        self, read: Read, rows: Sequence[Row], *, root: str, seconds: float
+        self, read: Read, rows: Sequence[Mapping[str, Any]], *, root: str, seconds: float
     ) -> Iterator[Callable[[], bytes]]:
         """Yields, for each row in order, a function that returns the bytes of its file.
 
@@ -121,7 +121,7 @@ class Readers:
 class _Job:
     """A read that one thread does and another waits for."""
 
-    def __init__(self, read: Read, row: Row) -> None:
+    def __init__(self, read: Read, row: Mapping[str, Any]) -> None:
         self.size: int = row["bytes"]
         self.unwanted = self.lost = False
         self._read, self._row = read, row

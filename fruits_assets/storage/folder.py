@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from fruits_assets.core.errors import ConflictError, LakeError
 from fruits_assets.storage.base import Found, Storage, Stored
+from fruits_assets.storage.opening import Tree, read_at_most
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; it begins with a dot, so that readers skip it."""
@@ -107,8 +108,15 @@ class LocalStorage(Storage):
                     is_link = stat.S_ISLNK(status.st_mode)
                     yield Stored(str(path), status.st_size, is_link=is_link)
 
-    def read_stored(self, stored: Stored) -> bytes:  # noqa: D102 - see Storage
-        return self.read(stored.uri)
+    def read_stored(self, stored: Stored) -> bytes:
+        """The content of what `everything` yielded, which need not be a file of ours.
+
+        Raises:
+            OSError: it is not a regular file, or cannot be read.
+        """
+        path = Path(stored.uri)
+        with Tree(str(path.parent)) as tree, tree.opened((path.name,)) as descriptor:
+            return read_at_most(descriptor, os.fstat(descriptor).st_size)
 
     def is_link(self, uri: str) -> bool:  # noqa: D102 - see Storage
         return Path(uri).is_symlink()

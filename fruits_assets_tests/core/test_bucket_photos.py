@@ -290,6 +290,9 @@ def test_no_more_is_read_of_an_object_than_was_listed(
     with pytest.raises(OSError, match="it has been replaced since it was listed"):
         first()
     assert second() == b"photo"
+    if grown == "much more":
+        read = [request.answered for request in gate.requests if request.key.endswith("1.jpg")]
+        assert max(read) < 2**24, "it was read to its end"
 
 
 @ONE_SERVER

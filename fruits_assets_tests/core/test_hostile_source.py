@@ -253,18 +253,34 @@ def test_a_file_without_a_byte_is_read(source: Path) -> None:
     assert _photos(source).read(_row(source, "1.jpg")) == b""
 
 
-def test_many_files_are_read_in_order_and_few_of_them_ahead(source: Path) -> None:
-    _put(source, *(f"{number:03}.jpg" for number in range(100)))
+def test_files_are_read_in_order(source: Path) -> None:
     for number in range(100):
         _put(source, f"{number:03}.jpg", content=b"%03d" % number)
     rows = _listed(source).files.to_pylist()
-    functions = _photos(source).fetch(rows)
-    assert next(functions)() == b"000"
     (source / "099.jpg").unlink()
-    contents = list(functions)
-    assert [function() for function in contents[:-1]] == [b"%03d" % n for n in range(1, 99)]
+    *others, last = _photos(source).fetch(rows)
+    assert [function() for function in others] == [b"%03d" % number for number in range(99)]
     with pytest.raises(FileNotFoundError):
-        contents[-1]()
+        last()
+
+
+@pytest.mark.parametrize(("ahead", "ahead_bytes", "most"), [(4, 100, 4), (50, 35, 3), (50, 5, 1)])
+def test_few_files_are_read_ahead(ahead: int, ahead_bytes: int, most: int) -> None:
+    """However many rows there are: an erasure reads all files that no run has seen."""
+    taken: list[int] = []
+
+    class Watched(dict[str, int]):
+        def __getitem__(self, name: str) -> int:
+            taken.append(self.get("number", 0))
+            return super().__getitem__(name)
+
+    rows = [Watched(number=number, bytes=10) for number in range(100)]
+    readers = reading.Readers(1, ahead=ahead, ahead_bytes=ahead_bytes)
+    reads = readers.fetch(lambda row: b"%d" % row.get("number"), rows, root="", seconds=60)
+    assert next(reads)() == b"0"
+    assert max(taken) <= most, "the first one that has no room is looked at, too"
+    assert [read() for read in reads] == [b"%d" % number for number in range(1, 100)]
+    readers.close()
 
 
 # File systems that do not answer

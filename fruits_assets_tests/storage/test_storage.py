@@ -510,6 +510,17 @@ def test_links_are_found_and_not_followed(tmp_path: Path) -> None:
     }
 
 
+def test_what_was_found_is_read_unless_it_is_a_pipe(tmp_path: Path) -> None:
+    """An erasure searches what others have put into the lake and into temporary folders, too."""
+    (tmp_path / "file").write_bytes(b"content")
+    os.mkfifo(tmp_path / "pipe")
+    storage = LocalStorage()
+    found = {Path(one.uri).name: one for one in storage.everything(str(tmp_path))}
+    assert storage.read_stored(found["file"]) == b"content"
+    with pytest.raises(OSError, match="not a regular file"):
+        storage.read_stored(found["pipe"])
+
+
 @pytest.mark.parametrize("forbidden", ["table", "table/deep"])
 def test_what_cannot_be_looked_into_is_an_error(
     open_folder: Path,

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from fruits_assets.core.source import FolderPhotos, Listing
+from fruits_assets.core.walk import LEADS_OUT
 from fruits_assets.transforms import ingest
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 
@@ -150,11 +151,16 @@ def test_hidden_files_are_passed_over_and_counted(
     (source / ".DS_Store").write_text("x")
     (source / "Banana" / "Thumbs.db").write_text("x")
     (source / ".ipynb_checkpoints").mkdir()
+    (source / "link").symlink_to("Banana")
+    (source / "Banana" / "hard link.jpg").hardlink_to(min(source.rglob("*.jpg")))
+    (source / "out").symlink_to(pipeline.source)
     own = Pipeline(pipeline.lake, source)
-    assert own.run(*INGEST).success
+    assert own.run(*INGEST, config={"ingest": {"max_rejected": 0.5}}).success
     figures = own.lake.current("raw_images").figures
-    assert figures["hidden_passed_over"] == 3
-    assert figures["files_found"] == figures["images"] == 4
+    assert (figures["hidden_passed_over"], figures["repeated_passed_over"]) == (3, 2)
+    assert (figures["files_found"], figures["images"]) == (5, 4)
+    rejected = own.lake.current("rejected_images").arrow(["path", "detail"]).to_pylist()
+    assert rejected == [{"path": "out", "detail": LEADS_OUT}]
     assert "photos were decoded without access to network, files" in capfd.readouterr().err
 
 
