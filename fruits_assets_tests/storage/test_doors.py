@@ -120,7 +120,7 @@ def _uses(storage: S3Storage, uri: str) -> list[Callable[[], object]]:
         lambda: storage.remove([f"{uri}/{number}" for number in range(s3.FEW)]),
         lambda: list(storage.everything(uri)),
         lambda: photos_at(Folder(storage, uri)).list(recursive=True),
-        lambda: photos_at(Folder(storage, uri)).read({"path": "1.jpg", "etag": '"1"'}),
+        lambda: photos_at(Folder(storage, uri)).read({"path": "1.jpg", "etag": '"1"', "bytes": 7}),
     ]
 
 
@@ -233,13 +233,10 @@ WAYS = {
     ],
 )
 def test_a_wrong_endpoint_is_refused_wherever_it_is_configured(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    way: Callable[[str, pytest.MonkeyPatch, Path], None],
-    url: str,
+    tmp_path: Path, way: Callable[[str, pytest.MonkeyPatch, Path], None], url: str
 ) -> None:
-    with used("http://127.0.0.1:9"):
-        way(url, monkeypatch, tmp_path)
+    with used("http://127.0.0.1:9"), pytest.MonkeyPatch.context() as patch:
+        way(url, patch, tmp_path)
         with pytest.raises(EndpointError) as told:
             _opened()
     everything = "".join(traceback.format_exception(told.value))
@@ -247,11 +244,11 @@ def test_a_wrong_endpoint_is_refused_wherever_it_is_configured(
     assert "AWS_ENDPOINT_URL" in str(told.value)
 
 
-def test_what_the_config_file_names_on_this_machine_is_used(
-    stub: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with used(stub.endpoint):
-        WAYS["service"](stub.endpoint, monkeypatch, tmp_path)
+def test_what_the_config_file_names_on_this_machine_is_used(stub: Gate, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        WAYS["service"](stub.endpoint, patch, tmp_path)
+        s3._client.cache_clear()
+        s3._verified_region.cache_clear()
         assert _opened().uri == "s3://bucket/prefix"
     assert [request.method for request in stub.requests] == ["HEAD"]
 
@@ -351,14 +348,12 @@ def test_a_region_that_botocore_follows_after_all_is_refused_before_sending(
 ) -> None:
     """Should a later version not mind that it has been redirected already."""
     monkeypatch.setattr(clients, "_stay", lambda **_: None)
-    with used(stub.endpoint):
-        forget()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", stub.endpoint)
-        storage = _opened().storage
-        stub.rule = always(Answer(301, headers=in_region("us-east-1").headers))
-        with pytest.raises(EndpointError, match="was not sent"):
-            storage.write("s3://bucket/prefix/file", b"content")
-    forget()
+    s3._client.cache_clear()
+    storage = _opened().storage
+    stub.rule = always(Answer(301, headers=in_region("us-east-1").headers))
+    with pytest.raises(EndpointError, match="was not sent"):
+        storage.write("s3://bucket/prefix/file", b"content")
+    s3._client.cache_clear()
     assert {_signed_for(request) for request in stub.requests} == {REGION}
 
 
