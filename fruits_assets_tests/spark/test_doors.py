@@ -17,6 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import cluster
+from fruits_assets.core.errors import SparkError
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.spark import doors
 from fruits_assets.spark.local import LocalSpark
@@ -132,10 +133,10 @@ def test_a_driver_listens_elsewhere_only_for_executors_that_are_elsewhere(master
     assert settings["spark.authenticate"] == "true"
 
 
-def test_no_setting_of_a_person_opens_a_door():
-    opened = dict.fromkeys([*doors.PROTECTED, *doors.ON_LOOPBACK], "false")
-    target = LocalSpark(lake=LakeResource(base="unused"), master="local[2]", spark_config=opened)
-    assert doors.closed("local[2]").items() <= target._config().items()
+@pytest.mark.parametrize("name", [*doors.PROTECTED, *doors.ON_LOOPBACK, doors.SECRET])
+def test_no_config_of_a_run_opens_a_door(name: str):
+    with pytest.raises(SparkError, match="spark_config may not hold"):
+        LocalSpark(lake=LakeResource(base="unused"), spark_config={name: "false"})
 
 
 def test_a_session_leaves_the_handler_of_ctrl_c_alone(session: SparkSession):
