@@ -156,7 +156,7 @@ def test_reduced_decoding_is_a_choice_that_changes_features(pipeline: Pipeline, 
 @pytest.mark.slow
 def test_separate_executors_give_the_same_rows(finished, pipeline: Pipeline, tmp_path: Path):
     with cluster.standalone(2, tmp_path) as running:
-        _run_on(running.master, pipeline)
+        _run_on(running, pipeline)
     for asset, column in (("features", "features"), ("pca_features", "components")):
         one = vectors(finished[0].lake.current(asset), column)
         two = vectors(pipeline.lake.current(asset), column)
@@ -165,7 +165,7 @@ def test_separate_executors_give_the_same_rows(finished, pipeline: Pipeline, tmp
             np.testing.assert_allclose(two[path], vector, rtol=0, atol=1e-5)
 
 
-def _run_on(master: str, pipeline: Pipeline) -> None:
+def _run_on(running: cluster.Cluster, pipeline: Pipeline) -> None:
     script = textwrap.dedent(f"""
         from dataclasses import dataclass
         from pathlib import Path
@@ -179,7 +179,7 @@ def _run_on(master: str, pipeline: Pipeline) -> None:
                 resources = super().resources
                 cluster = LocalSpark(
                     lake=resources["lake"],
-                    master={master!r},
+                    master={running.master!r},
                     spark_config={{
                         "spark.executor.memory": "512m",
                         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
@@ -197,7 +197,7 @@ def _run_on(master: str, pipeline: Pipeline) -> None:
     """)
     run = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, **running.environment, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         check=False,
