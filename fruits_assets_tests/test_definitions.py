@@ -18,6 +18,7 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import STACK
+from fruits_assets_tests.listeners import Watch
 from fruits_assets_tests.ui import BIN, environment_of, graphql, served
 
 
@@ -124,7 +125,10 @@ JOB = ("job", "execute", "-m", "fruits_assets.definitions", "-j", "fruits_job")
 
 @pytest.mark.slow
 def test_the_job_runs_from_the_command_line(environment: dict[str, str], tmp_path: Path):
-    printed = dagster(*JOB, environment=environment)
+    with Watch(os.getpid()) as watch:
+        printed = dagster(*JOB, environment=environment)
+    assert {"java", "python"} <= {name for name, _, _ in watch.seen}
+    assert watch.open == [], "others can reach a run"
     lake = Lake.at(environment["FRUITS_LAKE"])
     assert lake.current("pca_features").rows == 90
     assert "featurize: reused version" not in printed
