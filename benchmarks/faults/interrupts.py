@@ -86,6 +86,7 @@ def _interrupt(trial: Trial, kind: Kind, shares: list[float], waits: list[float]
         shares.pop()
         gone = ended.seconds - sent[0] + trial.outlived()
         waits.append(gone)
+        print(f"{kind.fault} after {sent[0]:.1f} s: gone after {gone:.1f} s", flush=True)
         if problem := unheeded(ended, after=sent[0], gone=gone):
             wrong.append(f"interrupted after {sent[0]:.1f} s: {problem}")
         if ended.well:

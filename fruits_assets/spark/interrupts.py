@@ -126,22 +126,29 @@ class _Executor(dg.Executor):
         return self._inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        # While steps run, Dagster catches standard error, and Ctrl-C ends who shows what it caught.
+        terminal = os.dup(2)
+
         def end() -> None:
             with contextlib.suppress(Exception):  # the process ends, whatever becomes of this
                 run = plan_context.instance.get_run_by_id(plan_context.run_id)
                 plan_context.instance.report_run_failed(run, SENTENCE)
-            print(f"\n{SENTENCE}", file=sys.stderr, flush=True)  # noqa: T201
+            with contextlib.suppress(OSError):
+                os.write(terminal, f"\n{SENTENCE}\n".encode())
             os._exit(1)
 
-        with heeded(end) as interrupts:
-            try:
-                for event in self._inner.execute(plan_context, execution_plan):
-                    # From here on, Dagster is busy with the end of the run.
-                    interrupts.minded |= interrupts.received and event.is_step_failure
-                    yield event
-            except RAISED:
-                interrupts.minded = True
-                raise
+        try:
+            with heeded(end) as interrupts:
+                try:
+                    for event in self._inner.execute(plan_context, execution_plan):
+                        # From a failure on, Dagster is busy with the end of the run.
+                        interrupts.minded |= interrupts.received and event.is_step_failure
+                        yield event
+                except RAISED:
+                    interrupts.minded = True
+                    raise
+        finally:
+            os.close(terminal)
         if interrupts.received and not interrupts.minded:
             raise dg.DagsterExecutionInterruptedError(SENTENCE)
 

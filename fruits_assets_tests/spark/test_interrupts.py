@@ -135,8 +135,14 @@ def stuck_job() -> dg.JobDefinition:
     return stuck
 
 
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)]
+)
 def test_a_run_that_minds_no_interrupt_is_ended_and_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    send: Callable[[int, int], None],
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK],
@@ -144,11 +150,12 @@ def test_a_run_that_minds_no_interrupt_is_ended_and_reported(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout
     while "at work" not in process.stdout.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+    send(process.pid, number)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert interrupts.SENTENCE in said
