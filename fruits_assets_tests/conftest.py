@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,27 @@ def _nobodys_credentials() -> Iterator[None]:
         for name, value in s3.CREDENTIALS.items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_end_processes() -> None:
+    """Also where the tests run in the background: a shell lets programs ignore Ctrl-C there.
+
+    Dagster handles SIGTERM as Ctrl-C, and every process that a test starts would ignore both.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_files() -> Iterator[None]:
+    """An erasure searches temporary files: those of tests beside this one hold the same photos."""
+    with tempfile.TemporaryDirectory(prefix="fruits-tests-") as folder:
+        Path(folder).chmod(0o755)  # for every user, as the system's own
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", folder)
+            patch.setattr(tempfile, "tempdir", folder)
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ def die_once():
 ACTS = {
     b"CRASHES": lambda: ctypes.string_at(0),
     b"HANGS": hang,
+    b"WAITS": signal.pause,
     b"TAKES ALL": take_all,
     b"LEAKS": lambda: leaked.append(bytearray(200 * 2**20)),
     b"NEEDS MUCH": lambda: bytearray(200 * 2**20),
@@ -267,11 +268,12 @@ def test_a_death_between_two_images_does_not_count(
 
 
 def test_an_image_that_never_ends_is_given_up_at_once(diary: Callable[[], list[str]]) -> None:
+    """Its decoder waits: of processor time, it takes none."""
     with Decoder(seconds=2) as decoder:
         first = (_examined(decoder), _pid(decoder))[1]
-        error = _rejected(decoder, _image("HANGS"))
+        error = _rejected(decoder, _image("WAITS"))
         assert (error.reason, "within 2 seconds" in error.detail) == ("unreadable", True)
-        assert diary() == ["HANGS"]
+        assert diary() == ["WAITS"]
         assert not psutil.pid_exists(first)
         assert _examined(decoder).width == 16
 
