@@ -32,7 +32,7 @@ _MEGABYTE = 2**20
 # Every new Python process runs this where it is on the path. The words come as the colour profile
 # of an image: the one thing in it that may be any bytes, and that the examination leaves there.
 _SABOTAGE = """
-import ctypes, itertools, os, pathlib, signal, struct, sys
+import ctypes, itertools, os, pathlib, signal, struct, sys, threading
 import PIL.Image
 
 # Opened before the first image: afterwards, a child can open nothing.
@@ -68,7 +68,7 @@ def die_once():
 ACTS = {
     b"CRASHES": lambda: ctypes.string_at(0),
     b"HANGS": hang,
-    b"WAITS": signal.pause,
+    b"WAITS": threading.Event().wait,
     b"TAKES ALL": take_all,
     b"LEAKS": lambda: leaked.append(bytearray(200 * 2**20)),
     b"NEEDS MUCH": lambda: bytearray(200 * 2**20),
