@@ -535,7 +535,7 @@ def test_a_spark_application_has_what_was_shipped_and_no_more(fresh_emr: Emr) ->
             step(*submit, f"s3a://{bucket}/two", "fail"),
         ],
     )
-    ended = fresh_emr.wait(cluster, *ENDED, seconds=180)
+    ended = fresh_emr.wait(cluster, *ENDED, seconds=400)
     place = f"emr/{cluster}/steps/{ended.steps[0].id}"
     log = text(fresh_emr, bucket, f"{place}/stderr.gz")
     assert states(ended) == ["COMPLETED", "FAILED"], log[-4000:]
