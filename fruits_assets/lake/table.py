@@ -243,10 +243,11 @@ class Table:
             self.folder.storage.swap(self.entry(0), lines, expected=None)
             return
         delta = self._delta(last)
-        self._check_listed(last, _files(delta))
+        current = _files(delta)
+        self._check_listed(last, current)
         # delta-rs removes what a schema change replaces by itself, and refuses to do so when asked.
         changed = pa.schema(delta.schema().to_arrow()) != _delta_schema(draft.schema)
-        listed = {} if changed else {file.name: file for file in _files(delta)}
+        listed = {} if changed else {file.name: file for file in current}
         wanted = {file.name for file in draft.files}
         actions: list[AddAction | RemoveAction] = [
             _add(file) for file in draft.files if file.name not in listed

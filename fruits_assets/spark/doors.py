@@ -6,9 +6,9 @@ whoever connects may fetch blocks, and have what they send deserialised by the J
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+
+from fruits_assets.storage.endpoints import is_loopback
 
 LOOPBACK = "127.0.0.1"
 
@@ -52,11 +52,4 @@ def is_here(master: str) -> bool:
     if master.startswith("local"):
         return True
     several = master.removeprefix("spark://").split(",")
-    return all(_is_loopback(urlsplit(f"//{one}").hostname or "") for one in several)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
+    return all(is_loopback(f"spark://{one}") for one in several)

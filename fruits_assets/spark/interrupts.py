@@ -111,19 +111,29 @@ def _is_raised() -> bool:
     return False
 
 
-class _Executor(dg.Executor):
-    """Executes by another executor, in this process, and lets no interrupt get lost."""
+class WrappingExecutor(dg.Executor):
+    """Base of executors that let another one execute; what they add is their `execute`.
+
+    Args:
+        inner: executor that does the work.
+    """
 
     def __init__(self, inner: dg.Executor) -> None:
         self._inner = inner
 
     @property
     def retries(self) -> Any:
+        """Retry mode of the inner executor."""
         return self._inner.retries
 
     @property
     def step_dependency_config(self) -> Any:
+        """When the inner executor starts a step."""
         return self._inner.step_dependency_config
+
+
+class _InProcess(WrappingExecutor):
+    """Executes in this process, and lets no interrupt get lost."""
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         # While steps run, Dagster catches standard error, and Ctrl-C ends who shows what it caught.
@@ -164,4 +174,4 @@ def in_process(context: dg.InitExecutorContext) -> dg.Executor:
     """All steps in the process of the run, which ends soon after an interrupt."""
     created = dg.in_process_executor.executor_creation_fn
     assert created is not None  # noqa: S101 - of an executor that Dagster itself defines
-    return _Executor(created(context))
+    return _InProcess(created(context))

@@ -59,19 +59,12 @@ def end(target: Ending, run: str, instance: dg.DagsterInstance, log: Any) -> Non
         instance.add_run_tags(run, tags)
 
 
-class _Executor(dg.Executor):
+class _Executor(interrupts.WrappingExecutor):
     """Executes by another executor, and ends the run's cluster whatever comes of it."""
 
     def __init__(self, inner: dg.Executor, target: Ending) -> None:
-        self._inner, self._target = inner, target
-
-    @property
-    def retries(self) -> Any:
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> Any:
-        return self._inner.step_dependency_config
+        super().__init__(inner)
+        self._target = target
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         try:
