@@ -106,6 +106,7 @@ def forget() -> None:
     """As in a new process: nothing is connected, no client is open."""
     _clients_of.cache_clear()
     s3._client.cache_clear()
+    s3._session.cache_clear()
     s3._store.cache_clear()
     s3._verified_region.cache_clear()
     aws.emr_client.cache_clear()

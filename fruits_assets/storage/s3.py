@@ -204,6 +204,12 @@ def client_of(bucket: Bucket) -> Any:
 
 
 @lru_cache(maxsize=8)
+def _session(region: str) -> Any:
+    """Keeps credentials, which some providers are asked for over the network, until they expire."""
+    return clients.session(region)
+
+
+@lru_cache(maxsize=8)
 def _store(bucket: Bucket) -> S3Store | None:
     """Obstore's client for a bucket; None behind a proxy, where it could not be held to its host.
 
@@ -220,7 +226,7 @@ def _store(bucket: Bucket) -> S3Store | None:
         skip_signature=False,
         s3_express=False,
         credential_provider=Boto3CredentialProvider(
-            clients.session(bucket.region), ttl=timedelta(minutes=5)
+            _session(bucket.region), ttl=timedelta(minutes=5)
         ),
         client_options={
             "proxy_url": proxy,
@@ -522,7 +528,7 @@ class S3Storage(Storage):
     def delta_options(self) -> dict[str, str]:  # noqa: D102 - see Storage
         _check_override()
         with told(self.bucket.name):
-            credentials = clients.session(self.bucket.region).get_credentials()
+            credentials = _session(self.bucket.region).get_credentials()
             if credentials is None:
                 raise NoCredentialsError
             frozen = credentials.get_frozen_credentials()

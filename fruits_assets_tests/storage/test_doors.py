@@ -81,22 +81,6 @@ def elsewhere(_elsewhere: Gate) -> Gate:
     return _elsewhere
 
 
-@pytest.fixture(scope="module")
-def _stub() -> Iterator[Gate]:
-    with Gate() as gate:
-        yield gate
-
-
-@pytest.fixture
-def stub(_stub: Gate, monkeypatch: pytest.MonkeyPatch, quick_retries: None) -> Iterator[Gate]:
-    """A server of a bucket in `REGION`, and of nothing else; requests are repeated once."""
-    monkeypatch.setattr(s3, "ATTEMPTS", 2)
-    with used(_stub.endpoint):
-        _stub.open()
-        _stub.rule = always(in_region(REGION))
-        yield _stub
-
-
 def _opened(owner: str | None = None, region: str = REGION) -> Folder:
     return folder_at("s3://bucket/prefix", region=region, bucket_owner=owner)
 

@@ -92,22 +92,6 @@ def versitygw(_versitygw: Server) -> Server:
     return _versitygw
 
 
-@pytest.fixture(scope="module")
-def _stub() -> Iterator[Gate]:
-    with Gate() as gate:
-        yield gate
-
-
-@pytest.fixture
-def stub(_stub: Gate, monkeypatch: pytest.MonkeyPatch, quick_retries: None) -> Iterator[Gate]:
-    """A server of a bucket in `REGION`, and of nothing else; requests are repeated once."""
-    monkeypatch.setattr(s3, "ATTEMPTS", 2)
-    with used(_stub.endpoint):
-        _stub.open()
-        _stub.rule = _says(REGION)
-        yield _stub
-
-
 def _opened(uri: str = "s3://bucket/prefix", *, kms_key: str | None = None) -> Folder:
     """A folder as the pipeline opens it, in `REGION`."""
     return folder_at(uri, region=REGION, kms_key=kms_key)
