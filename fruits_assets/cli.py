@@ -201,7 +201,7 @@ def erase(
 
 
 def _planned(lake: Lake, plan: Plan) -> str:
-    """What a plan will erase, with names: it is shown to whoever typed them, and kept nowhere.
+    """Everything that a plan will erase, by name, for whoever typed the names; it is kept nowhere.
 
     Names are strangers': a terminal obeys some characters, and could hide a line of the plan.
     """

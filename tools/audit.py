@@ -26,17 +26,17 @@ LOCKS = (
 ACCEPTED: Mapping[str, str] = {}
 """Id of an advisory -> why it does not concern the project."""
 OUT_OF_REACH = ("ConnectionError", "Could not connect", "your network may be blocking", "timed out")
-"""What pip-audit says where it gets no answer, as opposed to one that it does not understand."""
+"""Errors of pip-audit where it gets no answer, as opposed to one that it does not understand."""
 SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the advisories say of some packages.
+    """Answers of the advisories about some packages.
 
     Attributes:
-        known: of how many there was an answer.
-        unknown: of how many there was none.
+        known: number of packages with an answer.
+        unknown: number of packages without one.
         found: lines for people, one per vulnerability that is not accepted.
     """
 

@@ -18,7 +18,7 @@ import uv
 REPOSITORY = Path(__file__).parent.parent
 CACHE = REPOSITORY / ".cache" / "tools"
 UNREACHABLE = ("Failed to fetch", "error sending request", "dns error", "client error (Connect)")
-"""What uv says where it cannot fetch packages, as opposed to refusing them."""
+"""Errors of uv where it cannot fetch packages, as opposed to refusing them."""
 
 
 class UnreachableError(Exception):

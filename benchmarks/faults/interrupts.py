@@ -96,7 +96,7 @@ def _interrupt(trial: Trial, kind: Kind, shares: list[float], waits: list[float]
 
 
 def unheeded(ended: Ended, *, after: float, gone: float) -> str:
-    """What is wrong with the end of a run that was interrupted; nothing, if nothing is.
+    """Faults in the end of a run that was interrupted; empty where there is none.
 
     Args:
         ended: how it ended.

@@ -50,7 +50,7 @@ class Authorship(dg.ConfigurableResource):
 
     @property
     def params(self) -> dict[str, str]:
-        """What a version made for this author depends on, without naming anybody.
+        """Parameters of a version that was made for this author, without any name.
 
         Parameters of a recipe stay in the log of its table, which is never cleaned.
         """

@@ -36,8 +36,8 @@ class IngestConfig(ForceConfig):
     max_seconds: float = Field(
         default=SECONDS,
         gt=0,
-        description="Seconds that decoding a photo may take, at most. Photos that take several "
-        "times the processor time of others of their size are rejected earlier.",
+        description="Seconds that decoding a photo may take, at most. A photo that needs "
+        "several times the processor time of other photos of its size is rejected earlier.",
     )
 
 

@@ -58,11 +58,11 @@ _START_SECONDS = 60.0
 _DETAIL_CHARACTERS = 4_000
 _DETAIL_BYTES = 2**16
 _CONTENT_BYTES = 2**16
-"""That a photo may have beyond twice its file, at most: most are smaller than the file."""
+"""Bytes that a photo may have beyond twice its file. Most photos are smaller than their file."""
 _DYING_SECONDS = 1.0
 _PART_BYTES = 2**30
 _KEPT_BYTES = 2**20
-"""Of the shared file, between two images."""
+"""Size of the shared file between two images."""
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 """Variables that Python may need in order to start; all others stay here."""
 _ENVIRONMENT = {
@@ -104,7 +104,7 @@ _EFFORT = struct.Struct("<dII")
 
 
 class _Effort(NamedTuple):
-    """What the child is at, left in the shared file for when it runs out of its time.
+    """The step that the child is at, left in the shared file for when it runs out of its time.
 
     Attributes:
         seconds: Processor time that the image may take.

@@ -27,7 +27,7 @@ SECRETS = tuple(
         r"[\"']?\s*(?:[=:>]|=>)\s*[\"']?(?:(?:basic|bearer)\s+)?[^\s\"'<>,;&}]+",
     )
 )
-"""What is never shown, wherever it stands in a text."""
+"""Patterns of secrets, which no text ever shows."""
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 """Their values are never shown, whatever they look like, but for words such as `test`."""
 SHORTEST_SECRET = 8

@@ -381,12 +381,12 @@ class _Found:
         return child
 
     def status(self) -> os.stat_result:
-        """Of the link itself, where it is one. Raises OSError."""
+        """Status of the link itself, where it is one. Raises OSError."""
         return self.tree.status(self.names)
 
     @property
     def identity(self) -> Identity:
-        """Of the file that a link leads to. Raises OSError."""
+        """Status of the file that a link leads to. Raises OSError."""
         folder = self.tree.folder(self.names[:-1])
         return identity(os.stat(self.names[-1], dir_fd=folder))
 

@@ -27,7 +27,7 @@ from fruits_assets.storage.opening import (
 )
 
 Row = tuple[str, int, datetime, str | None, str | None]
-"""Of `LISTING_SCHEMA`: path, bytes, modification time, ETag and problem of one file."""
+"""A row of `LISTING_SCHEMA`: path, bytes, modification time, ETag and problem of one file."""
 LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """File systems hold modification times that no calendar does; they are clamped to [1970, 9999]."""
 HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -219,7 +219,7 @@ class Walk:
             yield row
 
     def _link(self, link: _Branch, tree: Tree, elsewhere: Tree) -> Iterator[Row]:
-        """What a link adds to the files that are listed without it."""
+        """Rows that a link adds to the files that are listed without it."""
         path, place = "/".join(link.names), Path(link.tree.root, *link.real)
         try:
             target = Target.of(str(place), source=self._source)
@@ -247,7 +247,7 @@ class Walk:
         return (self.recursive or len(names) == 1) and not any(map(is_hidden, names))
 
     def _choose(self, row: Row, which: Identity) -> None:
-        """Of all rows of a file, keeps the one that is to be listed."""
+        """Keeps, of all rows of a file, the one that is to be listed."""
         best, worse = self._chosen.get(which), row
         if which not in self._listed:
             if best is None or _order(row) < _order(best):

@@ -35,7 +35,7 @@ GIVEN = "injected-parameters"
 SHOWN = ("region", "max_photos")
 """Parameters that are published with the notebook; the others are places and keys."""
 UNSAID = "Ceux de cette exécution ; ses lieux et sa clé ne sont pas publiés."
-"""What that cell says first."""
+"""First line of that cell."""
 
 
 class NotebookError(FruitsError):
@@ -253,7 +253,7 @@ def _tidy(notebook: NotebookNode, shown: Mapping[str, Any]) -> None:
 
 
 def _make_visible(output: NotebookNode) -> None:
-    """What Spark prints holds labels and paths as they are."""
+    """Makes hidden characters visible: Spark prints labels and paths as they are."""
     if "text" in output:
         output.text = visible_lines(output.text)
     for kind, data in output.get("data", {}).items():

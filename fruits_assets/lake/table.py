@@ -57,7 +57,7 @@ LOOK_BACK = 100
 """Commits that are searched for a version that was published before."""
 COMMIT_ATTEMPTS = 5
 OPEN_ATTEMPTS = 7
-"""Of a log in a bucket, before the last one: about three seconds in all."""
+"""Attempts to open a log in a bucket, before the last one: about three seconds in all."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ CODES = {
 def explain(
     error: BotoCoreError | ClientError | ResponseParserError, region: str, *, may: str
 ) -> str:
-    """What a person is told of an error, without the secrets that libraries quote.
+    """One sentence for people about an error, without the secrets that libraries quote.
 
     Args:
         error: what botocore raised.

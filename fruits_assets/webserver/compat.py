@@ -1,4 +1,4 @@
-"""What the UI needs of Dagster beyond its public names, in one place.
+"""The private names of Dagster that the UI needs, in one place.
 
 `dagster dev` starts a code server, the webserver and the daemon, but has no way to put middleware
 into the webserver. `fruits_assets_tests/webserver/test_compat.py` fails when one of these goes.

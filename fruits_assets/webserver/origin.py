@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 NAMES = ("localhost", "127.0.0.1")
-"""What a browser may call this machine. No name that a foreign name server could answer for."""
+"""Names of this machine that a browser may use: none that a foreign name server answers for."""
 OWN_SITES = {"same-origin", "none"}
 """Values of Sec-Fetch-Site: a page of the UI, or the user's own hand (address bar, bookmark).
 
