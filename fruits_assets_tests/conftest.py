@@ -300,41 +300,45 @@ def pipeline(tmp_path: Path, photos: Path, session: SparkSession, _model_lake: P
 
 
 @pytest.fixture(scope="session")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-    photos: Path,
-    session: SparkSession,
-    _model_lake: Path,
-) -> tuple[Pipeline, dg.ExecuteInProcessResult]:
-    """A whole run on the drawn photos, with all checks, for tests that only look at it."""
-    base = tmp_path_factory.mktemp("finished") / "lake"
-    shutil.copytree(_model_lake, base)
-    pipeline = Pipeline(Lake.at(str(base)), photos, checks=CHECKS)
-    with dg.DagsterInstance.ephemeral() as instance:
-        return pipeline, pipeline.run(instance=instance)
-
-
-@pytest.fixture(scope="session")
-def _own_home(
+def _finished_home(
     tmp_path_factory: pytest.TempPathFactory,
     photos: Path,
     session: SparkSession,
     _model_lake: Path,
     worker_id: str,
 ) -> Path:
-    """A folder with a source and its finished lake."""
+    """A folder with the lake of a whole run, with all checks, and with what Dagster saw of it."""
 
     def run(folder: Path) -> None:
-        shutil.copytree(photos, folder / "photos")
         shutil.copytree(_model_lake, folder / "lake")
-        assert Pipeline(Lake.at(str(folder / "lake")), folder / "photos").run().success
+        pipeline = Pipeline(Lake.at(str(folder / "lake")), photos, checks=CHECKS)
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = pipeline.run(instance=instance)
+        seen = (result.dagster_run, result.all_events)
+        for name, value in zip(SEEN, seen, strict=True):
+            (folder / name).write_text(dg.serialize_value(value))
 
-    return made_once(tmp_path_factory, worker_id, "erasure", run)
+    return made_once(tmp_path_factory, worker_id, "finished", run)
+
+
+SEEN = ("run.json", "events.json")
+
+
+@pytest.fixture(scope="session")
+def finished(_finished_home: Path, photos: Path) -> tuple[Pipeline, dg.ExecuteInProcessResult]:
+    """A whole run on the drawn photos, with all checks, for tests that only look at it."""
+    run, events = (dg.deserialize_value((_finished_home / name).read_text()) for name in SEEN)
+    assert isinstance(run, dg.DagsterRun)
+    assert isinstance(events, list)
+    # The job only says what outputs are called, and none was kept.
+    job = dg.GraphDefinition("finished").to_job()
+    pipeline = Pipeline(Lake.at(str(_finished_home / "lake")), photos, checks=CHECKS)
+    return pipeline, dg.ExecuteInProcessResult(events, run, None, job)
 
 
 @pytest.fixture
-def own(_own_home: Path, tmp_path: Path) -> Pipeline:
+def own(_finished_home: Path, photos: Path, tmp_path: Path) -> Pipeline:
     """A finished run on a source of the test's own."""
-    for name in ("photos", "lake"):
-        shutil.copytree(_own_home / name, tmp_path / name)
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copytree(_finished_home / "lake", tmp_path / "lake")
     return Pipeline(Lake.at(str(tmp_path / "lake")), tmp_path / "photos")

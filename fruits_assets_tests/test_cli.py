@@ -66,12 +66,14 @@ def test_a_command_that_is_interrupted_says_so(
 
 
 def test_history_shows_every_version_and_which_is_current(fruits: Fruits, own: Pipeline):
-    assert own.run("pca_model", "pca_features", config={"pca_model": {"n_components": 3}}).success
+    (own.source / BANANA).unlink()
+    assert own.run().success
     shown = fruits("history")
     assert shown.exit_code == 0
     newest, oldest = shown.output.splitlines()[1:]
     assert newest.endswith("<- current")
     assert newest.split()[:2] == ["1", own.lake.current("pca_features").version]
+    assert " 89 " in newest
     assert " 90 " in oldest
     assert len(fruits("history", "pca_features", "--limit", "1").output.splitlines()) == 2
     unknown = fruits("history", "nothing")
@@ -152,6 +154,7 @@ def test_erase_refuses_in_a_sentence(
 
 
 def test_an_erasure_that_fails_says_why(fruits: Fruits, own: Pipeline):
+    shutil.rmtree(Path(own.lake.base, "features"))  # nothing is made again but the photos
     note = Path(own.lake.base, "note.txt")
     note.write_text(f"see {BANANA}")
     failed = fruits("erase", BANANA)

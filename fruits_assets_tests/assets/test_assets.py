@@ -106,11 +106,10 @@ def test_metadata_has_numbers_as_numbers(finished):
     assert one.metadata["images_per_second"].value > 0
 
 
-def test_nothing_is_computed_twice(pipeline: Pipeline):
-    assert pipeline.run().success
-    before = {name: pipeline.lake.current(name) for name in ASSETS}
-    assert pipeline.run().success
-    assert {name: pipeline.lake.current(name) for name in ASSETS} == before
+def test_nothing_is_computed_twice(own: Pipeline):
+    before = {name: own.lake.current(name) for name in ASSETS}
+    assert own.run().success
+    assert {name: own.lake.current(name) for name in ASSETS} == before
 
 
 def test_force_computes_again_and_gives_the_same(pipeline: Pipeline):
@@ -123,14 +122,10 @@ def test_force_computes_again_and_gives_the_same(pipeline: Pipeline):
     assert now.equals(then)
 
 
-def test_a_new_photo_makes_a_new_version(pipeline: Pipeline, tmp_path: Path):
-    source = tmp_path / "photos"
-    shutil.copytree(pipeline.source, source)
-    own = Pipeline(pipeline.lake, source)
-    assert own.run().success
+def test_a_new_photo_makes_a_new_version(own: Pipeline):
     before = own.lake.current("features").version
-    Image.new("RGB", (50, 50), "red").save(source / "Training" / "Banana" / "new.jpg")
-    assert own.run().success
+    Image.new("RGB", (50, 50), "red").save(own.source / "Training" / "Banana" / "new.jpg")
+    assert own.run("raw_images", "rejected_images", "features").success
     after = own.lake.current("features")
     assert after.version != before
     assert after.rows == 91
@@ -239,7 +234,8 @@ def test_two_photos_give_one_component(pipeline: Pipeline, tmp_path: Path):
     assert own.lake.current("pca_model").figures["components"] == 1
 
 
-@pytest.mark.parametrize("n_components", [0, -1, 1.5, 89])
+# That there are not so many is found by a fit (core/test_pca.py), as slowly as if there were.
+@pytest.mark.parametrize("n_components", [0, -1, 1.5, pytest.param(89, marks=pytest.mark.slow)])
 def test_impossible_numbers_of_components_are_told(finished, n_components: float):
     pipeline, _ = finished
     result = pipeline.run("pca_model", config={"pca_model": {"n_components": n_components}})

@@ -164,7 +164,8 @@ def test_the_table_has_all_photos_and_components(published: Published, handed_ov
 
 def test_a_label_that_is_a_formula_is_text_in_the_table(own: Pipeline, tmp_path: Path):
     source = Path(shutil.copytree(own.source, tmp_path / "photos"))
-    (source / "Training" / "Banana").rename(source / "Training" / "=HYPERLINK(1)")
+    # The PCA is not fitted on these.
+    (source / "Test" / "Banana").rename(source / "Test" / "=HYPERLINK(1)")
     renamed = Pipeline(own.lake, source)
     assert renamed.run().success
     assert hand_over(renamed).success
@@ -253,17 +254,16 @@ def test_what_is_not_known_is_not_said(own: Pipeline):
 
 
 def test_the_accuracy_of_other_components_is_not_said(own: Pipeline):
-    checked = replace(own, checks=CHECKS)
-    config = {"pca_model": {"n_components": 3}}
-    assert checked.run("pca_model", "pca_features", config=config).success
-    assert hand_over(own).success
-    assert ACCURACY in html(lying_in(own)), "measured again"
+    assert ACCURACY in html(lying_in(own))
     recognition = own.lake.current("recognition")
-    config = {"pca_model": {"n_components": 2}}
+    config = {"pca_model": {"n_components": 3}}
     assert own.run("pca_model", "pca_features", config=config).success
     assert hand_over(own).success
     assert own.lake.current("recognition") == recognition
     assert ACCURACY not in html(lying_in(own))
+    assert replace(own, checks=CHECKS).run("pca_features").success
+    assert hand_over(own).success
+    assert ACCURACY in html(lying_in(own)), "measured again"
 
 
 def test_a_sample_is_said_to_be_one(own: Pipeline):
