@@ -21,6 +21,7 @@ from fruits_assets.assets import common
 from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.places import Source, WeightsOrigin
 from fruits_assets.checks import CHECKS
+from fruits_assets.core import weights
 from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.io_manager import LakeIOManager
 from fruits_assets.lake.lake import Lake
@@ -31,6 +32,7 @@ from fruits_assets.storage import s3 as storage_s3
 from fruits_assets_tests import s3
 from fruits_assets_tests.browser import browser_fixture, opened_fixture  # noqa: F401
 from fruits_assets_tests.emr import emr_service_fixture, fresh_emr_fixture  # noqa: F401
+from fruits_assets_tests.models import Conversions
 from fruits_assets_tests.places import Bucket, Folder, Place
 
 REPOSITORY = Path(__file__).parent.parent
@@ -283,10 +285,13 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 @pytest.fixture(scope="session")
 def _model_lake(tmp_path_factory: pytest.TempPathFactory, photos: Path, worker_id: str) -> Path:
-    """A lake with only the embedded model in it: TensorFlow converts it once per test session."""
+    """A lake with only the embedded model in it: TensorFlow converts it once for many runs."""
 
     def convert(folder: Path) -> None:
-        assert Pipeline(Lake.at(str(folder / "lake")), photos).run("model_weights").success
+        with pytest.MonkeyPatch.context() as patch:
+            conversions = Conversions(REPOSITORY / ".cache" / "models", weights.convert)
+            patch.setattr(weights, "convert", conversions)
+            assert Pipeline(Lake.at(str(folder / "lake")), photos).run("model_weights").success
 
     return made_once(tmp_path_factory, worker_id, "model", convert) / "lake"
 
@@ -330,10 +335,12 @@ def finished(_finished_home: Path, photos: Path) -> tuple[Pipeline, dg.ExecuteIn
     run, events = (dg.deserialize_value((_finished_home / name).read_text()) for name in SEEN)
     assert isinstance(run, dg.DagsterRun)
     assert isinstance(events, list)
+    seen = [event for event in events if isinstance(event, dg.DagsterEvent)]
+    assert len(seen) == len(events)
     # The job only says what outputs are called, and none was kept.
     job = dg.GraphDefinition("finished").to_job()
     pipeline = Pipeline(Lake.at(str(_finished_home / "lake")), photos, checks=CHECKS)
-    return pipeline, dg.ExecuteInProcessResult(events, run, None, job)
+    return pipeline, dg.ExecuteInProcessResult(seen, run, None, job)
 
 
 @pytest.fixture

@@ -130,8 +130,8 @@ class LocalSpark(SparkTarget):
             "spark.ui.retainedJobs": "20",
             "spark.sql.ui.retainedExecutions": "5",
             "spark.sql.shuffle.partitions": "8",
-            # A Gram matrix of all features (26 MB at most) stays in this process; what is larger
-            # than this is encrypted, sent through a port, and decrypted: 0.5 s of the JVM each time.
+            # Larger results are encrypted, sent through a port and decrypted, which took the JVM
+            # 0.5 s for two Gram matrices. One has 26 MB at most (alpha 1.4).
             "spark.task.maxDirectResultSize": "32m",
             **workers.SETTINGS,
             **jars.provided(self.lake.open().storage.spark_config()),

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
