@@ -68,7 +68,10 @@ MODULES: Mapping[str, Sequence[str]] = {
     "fruits_assets/lake/recipe.py": (f"{LAKE}/test_lake.py",),
     "fruits_assets/lake/retention.py": (f"{LAKE}/test_retention.py", f"{LAKE}/test_log.py"),
     "fruits_assets/erasure/plan.py": (f"{TESTS}/erasure/test_plan.py",),
-    "fruits_assets/erasure/proof.py": (f"{TESTS}/erasure/test_job.py",),
+    "fruits_assets/erasure/proof.py": (
+        f"{TESTS}/erasure/test_proof.py",
+        f"{TESTS}/erasure/test_job.py",
+    ),
     "fruits_assets/erasure/job.py": (f"{TESTS}/erasure/test_job.py",),
     "fruits_assets/transforms/arguments.py": (f"{TESTS}/transforms/test_arguments.py",),
     "fruits_assets/transforms/increment.py": (

@@ -27,7 +27,7 @@ from fruits_assets.storage.snapshot import READS_IN_FLIGHT
 SCRATCH = "fruits-notebook-*"
 """Folders of temporary files that the notebook makes, in the system's folder of them."""
 PARQUET = b"PAR1"
-NO_NAME = rb"[^A-Za-z0-9_./\\-]"
+NO_NAME = re.compile(rb"[^A-Za-z0-9_./\\-]")
 """What stands before and after a path in a text: no letter of another path."""
 
 
@@ -117,10 +117,9 @@ class Search:
     def _in_text(self, content: bytes) -> bool:
         if hashlib.sha256(content).hexdigest() in self.plan.sha256 | self.plan.content_sha256:
             return True
-        return any(
-            pattern is not None and pattern.search(content) is not None
-            for pattern in (self._paths, self._hashes)
-        )
+        if self._hashes is not None and self._hashes.search(content):
+            return True
+        return self._paths is not None and _at_a_beginning(self._paths, content)
 
     @cached_property
     def _texts(self) -> frozenset[str]:
@@ -131,12 +130,12 @@ class Search:
 
     @cached_property
     def _paths(self) -> re.Pattern[bytes] | None:
-        """A path as a whole: `1.jpg` is not in `11.jpg`."""
+        """A path up to its end: `1.jpg` is not in `1.jpg2`."""
         hashes = self.plan.sha256 | self.plan.content_sha256
         names = sorted(re.escape(one.encode()) for one in self._texts - hashes)
         if not names:
             return None
-        return re.compile(rb"(?:\A|%b)(?:%b)(?:\Z|%b)" % (NO_NAME, b"|".join(names), NO_NAME))
+        return re.compile(rb"(?:%b)(?:\Z|%b)" % (b"|".join(names), NO_NAME.pattern))
 
     @cached_property
     def _hashes(self) -> re.Pattern[bytes] | None:
@@ -147,6 +146,18 @@ class Search:
         listing = photos.list(recursive=True, allow_empty=True)
         gone = set(map(normal, self.plan.source))
         return [path for path in listing.files["path"].to_pylist() if normal(path) in gone]
+
+
+def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:
+    """Whether one of some paths is found that no other begins before: `1.jpg` is not in `11.jpg`.
+
+    A pattern that began with what stands before a path would be tried at every byte, which takes a
+    hundred times longer.
+    """
+    found = paths.search(content)
+    while found and found.start() and not NO_NAME.match(content, found.start() - 1):
+        found = paths.search(content, found.start() + 1)
+    return found is not None
 
 
 def _scratch() -> Iterator[Stored]:

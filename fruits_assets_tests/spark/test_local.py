@@ -1,12 +1,15 @@
-"""Spark in a process of its own: what people are told when its JVM ends."""
+"""Spark on this machine: what it costs, and what people are told when its JVM ends."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from fruits_assets.core.pca import Moments
 from fruits_assets_tests.conftest import REPOSITORY
 
 PROGRAM = """
@@ -35,6 +38,15 @@ failed = event.step_failure_data
 print("FAILED:", failed.user_failure_data.description if failed.user_failure_data else failed.error)
 os._exit(0)  # py4j waits for a JVM that is gone
 """
+
+
+def test_the_largest_gram_matrix_passes_through_no_port(session: SparkSession):
+    largest = len(pickle.dumps(Moments.zero(1792)))  # features of MobileNetV2 at alpha 1.4
+    settings = session.sparkContext.getConf()
+    direct = session.sparkContext._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(  # type: ignore[union-attr]
+        settings.get("spark.task.maxDirectResultSize", "1m")
+    )
+    assert largest < direct
 
 
 @pytest.mark.slow
