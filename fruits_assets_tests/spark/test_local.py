@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -42,10 +43,9 @@ os._exit(0)  # py4j waits for a JVM that is gone
 
 def test_the_largest_gram_matrix_passes_through_no_port(session: SparkSession):
     largest = len(pickle.dumps(Moments.zero(1792)))  # features of MobileNetV2 at alpha 1.4
-    settings = session.sparkContext.getConf()
-    direct = session.sparkContext._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(  # type: ignore[union-attr]
-        settings.get("spark.task.maxDirectResultSize", "1m")
-    )
+    asked = session.sparkContext.getConf().get("spark.task.maxDirectResultSize", "1m")
+    jvm: Any = session.sparkContext._jvm
+    direct = jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(asked)
     assert largest < direct
 
 
