@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -37,6 +38,9 @@ from fruits_assets.transforms.gallery import (
 from fruits_assets.transforms.pca import MODEL
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 from fruits_assets_tests.stand_ins import hand_over
+
+SHOWN = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
+"""The assets that a gallery is drawn of."""
 
 
 @dataclass(frozen=True)
@@ -205,17 +209,24 @@ def test_a_sample_has_all_classes_and_splits_in_proportion():
     assert fewer < set(sampled(photos, 100)["sha256"])
 
 
-def test_photos_that_are_not_square_keep_their_proportions(pipeline: Pipeline, tmp_path: Path):
-    source = tmp_path / "photos"
-    for label, size, colour in (("wide", (200, 50), "navy"), ("tall", (50, 200), "maroon")):
-        (source / label).mkdir(parents=True)
-        Image.new("RGB", size, colour).save(source / label / "1.png")
-    own = Pipeline(pipeline.lake, source)
-    assert own.run().success
-    assert hand_over(own, "gallery").success
-    gallery = Gallery(own.lake.current("gallery"))
-    for photo, path in enumerate(gallery.data["paths"]):
-        dark = gallery.tile(photo).mean(axis=2) < 128
+@pytest.fixture(scope="module")
+def of_two(
+    session: SparkSession, tmp_path_factory: pytest.TempPathFactory, _model_lake: Path
+) -> Gallery:
+    """Two photos, one wide and one tall, in no folder and therefore without label and split."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "photos").mkdir()
+    for name, size, colour in (("wide", (200, 50), "navy"), ("tall", (50, 200), "maroon")):
+        Image.new("RGB", size, colour).save(folder / "photos" / f"{name}.png")
+    base = shutil.copytree(_model_lake, folder / "lake")
+    own = Pipeline(Lake.at(str(base)), folder / "photos")
+    assert own.run(*SHOWN).success
+    return draw(session, own.lake, folder / "gallery")
+
+
+def test_photos_that_are_not_square_keep_their_proportions(of_two: Gallery):
+    for photo, path in enumerate(of_two.data["paths"]):
+        dark = of_two.tile(photo).mean(axis=2) < 128
         high, wide = dark.any(axis=1).sum(), dark.any(axis=0).sum()
         assert (wide, high) == ((64, 16) if path.startswith("wide") else (16, 64))
         middle = TILE // 2
@@ -242,7 +253,7 @@ def test_labels_and_paths_of_any_kind_come_through(
         (source / label).mkdir(parents=True)
         Image.new("RGB", (40, 30), f"#{i * 30:02x}8040").save(source / label / f"{i}<b>.png")
     own = Pipeline(pipeline.lake, source)
-    assert own.run().success
+    assert own.run(*SHOWN).success
     gallery = draw(session, own.lake, tmp_path / "gallery")
     assert gallery.data["labels"] == sorted(LABELS)
     expected = sorted(f"{label}/{i}<b>.png" for i, label in enumerate(LABELS))
@@ -252,22 +263,13 @@ def test_labels_and_paths_of_any_kind_come_through(
     assert len(gallery.script.splitlines()) == 1
 
 
-def test_photos_without_label_or_split_and_a_single_component(
-    pipeline: Pipeline, session: SparkSession, tmp_path: Path
-):
-    source = tmp_path / "photos"
-    source.mkdir()
-    for colour in ("red", "green"):
-        Image.new("RGB", (40, 30), colour).save(source / f"{colour}.png")
-    own = Pipeline(pipeline.lake, source)
-    assert own.run().success
-    gallery = draw(session, own.lake, tmp_path / "gallery")
+def test_photos_without_label_or_split_and_a_single_component(of_two: Gallery):
     for name in ("label", "split", "training"):
-        assert gallery.numbers(name, "<u2").tolist() == [NONE, NONE]
-    neighbours = gallery.numbers("neighbours", "<u2").reshape(2, NEIGHBOURS)
+        assert of_two.numbers(name, "<u2").tolist() == [NONE, NONE]
+    neighbours = of_two.numbers("neighbours", "<u2").reshape(2, NEIGHBOURS)
     assert neighbours[:, 0].tolist() == [1, 0]
     assert (neighbours[:, 1:] == NONE).all()
-    assert gallery.numbers("y", "<f4").tolist() == [0, 0]
+    assert of_two.numbers("y", "<f4").tolist() == [0, 0]
 
 
 SITE = textwrap.dedent("""
@@ -325,25 +327,23 @@ def test_poisonous_photos_keep_their_place(pipeline: Pipeline, tmp_path: Path):
     assert blank == {"97.png", "98.png", "99.png"}
 
 
-def test_a_gallery_is_drawn_once(pipeline: Pipeline):
-    assert pipeline.run().success
-    assert hand_over(pipeline, "gallery").success
-    before = pipeline.lake.current("gallery")
-    assert hand_over(pipeline, "gallery").success
-    assert pipeline.lake.current("gallery") == before
-    assert hand_over(pipeline, "gallery", config={"gallery": {"max_photos": 3}}).success
-    after = pipeline.lake.current("gallery")
+def test_a_gallery_is_drawn_once(own: Pipeline):
+    assert hand_over(own, "gallery").success
+    before = own.lake.current("gallery")
+    assert hand_over(own, "gallery").success
+    assert own.lake.current("gallery") == before
+    assert hand_over(own, "gallery", config={"gallery": {"max_photos": 3}}).success
+    after = own.lake.current("gallery")
     assert after.version != before.version
     assert after.figures["photos"] == 3
 
 
-def test_photos_without_components_yet_fail_with_what_to_do(pipeline: Pipeline, tmp_path: Path):
-    assert pipeline.run().success
-    source = tmp_path / "photos"
+def test_photos_without_components_yet_fail_with_what_to_do(own: Pipeline, tmp_path: Path):
+    source = tmp_path / "others"
     (source / "Apple").mkdir(parents=True)
     Image.new("RGB", (40, 30), "red").save(source / "Apple" / "1.png")
-    own = Pipeline(pipeline.lake, source)
-    assert own.run("raw_images", "rejected_images").success
-    text = failure(hand_over(own, "gallery"))
+    others = Pipeline(own.lake, source)
+    assert others.run("raw_images", "rejected_images").success
+    text = failure(hand_over(others, "gallery"))
     assert "no photo of raw_images" in text
     assert "Materialise features and pca_features again" in text

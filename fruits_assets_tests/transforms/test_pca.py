@@ -52,40 +52,19 @@ def test_it_equals_scikit_learn(finished):
     assert np.linalg.norm(found - projected) <= 1e-5 * np.linalg.norm(projected)
 
 
-@pytest.mark.parametrize(("fit_split", "images"), [("all", 90), ("Training", 60), ("Test", 30)])
-def test_the_split_to_fit_on_can_be_chosen(
-    finished, tmp_path: Path, pipeline: Pipeline, fit_split: str, images: int
-):
-    pipeline.run("raw_images", "rejected_images", "features")
-    config = {"pca_model": {"fit_split": fit_split, "standardize": True}}
-    assert pipeline.run("pca_model", config=config).success
-    figures = pipeline.lake.current("pca_model").figures
-    assert (figures["fitted_on"], figures["images"]) == (fit_split, images)
-    features = pipeline.lake.current("features")
-    rows = matrix(features, "features")
-    if fit_split != "all":
-        rows = rows[split_of(features) == fit_split]
-    deviation = rows.std(axis=0, ddof=1)
-    scaled = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    reference = PCA(n_components=0.95, svd_solver="full").fit(scaled)
-    model = fitted(pipeline)
-    np.testing.assert_allclose(model.explained_variance, reference.explained_variance_, rtol=1e-5)
-
-
 def test_an_unknown_split_is_told(finished):
     result = finished[0].run("pca_model", config={"pca_model": {"fit_split": "Validation"}})
     assert "fit_split is 'Validation'" in failure(result)
     assert "splits found: Test, Training" in failure(result)
 
 
-def test_damage_that_only_workers_see_is_told(pipeline: Pipeline):
-    assert pipeline.run("raw_images", "rejected_images", "features").success
-    features = pipeline.lake.current("features")
+def test_damage_that_only_workers_see_is_told(own: Pipeline):
+    features = own.lake.current("features")
     part = Path(features.uri, features.files[-1].name)
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 0xFF
     part.write_bytes(content)
-    told = failure(pipeline.run("pca_model"))
+    told = failure(own.run("pca_model", config={"pca_model": {"standardize": True}}))
     assert f"features, version {features.version}" in told
     assert "make repair" in told
     assert "Py4J" not in told
@@ -105,7 +84,7 @@ def test_the_moments_are_kept_with_the_model(finished):
     assert model.names() == [pca.MODEL, pca.DESCRIPTION]
 
 
-# Fitted again from the moments
+# On a few features
 
 
 def _small(folder: Folder) -> Snapshot:
@@ -142,6 +121,37 @@ def _made(outputs: Mapping[str, Output], folders: Mapping[str, Folder]) -> Snaps
 
 
 SPLITS = ("Test", "Training")
+
+
+@pytest.mark.parametrize(("fit_split", "rows"), [("all", 60), ("Training", 40), ("Test", 20)])
+def test_the_split_to_fit_on_can_be_chosen(
+    session: SparkSession, tmp_path: Path, fit_split: str, rows: int
+):
+    base = folder_at(str(tmp_path))
+    features = _small(base.child("features"))
+    folders = {name: base.child(name) for name in ("pca_model", pca.MOMENTS)}
+    outputs = pca.fit_pca.function(
+        session,
+        features=features,
+        fit_split=fit_split,
+        n_components=0.95,
+        standardize=True,
+        question="0" * 16,
+        log=print,
+        **folders,
+    )
+    found = _made(outputs, folders)
+    assert (found.figures["fitted_on"], found.figures["images"]) == (fit_split, rows)
+    chosen = matrix(features, "features")
+    if fit_split != "all":
+        chosen = chosen[split_of(features) == fit_split]
+    scaled = (chosen - chosen.mean(axis=0)) / chosen.std(axis=0, ddof=1)
+    reference = PCA(n_components=0.95, svd_solver="full").fit(scaled)
+    model = PcaModel.from_npz(found.read(pca.MODEL))
+    np.testing.assert_allclose(model.explained_variance, reference.explained_variance_, rtol=1e-5)
+
+
+# Fitted again from the moments
 
 
 @pytest.mark.parametrize(
