@@ -200,8 +200,8 @@ def _load(weights: Weights) -> keras.Model:
                 "FRUITS_WEIGHTS the path of a Keras weights file instead, or `sample` for the "
                 "small embedded ones."
             ) from error
-    model = build(None)
     with weights.file() as path:
+        model = build(None)
         try:
             model.load_weights(path)
         except Exception as error:

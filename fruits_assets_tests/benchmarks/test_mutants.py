@@ -46,7 +46,7 @@ import sys
 
 
 def test_endless():
-    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     print("child", child.pid, file=sys.__stdout__, flush=True)
     child.wait()
 """
@@ -162,7 +162,7 @@ def toy(tmp_path: Path) -> Path:
 
 
 def alive(pid: str) -> bool:
-    """Whether a process still computes."""
+    """Whether a process still runs or waits."""
     if not psutil.pid_exists(int(pid)):
         return False
     return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE

@@ -59,6 +59,10 @@ def _few(examples: int) -> settings:
     return settings(_reproducible, max_examples=examples)
 
 
+_EXAMPLES = pytest.mark.parametrize("examples", [30, pytest.param(100, marks=pytest.mark.slow)])
+"""Few after every change, as there are some for every format; many in the slow tier."""
+
+
 def _outcome(data: bytes) -> Photo | RejectedImage:
     """What the examination finds, and nothing else may come of it."""
     try:
@@ -112,11 +116,12 @@ def _damaged(draw: st.DrawFn, image_format: str) -> bytes:
     return mutated(data, other, chance=draw(st.randoms(use_true_random=False)))
 
 
+@_EXAMPLES
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_damaged_images_are_a_photo_or_a_rejection(image_format: str) -> None:
+def test_damaged_images_are_a_photo_or_a_rejection(image_format: str, examples: int) -> None:
     outcomes = []
 
-    @_few(300)
+    @_few(3 * examples)
     @given(_damaged(image_format))
     def check(data: bytes) -> None:
         outcomes.append(_outcome(data))
@@ -126,9 +131,10 @@ def test_damaged_images_are_a_photo_or_a_rejection(image_format: str) -> None:
     assert 0 < accepted < len(outcomes)
 
 
+@_EXAMPLES
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_images_cut_short_are_a_photo_or_a_rejection(image_format: str) -> None:
-    @_few(100)
+def test_images_cut_short_are_a_photo_or_a_rejection(image_format: str, examples: int) -> None:
+    @_few(examples)
     @given(_samples(image_format), st.floats(0, 1, exclude_max=True))
     def check(data: bytes, share: float) -> None:
         _outcome(data[: int(share * len(data))])
@@ -258,9 +264,10 @@ _WITH_METADATA = {
 }
 
 
+@_EXAMPLES
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_metadata_of_any_kind_go_and_the_pixels_stay(image_format: str) -> None:
-    @_few(100)
+def test_metadata_of_any_kind_go_and_the_pixels_stay(image_format: str, examples: int) -> None:
+    @_few(examples)
     @given(_WITH_METADATA[image_format])
     def check(pair: tuple[bytes, bytes]) -> None:
         assert SECRET in pair[1]

@@ -17,6 +17,8 @@ from fruits_assets.core.weights import (
     MAX_RELATIVE_ERROR,
     ConvertedModel,
     Weights,
+    _fingerprint,
+    _load,
     convert,
 )
 from fruits_assets.storage.places import folder_at
@@ -127,11 +129,11 @@ def test_the_fingerprint_is_that_of_the_weights(
     finally:
         model.set_weights(weights)
     same, other = (
-        convert(Weights.of(str(path), alpha=0.35, image_size=SIZE), _photos(1)).description
+        _fingerprint(_load(Weights.of(str(path), alpha=0.35, image_size=SIZE)))
         for path in (again, tmp_path / "other.weights.h5")
     )
-    assert same.fingerprint == converted.description.fingerprint
-    assert other.fingerprint != same.fingerprint
+    assert same == converted.description.fingerprint
+    assert other != same
 
 
 def test_wider_models_have_more_features(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_wider_models_have_more_features(tmp_path: Path) -> None:
     assert FeatureExtractor(wide.tflite)(_photos(1)[0]).shape == (1792,)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("alpha", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_weights_of_another_alpha_are_told(file: Path, alpha: float) -> None:
     with pytest.raises(WeightsError) as told:
         convert(Weights.of(str(file), alpha=alpha, image_size=SIZE), _photos(1))
@@ -155,9 +157,9 @@ def test_weights_of_another_alpha_are_told(file: Path, alpha: float) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content[: len(content) // 2],
+        pytest.param(lambda content: content[: len(content) // 2], marks=pytest.mark.slow),
         lambda content: content[:-1000],
-        lambda content: content[:100],
+        pytest.param(lambda content: content[:100], marks=pytest.mark.slow),
         lambda content: content[:0],
         lambda content: b"<html>404 Not Found</html>" + content,
     ],
@@ -193,8 +195,8 @@ def test_what_is_not_a_file_is_told(origin: str) -> None:
     ("layer", "value"),
     [
         ("Conv1", np.nan),
-        ("block_6_depthwise", np.inf),
-        ("block_9_expand_BN", np.nan),
+        pytest.param("block_6_depthwise", np.inf, marks=pytest.mark.slow),
+        pytest.param("block_9_expand_BN", np.nan, marks=pytest.mark.slow),
         ("Conv_1_bn", np.inf),
     ],
 )

@@ -32,7 +32,7 @@ from fruits_assets.deliverables.deck.canvas import Box
 from fruits_assets.deliverables.deck.chain import REASONS
 from fruits_assets.deliverables.deck.facts import Facts, Pipeline, Place, Recognition
 from fruits_assets.deliverables.deck.language import Language
-from fruits_assets.deliverables.deck.presentation import SLIDES, build
+from fruits_assets.deliverables.deck.presentation import SLIDES, Deck, build
 from fruits_assets.deliverables.deck.slide import SECTIONS, Show, mosaic
 from fruits_assets.deliverables.figures import THEME
 from fruits_assets.storage.base import Folder
@@ -354,20 +354,25 @@ class Asked(dict[str, str]):
 
 
 @pytest.fixture(scope="module")
-def built(shows) -> tuple[dict[str, Any], set[str]]:
-    """All decks as python-pptx opens them, and the keys of the texts in them."""
+def made(shows) -> tuple[dict[str, Deck], set[str]]:
+    """All decks, and the keys of the texts in them."""
     asked = {code: Asked(texts) for code, texts in TABLES.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texts_fr, "TEXTS", asked["fr"])
         patch.setattr(texts_en, "TEXTS", asked["en"])
         decks = {name: build(show, code) for name, (show, code) in shows.items()}
-    opened = {name: Presentation(io.BytesIO(deck.content)) for name, deck in decks.items()}
-    return opened, asked["fr"].keys_asked | asked["en"].keys_asked
+    return decks, asked["fr"].keys_asked | asked["en"].keys_asked
+
+
+@pytest.fixture(scope="module")
+def built(made) -> dict[str, Any]:
+    """All decks as python-pptx opens them."""
+    return {name: Presentation(io.BytesIO(deck.content)) for name, deck in made[0].items()}
 
 
 @pytest.fixture(params=DECKS)
 def deck(request: pytest.FixtureRequest, built) -> Any:
-    return built[0][request.param]
+    return built[request.param]
 
 
 def words(slide: Any) -> str:
@@ -445,8 +450,9 @@ class TestWhole:
                 or shape.has_table
                 or shape.shape_type == 13
             ]
-            for one, other in combinations(solid, 2):
-                assert not _overlap(one, other), (one.name, other.name, words(slide))
+            boxes = [(shape.left, shape.top, shape.width, shape.height) for shape in solid]
+            for (one, box), (other, its) in combinations(zip(solid, boxes, strict=True), 2):
+                assert not _overlap(box, its), (one.name, other.name, words(slide))
 
     def test_contrast_is_fine(self, deck):
         for _, shape in _shapes(deck):
@@ -496,7 +502,7 @@ def test_minutes_are_those_of_the_defence(built):
     assert sum(SECTIONS.values()) == 20
     for section, minutes in SECTIONS.items():
         assert sum(one.minutes for one in SLIDES if one.section == section) == minutes
-    spoken = [notes(slide).splitlines()[0] for slide in built[0]["real, fr"].slides]
+    spoken = [notes(slide).splitlines()[0] for slide in built["real, fr"].slides]
     assert spoken[0] == "Durée : 30 s, de 0 min à 30 s"
     assert spoken[2] == "Durée : 1 min 30, de 1 min 30 à 3 min"
     assert spoken[-1].endswith("à 20 min")
@@ -504,9 +510,9 @@ def test_minutes_are_those_of_the_defence(built):
         assert before.rpartition(" à ")[2] == after.partition(", de ")[2].partition(" à ")[0]
 
 
-def test_the_same_show_is_the_same_file(shows):
-    show, _ = shows["everything, fr"]
-    once, again = build(show, "fr"), build(show, "fr")
+def test_the_same_show_is_the_same_file(shows, made):
+    (show, code), once = shows["everything, fr"], made[0]["everything, fr"]
+    again = build(show, code)
     assert once.content == again.content
     with zipfile.ZipFile(io.BytesIO(once.content)) as package:
         assert {one.date_time[0] for one in package.infolist()} == {1980}
@@ -517,22 +523,22 @@ def test_the_same_show_is_the_same_file(shows):
                 assert b">2026-11-01T00:00:00Z</dcterms:created>" in book.read("docProps/core.xml")
     assert len(books) >= 5
     assert once.titles == again.titles
-    assert [title for title, _ in once.titles] != [title for title, _ in build(show, "en").titles]
+    english = made[0]["everything, en"]
+    assert [title for title, _ in once.titles] != [title for title, _ in english.titles]
 
 
-def test_no_deck_says_where_it_was_made(shows, finished):
-    show, language = shows["real, fr"]
+def test_no_deck_says_where_it_was_made(made, finished):
     pipeline, _ = finished
-    content = build(show, language).content
+    content = made[0]["real, fr"].content
     packed = dict(contents("deck", content))
     assert any(name.endswith("sheet1.xml") for name in packed), "workbooks are looked into"
     places = (pipeline.lake.base, str(pipeline.source), tempfile.gettempdir())
     assert not leaks({"deck": content}, *places)
 
 
-def test_every_text_is_used(built):
+def test_every_text_is_used(made):
     elsewhere = {key for key in texts_fr.TEXTS if key.startswith("month.")}
-    assert texts_fr.TEXTS.keys() - built[1] == elsewhere - {"month.11"}
+    assert texts_fr.TEXTS.keys() - made[1] == elsewhere - {"month.11"}
 
 
 def _fields(text: str) -> set[tuple[str | None, str | None]]:
@@ -557,7 +563,7 @@ def test_figures_are_those_of_the_lake(built, shows, finished):
     assert shown["accuracy_components"] == figures["recognition"]["accuracy_components"]
     assert shown["images_per_second"] == figures["features"]["images_per_second"]
     english = Language.of("en")
-    text = "\n".join(map(words, built[0]["real, en"].slides))
+    text = "\n".join(map(words, built["real, en"].slides))
     for expected in (
         "90 photos, 15 classes, drawn by the project",
         f"{english.number(figures['pca_model']['components'])} of 1,280 components keep "
@@ -567,12 +573,12 @@ def test_figures_are_those_of_the_lake(built, shows, finished):
         f"in {english.number(lake.current('features').commit.seconds, 1)} s",
     ):
         assert expected in text
-    assert lake.current("pca_model").version in notes(built[0]["real, en"].slides[10])
+    assert lake.current("pca_model").version in notes(built["real, en"].slides[10])
 
 
 def test_what_is_missing_is_said_in_words(built, shows):
     assert set(shows["3 classes"][0].facts.missing) == MISSING
-    text = "\n".join(map(words, built[0]["3 classes"].slides))
+    text = "\n".join(map(words, built["3 classes"].slides))
     for sentence in (
         "Facturé : non mesuré",
         "Non mesuré : lancer « make bench »",
@@ -580,7 +586,7 @@ def test_what_is_missing_is_said_in_words(built, shows):
     ):
         assert sentence in text
     assert shows["everything, fr"][0].facts.missing == ()
-    text = "\n".join(map(words, built[0]["everything, fr"].slides))
+    text = "\n".join(map(words, built["everything, fr"].slides))
     assert "on mesuré" not in text
     for sentence in (
         "1,23 €",
@@ -589,30 +595,28 @@ def test_what_is_missing_is_said_in_words(built, shows):
         "14 000 photos, même",
     ):
         assert sentence in text
-    assert "only 120 photos" in "\n".join(map(words, built[0]["everything, en"].slides))
+    assert "only 120 photos" in "\n".join(map(words, built["everything, en"].slides))
 
 
 def test_many_classes_are_summed_up(built):
-    text = words(built[0]["131 classes"].slides[2])
+    text = words(built["131 classes"].slides[2])
     assert "Autres classes : 119, avec 1 230 photos, de 9 à 12 par classe." in text
     assert "Fruit 023 (12)" in text
     assert "Fruit 025" not in text
-    assert "Autres classes : 3, avec 18 photos, 6 par classe." in words(
-        built[0]["real, fr"].slides[2]
-    )
-    assert "Autres classes" not in words(built[0]["3 classes"].slides[2])
-    assert "7 classes éloignées" in words(built[0]["131 classes"].slides[10])
+    assert "Autres classes : 3, avec 18 photos, 6 par classe." in words(built["real, fr"].slides[2])
+    assert "Autres classes" not in words(built["3 classes"].slides[2])
+    assert "7 classes éloignées" in words(built["131 classes"].slides[10])
 
 
 def test_rejected_files_are_counted_by_reason(built):
-    text = words(built[0]["many rejected"].slides[8])
+    text = words(built["many rejected"].slides[8])
     assert "2,247 of 120 set aside" in text
     assert "truncated" in text
-    assert "aucun rejeté" in words(built[0]["3 classes"].slides[8])
+    assert "aucun rejeté" in words(built["3 classes"].slides[8])
 
 
 def test_labels_are_never_taken_for_anything_else(built):
-    text = "\n".join(map(words, built[0]["hostile"].slides))
+    text = "\n".join(map(words, built["hostile"].slides))
     assert "{images:n} {0} {" in text
     assert "<b>&amp;amp;</b>".replace("&amp;amp;", "&amp;") in text.replace("&lt;", "<").replace(
         "&gt;", ">"
@@ -622,33 +626,33 @@ def test_labels_are_never_taken_for_anything_else(built):
 
 
 def test_limits_are_those_of_the_data(built):
-    drawn = words(built[0]["real, fr"].slides[-1])
+    drawn = words(built["real, fr"].slides[-1])
     assert "Photos dessinées, pas réelles" in drawn
     assert "Contenus identiques dans deux jeux : 0" in drawn
-    own = words(built[0]["no label"].slides[-1])
+    own = words(built["no label"].slides[-1])
     assert "Pas de jeu de test séparé" in own
     assert "Arrière-plans variés" in own
-    assert "Contenus identiques dans deux jeux : 9" in words(built[0]["3 classes"].slides[-1])
+    assert "Contenus identiques dans deux jeux : 9" in words(built["3 classes"].slides[-1])
 
 
 def test_films_of_fruits_360_are_known_by_their_names(built):
-    slides = built[0]["fruits 360"].slides
+    slides = built["fruits 360"].slides
     assert "mêmes fruits, filmés en rotation" in words(slides[-1])
     assert "CC BY-SA 4.0" in words(slides[-1])
     assert "de la base Fruits-360" in words(slides[2])
-    assert "Fruits-360" not in "\n".join(map(words, built[0]["3 classes"].slides))
+    assert "Fruits-360" not in "\n".join(map(words, built["3 classes"].slides))
 
 
 def test_a_share_that_was_not_asked_for_has_no_line(built):
-    text = words(built[0]["all fitted"].slides[10])
+    text = words(built["all fitted"].slides[10])
     assert "target" not in text
     assert "(all)" in text
-    assert "target: 95%" in words(built[0]["real, en"].slides[10])
+    assert "target: 95%" in words(built["real, en"].slides[10])
 
 
 def test_workbooks_of_charts_hold_no_formula_and_no_link(built):
     books = 0
-    for _, shape in _shapes(built[0]["hostile"]):
+    for _, shape in _shapes(built["hostile"]):
         if shape.has_chart:
             with zipfile.ZipFile(
                 io.BytesIO(shape.chart.part.chart_workbook.xlsx_part.blob)
@@ -901,13 +905,13 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> int:
     return lines
 
 
-def _overlap(one: Any, other: Any) -> bool:
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    """Whether two boxes (left, top, width, height) share more than a point, in EMU."""
     slack = 12700
-    return (
-        one.left + one.width > other.left + slack
-        and other.left + other.width > one.left + slack
-        and one.top + one.height > other.top + slack
-        and other.top + other.height > one.top + slack
+    return all(
+        one[axis] + one[axis + 2] > other[axis] + slack
+        and other[axis] + other[axis + 2] > one[axis] + slack
+        for axis in (0, 1)
     )
 
 

@@ -191,7 +191,9 @@ def test_a_failed_cell_is_named_with_its_reason(code: str, expected: str, logged
     assert "\x1b" not in "".join(log)
 
 
-@pytest.mark.parametrize("end", ["display(JSON({}))", "1 / 0", "os._exit(1)"])
+@pytest.mark.parametrize(
+    "end", ["display(JSON({}))", pytest.param("1 / 0", marks=pytest.mark.slow), "os._exit(1)"]
+)
 def test_no_temporary_file_is_left_however_it_ends(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

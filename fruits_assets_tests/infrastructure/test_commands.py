@@ -4,13 +4,15 @@ moto's server stands for AWS where all goes well. It never fails a deployment an
 credentials: where AWS is to refuse, a server with a few answers in CloudFormation's XML does.
 """
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,21 +53,17 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     """The command, with what is typed in and what it prints."""
-
-    def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        capsys.readouterr()
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "stdin", io.StringIO(typed))
         code = main(arguments)
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
-
-    return run
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 # ------------------------------------------------------------------------- against moto's server
@@ -81,14 +79,29 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture
-def aws(moto: str, credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account of moto's with nothing in it."""
-    urlopen(Request(f"{moto}/moto-api/reset", method="POST")).close()  # noqa: S310 - loopback
+def account(moto: str, credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account of moto's as it was left."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
 
 
+@pytest.fixture
+def aws(moto: str, account: None) -> None:
+    """An account of moto's with nothing in it."""
+    _empty(moto)
+
+
+def _empty(moto: str) -> None:
+    urlopen(Request(f"{moto}/moto-api/reset", method="POST")).close()  # noqa: S310 - loopback
+
+
 def client(service: str) -> Any:
-    return boto3.Session(region_name=REGION).client(service)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return _client(service, os.environ["AWS_ENDPOINT_URL"])
+
+
+@cache
+def _client(service: str, endpoint: str) -> Any:
+    session = boto3.Session("test", "test", region_name=REGION)
+    return session.client(service, endpoint_url=endpoint)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownMemberType, reportUnknownVariableType]
 
 
 def stack() -> dict[str, Any]:
@@ -113,58 +126,86 @@ def settings(printed: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in printed.splitlines())
 
 
-def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(
-    aws: None, run: Run
-) -> None:
-    done = run("deploy", *STACK)
+Deployed = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="class")
+def deployed(moto: str) -> Deployed:
+    """What was printed when a stack was deployed, the only one of its account."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_ENDPOINT_URL", moto)
+        _empty(moto)
+        done = run("deploy", *STACK)
     assert done.returncode == 0, done.stderr
-    lines = settings(done.stdout)
-    assert all(name.startswith("FRUITS_") for name in lines)
-    (data, log) = sorted(it["Name"] for it in client("s3").list_buckets()["Buckets"])
-    assert lines["FRUITS_LAKE"] == f"s3://{data}/lake"
-    assert lines["FRUITS_SOURCE"] == f"s3://{data}/photos"
-    assert lines["FRUITS_REGION"] == REGION
-    assert lines["FRUITS_BUCKET_OWNER"] == "123456789012"
-    assert lines["FRUITS_SPARK"] == "local"
-    assert lines["FRUITS_EMR_LOGS"] == f"s3://{log}/emr/"
-    assert [it["KeyArn"] for it in client("kms").list_keys()["Keys"]] == [lines["FRUITS_KMS_KEY"]]
-    rule = client("s3").get_bucket_encryption(Bucket=data)["ServerSideEncryptionConfiguration"]
-    default = rule["Rules"][0]["ApplyServerSideEncryptionByDefault"]
-    assert default["KMSMasterKeyID"] == lines["FRUITS_KMS_KEY"]
-    roles = {it["Arn"] for it in client("iam").list_roles()["Roles"]}
-    assert lines["FRUITS_EMR_SERVICE_ROLE"] in roles
-    assert {"Key": TAG, "Value": "fruits"} in stack()["Tags"]
-    for policy in ("OrchestratorPolicy", "ClusterChecksPolicy"):
-        assert f"  arn:aws:iam::123456789012:policy/fruits-{policy}-" in done.stderr
-    assert f"no budgets in {REGION}" in done.stderr
+    return done
 
 
-def test_the_lines_are_all_that_clusters_need_to_be_told(
-    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
-    for name in [name for name in os.environ if name.startswith("FRUITS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text(run("deploy", *STACK).stdout)
-    assert Settings().spark == "local", "a cluster costs money: nobody has one unasked"
-    account = Settings().emr()
-    subnets = client("ec2").describe_subnets(SubnetIds=account.subnets.split(","))["Subnets"]
-    assert len({it["AvailabilityZone"] for it in subnets}) == len(subnets) == 2
-    names = [account.primary_security_group, account.worker_security_group]
-    groups = client("ec2").describe_security_groups(
-        GroupIds=[*names, account.service_security_group]
-    )["SecurityGroups"]
-    assert {it["VpcId"] for it in groups} == {it["VpcId"] for it in subnets}
+@pytest.mark.usefixtures("account", "deployed")
+class TestDeployed:
+    """Tests of a stack that is there, which leave it as it is."""
+
+    def test_a_deployment_prints_the_lines_of_the_environment_and_nothing_else(
+        self, deployed: Deployed
+    ) -> None:
+        lines = settings(deployed.stdout)
+        assert all(name.startswith("FRUITS_") for name in lines)
+        (data, log) = sorted(it["Name"] for it in client("s3").list_buckets()["Buckets"])
+        assert lines["FRUITS_LAKE"] == f"s3://{data}/lake"
+        assert lines["FRUITS_SOURCE"] == f"s3://{data}/photos"
+        assert lines["FRUITS_REGION"] == REGION
+        assert lines["FRUITS_BUCKET_OWNER"] == "123456789012"
+        assert lines["FRUITS_SPARK"] == "local"
+        assert lines["FRUITS_EMR_LOGS"] == f"s3://{log}/emr/"
+        assert [it["KeyArn"] for it in client("kms").list_keys()["Keys"]] == [
+            lines["FRUITS_KMS_KEY"]
+        ]
+        rule = client("s3").get_bucket_encryption(Bucket=data)["ServerSideEncryptionConfiguration"]
+        default = rule["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+        assert default["KMSMasterKeyID"] == lines["FRUITS_KMS_KEY"]
+        roles = {it["Arn"] for it in client("iam").list_roles()["Roles"]}
+        assert lines["FRUITS_EMR_SERVICE_ROLE"] in roles
+        assert {"Key": TAG, "Value": "fruits"} in stack()["Tags"]
+        for policy in ("OrchestratorPolicy", "ClusterChecksPolicy"):
+            assert f"  arn:aws:iam::123456789012:policy/fruits-{policy}-" in deployed.stderr
+        assert f"no budgets in {REGION}" in deployed.stderr
+
+    def test_the_lines_are_all_that_clusters_need_to_be_told(
+        self, deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in [name for name in os.environ if name.startswith("FRUITS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text(deployed.stdout)
+        assert Settings().spark == "local", "a cluster costs money: nobody has one unasked"
+        account = Settings().emr()
+        subnets = client("ec2").describe_subnets(SubnetIds=account.subnets.split(","))["Subnets"]
+        assert len({it["AvailabilityZone"] for it in subnets}) == len(subnets) == 2
+        names = [account.primary_security_group, account.worker_security_group]
+        groups = client("ec2").describe_security_groups(
+            GroupIds=[*names, account.service_security_group]
+        )["SecurityGroups"]
+        assert {it["VpcId"] for it in groups} == {it["VpcId"] for it in subnets}
+
+    def test_a_second_deployment_changes_nothing_and_prints_the_same(
+        self, deployed: Deployed
+    ) -> None:
+        again = run("deploy", *STACK)
+        assert (again.returncode, again.stdout) == (0, deployed.stdout)
+        assert len(client("s3").list_buckets()["Buckets"]) == 2
+
+    @pytest.mark.parametrize("typed", ["", "yes\n", "Fruits\n"])
+    def test_without_its_name_nothing_is_destroyed(self, typed: str) -> None:
+        before = stack()
+        done = run("destroy", *STACK, typed=typed)
+        assert done.returncode == 1
+        assert "nothing was deleted" in done.stderr
+        assert stack()["StackStatus"] == before["StackStatus"]
+        assert stack()["StackId"] == before["StackId"]
 
 
-def test_a_second_deployment_changes_nothing_and_prints_the_same(aws: None, run: Run) -> None:
-    first = run("deploy", *STACK)
-    again = run("deploy", *STACK)
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert len(client("s3").list_buckets()["Buckets"]) == 2
-
-
-def test_parameters_are_set_and_then_stay_set(aws: None, run: Run) -> None:
+def test_parameters_are_set_and_then_stay_set(aws: None) -> None:
     def values() -> dict[str, str]:
         return {it["ParameterKey"]: it["ParameterValue"] for it in stack()["Parameters"]}
 
@@ -176,14 +217,14 @@ def test_parameters_are_set_and_then_stay_set(aws: None, run: Run) -> None:
     assert (values()["LogDays"], values()["OldVersionDays"]) == ("11", "12")
 
 
-def test_two_stacks_lie_beside_each_other(aws: None, run: Run) -> None:
+def test_two_stacks_lie_beside_each_other(aws: None) -> None:
     first = run("deploy", *STACK)
     second = run("deploy", "--stack", "other", "--region", REGION)
     assert second.returncode == 0, second.stderr
     assert not set(settings(first.stdout).values()) & {settings(second.stdout)["FRUITS_LAKE"]}
 
 
-def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None, run: Run) -> None:
+def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None) -> None:
     lines = settings(run("deploy", *STACK).stdout)
     buckets = {it["Name"] for it in client("s3").list_buckets()["Buckets"]}
     forget_routes()
@@ -203,16 +244,7 @@ def test_destroying_explains_what_it_keeps_and_keeps_it(aws: None, run: Run) -> 
     assert run("deploy", *STACK).returncode == 0
 
 
-@pytest.mark.parametrize("typed", ["", "yes\n", "Fruits\n"])
-def test_without_its_name_nothing_is_destroyed(aws: None, typed: str, run: Run) -> None:
-    run("deploy", *STACK)
-    done = run("destroy", *STACK, typed=typed)
-    assert done.returncode == 1
-    assert "nothing was deleted" in done.stderr
-    assert stack()["StackStatus"] == "CREATE_COMPLETE"
-
-
-def test_destroying_asks_nothing_when_told_so(aws: None, run: Run) -> None:
+def test_destroying_asks_nothing_when_told_so(aws: None) -> None:
     run("deploy", *STACK)
     forget_routes()
     done = run("destroy", *STACK, "--yes")
@@ -220,7 +252,7 @@ def test_destroying_asks_nothing_when_told_so(aws: None, run: Run) -> None:
     assert not client("cloudformation").describe_stacks()["Stacks"]
 
 
-def test_a_stack_that_is_not_there_cannot_be_destroyed(aws: None, run: Run) -> None:
+def test_a_stack_that_is_not_there_cannot_be_destroyed(aws: None) -> None:
     done = run("destroy", *STACK, "--yes")
     assert done.returncode == 1
     assert done.stderr == (
@@ -264,7 +296,7 @@ def test_a_parameter_without_a_name_or_value_is_refused(
     assert f"--set {parameter} is not NAME=VALUE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["deploy", "destroy"])
+@pytest.mark.parametrize("command", ["deploy", pytest.param("destroy", marks=pytest.mark.slow)])
 def test_missing_credentials_are_told(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fruits_assets.infrastructure", command, *STACK],

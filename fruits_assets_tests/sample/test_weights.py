@@ -16,6 +16,9 @@ from fruits_assets.sample.train import (
     save,
 )
 
+KNOWN = 8
+"""Photos per class that new ones are compared with."""
+
 
 def features_of(model, split: str, photos_per_class: int) -> np.ndarray:
     photos = [
@@ -41,6 +44,12 @@ def model():
     return model
 
 
+@pytest.fixture(scope="module")
+def known(model) -> np.ndarray:
+    """The features of eight photos of each class."""
+    return features_of(model, "Training", KNOWN)
+
+
 def test_the_file_is_small():
     assert WEIGHTS_FILE.stat().st_size <= 2_000_000
 
@@ -58,19 +67,17 @@ def test_saved_weights_load_back_and_are_compressed(model, tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_features_tell_fruits_apart(model):
-    known, asked = features_of(model, "Training", 8), features_of(model, "Test", 4)
-    labels = np.arange(len(CLASSES))
-    accuracy = nearest_neighbour_accuracy(known, labels.repeat(8), asked, labels.repeat(4))
-    assert known.shape == (8 * len(CLASSES), 1280)
+def test_the_features_tell_fruits_apart(model, known: np.ndarray):
+    asked, labels = features_of(model, "Test", 4), np.arange(len(CLASSES))
+    accuracy = nearest_neighbour_accuracy(known, labels.repeat(KNOWN), asked, labels.repeat(4))
+    assert known.shape == (KNOWN * len(CLASSES), 1280)
     assert accuracy >= 0.9
 
 
-def test_the_features_are_alive(model):
-    features = features_of(model, "Training", 4)
-    assert (features.std(0) > 1e-3).mean() > 0.5
+def test_the_features_are_alive(known: np.ndarray):
+    assert (known.std(0) > 1e-3).mean() > 0.5
     # ReLU6 saturates at 6.
-    assert (features > 5.5).mean() < 0.01
+    assert (known > 5.5).mean() < 0.01
 
 
 def test_nearest_neighbours_are_counted():

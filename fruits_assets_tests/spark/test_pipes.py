@@ -10,12 +10,6 @@ from fruits_assets.spark import pipes
 from fruits_assets_tests.places import Bucket
 
 
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> object:
-    """One kind of server: how S3 is spoken is tested elsewhere."""
-    return request.getfixturevalue("_moto")
-
-
 def test_nothing_of_a_session_is_left(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pipes_utils, "WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 0)
     monkeypatch.setattr(pipes, "MESSAGE_SECONDS", 0.01)
