@@ -38,6 +38,12 @@ from fruits_assets_tests.places import Bucket, Folder, Place
 REPOSITORY = Path(__file__).parent.parent
 SERVERS = ["versitygw", pytest.param("moto", marks=pytest.mark.slow)]
 """Fast tests that any S3 server will do for are run on the faster one, all tests on both."""
+THE_SAME_EVERYWHERE = pytest.mark.parametrize(
+    "_kind",
+    ["folder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("versitygw", "moto"))],
+    indirect=True,
+)
+"""For tests with a `place` whose kind changes nothing: the fast tier runs them on a folder only."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from fruits_assets.lake import retention
 from fruits_assets.lake.history import Entry, entries, rollback
 from fruits_assets.lake.lake import Lake
 from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets_tests.conftest import THE_SAME_EVERYWHERE
 from fruits_assets_tests.lake.versions import draft, of, publish, rows, seen
 from fruits_assets_tests.places import Place
 from fruits_assets_tests.s3 import REGION
@@ -76,6 +77,7 @@ def _rows(found: Sequence[Entry]) -> list[tuple[int, int | None, bool]]:
 # ------------------------------------------------------------------------------ history
 
 
+@THE_SAME_EVERYWHERE
 def test_the_history_says_what_was_published_when_and_by_whom(place: Place) -> None:
     lake = Lake.at(place.base, region=REGION, keep_versions=2)
     published = [publish(lake, "raw", number) for number in range(3)]

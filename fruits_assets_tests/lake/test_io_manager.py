@@ -10,7 +10,7 @@ from fruits_assets.lake.io_manager import LakeIOManager, snapshot_metadata
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.storage.snapshot import Snapshot
-from fruits_assets_tests.conftest import failure
+from fruits_assets_tests.conftest import THE_SAME_EVERYWHERE, failure
 from fruits_assets_tests.lake.versions import SCHEMA, draft, of, publish, rows, seen
 from fruits_assets_tests.places import Bucket, Place
 from fruits_assets_tests.s3 import REGION
@@ -66,6 +66,7 @@ def test_what_an_asset_returns_is_published_and_handed_on(resource: LakeResource
     assert [column.name for column in shown["dagster/column_schema"].columns] == ["text"]
 
 
+@THE_SAME_EVERYWHERE
 def test_an_asset_reads_what_an_earlier_run_has_published(resource: LakeResource) -> None:
     lake = resource.open()
     publish(lake, "raw", 2)
@@ -81,6 +82,7 @@ def test_an_asset_whose_input_was_never_published_says_so(resource: LakeResource
     assert f"the lake {resource.base} has no raw yet. Materialise raw first." in failure(result)
 
 
+@THE_SAME_EVERYWHERE
 def test_an_asset_whose_input_is_damaged_says_so(resource: LakeResource, place: Place) -> None:
     published = publish(resource.open(), "raw", 1, siblings=["rejected"])
     place.remove(f"raw/{published.files[0].name}")

@@ -31,7 +31,7 @@ from fruits_assets.storage.base import Folder
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.parquet import Origin, address_of, part_once
 from fruits_assets.storage.snapshot import DRAFT, Output, Snapshot
-from fruits_assets_tests.conftest import failure
+from fruits_assets_tests.conftest import THE_SAME_EVERYWHERE, failure
 from fruits_assets_tests.lake.versions import (
     SCHEMA,
     again,
@@ -84,6 +84,7 @@ def test_what_is_published_is_current(place: Place, lake: Lake) -> None:
     assert rows(lake.version("raw", 0)) == of("raw", 1)
 
 
+@THE_SAME_EVERYWHERE
 def test_a_version_is_taken_again_without_new_parts(place: Place, lake: Lake) -> None:
     """With the tables that were made together with it."""
     first = publish(lake, "raw", 1, siblings=["rejected"])
@@ -110,6 +111,7 @@ def test_what_is_current_already_is_not_published_again(place: Place, lake: Lake
     assert place.names() == before
 
 
+@THE_SAME_EVERYWHERE
 def test_a_commit_says_how_the_version_came_to_be(lake: Lake) -> None:
     source = publish(lake, "raw", 1)
     publish(lake, "weights", 1)
@@ -127,6 +129,7 @@ def test_a_commit_says_how_the_version_came_to_be(lake: Lake) -> None:
         assert found.figures == {"number": 7}
 
 
+@THE_SAME_EVERYWHERE
 def test_tables_that_were_made_together_are_found_together(lake: Lake) -> None:
     publish(lake, "rejected", 0)  # alone, so that the numbers differ
     first = publish(lake, "raw", 1, siblings=["rejected", "_listing"])
@@ -139,6 +142,7 @@ def test_tables_that_were_made_together_are_found_together(lake: Lake) -> None:
     assert lake.current("raw").commit.siblings == {"rejected": 2, "_listing": 1}
 
 
+@THE_SAME_EVERYWHERE
 def test_what_a_version_was_made_from_is_found_by_its_number(lake: Lake) -> None:
     source = publish(lake, "raw", 1)
     features = publish(lake, "features", 1, source)
@@ -149,6 +153,7 @@ def test_what_a_version_was_made_from_is_found_by_its_number(lake: Lake) -> None
         lake.made_from(features, "weights")
 
 
+@THE_SAME_EVERYWHERE
 def test_what_a_version_was_made_from_is_found_where_it_was_made_again(
     place: Place, lake: Lake
 ) -> None:
@@ -165,6 +170,7 @@ def test_what_a_version_was_made_from_is_found_where_it_was_made_again(
     assert lake.made_from(features, "raw") == made
 
 
+@THE_SAME_EVERYWHERE
 def test_drafts_of_several_tables_know_each_other_once_published(lake: Lake) -> None:
     """As an erasure publishes them: all are made before the first is published."""
     for name in ("raw", "features"):
@@ -260,6 +266,7 @@ def test_a_current_version_whose_part_is_gone_is_not_taken_for_published(
         lake.publish(same)
 
 
+@THE_SAME_EVERYWHERE
 @pytest.mark.parametrize("harm", [_remove, _shorten])
 def test_a_damaged_version_is_not_taken_again_and_can_be_made_again(
     place: Place, lake: Lake, harm: Callable[[Place, str], None]
@@ -705,6 +712,7 @@ def test_a_run_that_was_overtaken_fails_and_its_work_is_kept(place: Place) -> No
 # ------------------------------------------------------------------------------ withdrawal
 
 
+@THE_SAME_EVERYWHERE
 def test_what_is_withdrawn_is_not_taken_again(lake: Lake) -> None:
     for number in (1, 2):
         publish(lake, "raw", number)
@@ -854,6 +862,7 @@ def test_a_folder_with_files_that_are_not_of_a_lake_may_become_one(place: Place)
 # ------------------------------------------------------------------------------ the command
 
 
+@THE_SAME_EVERYWHERE
 def test_the_command_shows_what_the_lake_holds(
     place: Place, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from fruits_assets.lake.retention import ABANDONED_SECONDS
 from fruits_assets.storage.folder import PARTIAL
 from fruits_assets.storage.parquet import PART_NAME
 from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets_tests.conftest import THE_SAME_EVERYWHERE
 from fruits_assets_tests.lake.versions import (
     again,
     draft,
@@ -75,6 +76,7 @@ def test_three_versions_are_kept_unless_another_number_is_asked_for(tmp_path: Pa
     assert {path.name for path in tmp_path.glob("raw/part-*")} == _parts_of(*published[-3:])
 
 
+@THE_SAME_EVERYWHERE
 def test_one_version_can_be_kept(place: Place, lake: Lake) -> None:
     lake = replace(lake, keep_versions=1)
     published = [publish(lake, "raw", number) for number in range(3)]
@@ -83,6 +85,7 @@ def test_one_version_can_be_kept(place: Place, lake: Lake) -> None:
     assert seen(lake, "raw") == of("raw", 2)
 
 
+@THE_SAME_EVERYWHERE
 def test_an_older_version_that_becomes_current_again_is_kept(place: Place, lake: Lake) -> None:
     oldest, middle, newer = (publish(replace(lake, keep_versions=9), "raw", n) for n in range(3))
     lake.publish(again(lake, oldest))
@@ -93,6 +96,7 @@ def test_an_older_version_that_becomes_current_again_is_kept(place: Place, lake:
     assert not _parts_of(middle) & _parts(place, "raw")
 
 
+@THE_SAME_EVERYWHERE
 def test_what_a_current_version_was_made_from_is_kept(place: Place, lake: Lake) -> None:
     """And what that was made from, until something else is current."""
     lake = replace(lake, keep_versions=1)
@@ -189,6 +193,7 @@ def test_when_a_part_is_abandoned_is_known_in_every_place(
     assert _parts(place, "raw_images") == _parts_of(neighbour)
 
 
+@THE_SAME_EVERYWHERE
 def test_unfinished_versions_do_not_take_the_place_of_finished_ones(
     place: Place, lake: Lake
 ) -> None:

@@ -23,6 +23,7 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.table import CONFIGURATION, Table
 from fruits_assets.storage.parquet import File, Origin, address_of, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets_tests.conftest import THE_SAME_EVERYWHERE
 from fruits_assets_tests.lake.versions import (
     SCHEMA,
     again,
@@ -104,6 +105,7 @@ def _log(place: Place, name: str) -> str:
     return "\n".join(found)
 
 
+@THE_SAME_EVERYWHERE
 def test_a_log_says_nothing_of_rows_or_of_where_they_lie(place: Place) -> None:
     """However a commit is made: the first, by delta-rs, with other columns, and a checkpoint."""
     lake = Lake.at(place.base, region=REGION)
@@ -196,6 +198,7 @@ def test_a_version_can_be_opened_before_and_after_a_checkpoint(folder_lake: Lake
 # ------------------------------------------------------------------------------ columns
 
 
+@THE_SAME_EVERYWHERE
 def test_other_columns_replace_all_parts_in_one_commit(place: Place, lake: Lake) -> None:
     old = publish(lake, "raw", 1)
     new = lake.publish(_draft_with_digits(lake, 2))
@@ -227,6 +230,7 @@ def _append(lake: Lake) -> None:
     write_deltalake(_others(lake, "raw"), theirs, mode="append")
 
 
+@THE_SAME_EVERYWHERE
 @pytest.mark.parametrize("maintain", [_compact, _append])
 def test_a_commit_of_other_software_is_no_version_and_no_conflict(
     lake: Lake, maintain: Callable[[Lake], None]
