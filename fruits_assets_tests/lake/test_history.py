@@ -150,7 +150,7 @@ def test_a_rollback_publishes_all_that_a_version_was_made_from(lake: Lake) -> No
     assert _seen(lake) == _all_of(1)
 
 
-@pytest.mark.parametrize("digits", [4, 16])
+@pytest.mark.parametrize("digits", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_a_version_may_be_called_by_its_hash(lake: Lake, digits: int) -> None:
     first = _Run.of(lake, 1)
     _Run.of(lake, 2)

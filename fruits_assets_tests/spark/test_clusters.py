@@ -180,7 +180,7 @@ def test_threads_of_a_run_share_one_cluster(stack: Stack):
 
 def test_processes_of_a_run_share_one_cluster(stack: Stack):
     with contextlib.ExitStack() as processes:
-        started = [processes.enter_context(stack.process(held="ready")) for _ in range(3)]
+        started = [processes.enter_context(stack.process(held="ready")) for _ in range(2)]
         for one in started:
             said(one, "ready")
         for one in started:

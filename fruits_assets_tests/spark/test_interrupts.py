@@ -87,23 +87,9 @@ def loses() -> None:
     threading.Event().wait(SECONDS)
 
 
-@dg.op
-def minds_nothing() -> None:
-    for number in interrupts.SIGNALS:
-        signal.signal(number, lambda *_: None)  # as a library that handles signals itself
-    sys.stdout.write("at work\n")
-    sys.stdout.flush()
-    threading.Event().wait(SECONDS)
-
-
 @dg.job(executor_def=interrupts.in_process)
 def losing() -> None:
     loses()
-
-
-@dg.job(executor_def=interrupts.in_process)
-def stuck() -> None:
-    minds_nothing()
 
 
 def test_a_run_that_loses_an_interrupt_is_interrupted(monkeypatch: pytest.MonkeyPatch):
@@ -120,21 +106,6 @@ def _losing() -> dg.JobDefinition:
     return losing
 
 
-STUCK = """
-import sys
-import dagster as dg
-from fruits_assets.spark import interrupts
-from fruits_assets_tests.spark.test_interrupts import stuck_job
-
-interrupts.AGAIN_SECONDS = interrupts.PATIENCE_SECONDS = 0.2
-dg.execute_job(dg.reconstructable(stuck_job), instance=dg.DagsterInstance.get())
-"""
-
-
-def stuck_job() -> dg.JobDefinition:
-    return stuck
-
-
 @pytest.mark.parametrize(
     ("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)]
 )
@@ -145,7 +116,7 @@ def test_a_run_that_minds_no_interrupt_is_ended_and_reported(
     monkeypatch: pytest.MonkeyPatch,
 ):
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK],
+        [sys.executable, "-c", "from fruits_assets_tests.spark import stuck; stuck.main()"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DAGSTER_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
