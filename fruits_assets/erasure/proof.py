@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,13 +17,14 @@ from fruits_assets.core.errors import ErasureError, S3Error
 from fruits_assets.core.source import PhotoStore
 from fruits_assets.erasure.plan import JOURNAL, RECORDS, Plan, normal
 from fruits_assets.lake.lake import Lake
+from fruits_assets.spark import private
 from fruits_assets.storage.base import Storage, Stored, join
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.parquet import FILES_SCHEMA, READ_ERRORS
 from fruits_assets.storage.snapshot import READS_IN_FLIGHT
 
-SCRATCH = "fruits-notebook-*"
-"""Folders of temporary files that the notebook makes, in the system's folder of them."""
+SCRATCH = ("fruits-notebook-", private.PREFIX)
+"""Beginnings of the names of folders that the notebook and Spark make, among temporary files."""
 PARQUET = b"PAR1"
 NO_NAME = re.compile(rb"[^A-Za-z0-9_./\\-]")
 """What stands before and after a path in a text: no letter of another path."""
@@ -161,6 +160,8 @@ def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:
 
 
 def _scratch() -> Iterator[Stored]:
-    for folder in Path(tempfile.gettempdir()).glob(SCRATCH):
-        if folder.is_dir() and not folder.is_symlink():
+    """Temporary files of this user; those of others are closed to it, and not of its runs."""
+    private.sweep()
+    for prefix in SCRATCH:
+        for folder in private.own(prefix):
             yield from LocalStorage().everything(str(folder))

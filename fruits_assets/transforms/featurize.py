@@ -39,7 +39,15 @@ from fruits_assets.storage.parquet import (
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.increment import PartSize, Takeover, takeover
-from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
+from fruits_assets.transforms.transform import (
+    Done,
+    Log,
+    Merging,
+    Task,
+    broadcast,
+    for_each,
+    transform,
+)
 
 FEATURES_SCHEMA = pa.schema(
     [
@@ -115,28 +123,30 @@ def featurize(
     source = images.alone()
     description = ModelDescription.from_json(model.read(DESCRIPTION))
     plan = _Plan.of(source, _Earlier.of(earlier))
-    flatbuffer = spark.sparkContext.broadcast(model.read(MODEL))
-    copies = spark.sparkContext.broadcast(plan.copies)
-    eyes = _Eyes(
-        source,
-        features,
-        description,
-        flatbuffer,
-        copies,
-        max_seconds,
-        SHARD_SECONDS,
-        reduced=reduced_decoding,
-    )
     cores = spark.sparkContext.defaultParallelism
-    tasks: list[Task] = [
-        *plan.merges(features),
-        *plan.duplicates(features),
-        *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE, question)),
-    ]
     if plan.carried:
         log(f"features: {plan.new} contents of {source.rows} images are new")
-    run = methodcaller("run")
-    done = for_each(spark, tasks, run, doing="features", total=plan.new, log=log)
+    with (
+        broadcast(spark, model.read(MODEL)) as flatbuffer,
+        broadcast(spark, plan.copies) as copies,
+    ):
+        eyes = _Eyes(
+            source,
+            features,
+            description,
+            flatbuffer,
+            copies,
+            max_seconds,
+            SHARD_SECONDS,
+            reduced=reduced_decoding,
+        )
+        tasks: list[Task] = [
+            *plan.merges(features),
+            *plan.duplicates(features),
+            *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE, question)),
+        ]
+        run = methodcaller("run")
+        done = for_each(spark, tasks, run, doing="features", total=plan.new, log=log)
     files = (*plan.takeover.kept, *(File(**file) for one in done for file in one["files"]))
     unreadable = [*plan.unreadable, *(row for one in done for row in one.get("unreadable", ()))]
     inferences = sum(one.get("inferences", 0) for one in done)

@@ -37,6 +37,7 @@ from fruits_assets.transforms.transform import (
     FIGURES_SCHEMA,
     Done,
     Log,
+    broadcast,
     for_each,
     run_logged,
     transform,
@@ -384,7 +385,7 @@ def apply_pca(
         log: told the progress.
     """
     source = features.alone()
-    fitted = spark.sparkContext.broadcast(PcaModel.from_npz(model.read(MODEL)))
+    fitted = PcaModel.from_npz(model.read(MODEL))
     origins = {file: Origin(address_of(question, file.name), 0, file.rows) for file in source.files}
     before = _Projections.of(earlier)
     step = max(1, source.rows // MAX_MAP_POINTS)
@@ -394,7 +395,7 @@ def apply_pca(
         def projected() -> pa.Table:
             batches = source.batches(file, [*IDENTITY, "features"])
             return pa.Table.from_batches(
-                (_projected(batch, fitted.value) for batch in batches), PCA_FEATURES_SCHEMA
+                (_projected(batch, everywhere.value) for batch in batches), PCA_FEATURES_SCHEMA
             )
 
         plain = ["components"]
@@ -402,7 +403,8 @@ def apply_pca(
         return Done(table.num_rows, [vars(written), _map_points(table, step)])
 
     rows = sum(file.rows for file in new)
-    done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)
+    with broadcast(spark, fitted) as everywhere:
+        done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)
     kept = [before.parts[origin] for origin in origins.values() if origin in before.parts]
     parts = (*kept, *(File(**file) for file, _ in done))
     fresh = [
@@ -412,7 +414,7 @@ def apply_pca(
     ]
     points = pa.concat_tables([before.points, pa.Table.from_pylist(fresh, schema=MAP_SCHEMA)])
     table = _shown(points, {part.name for part in parts})
-    figures = {"images": source.rows, "components": len(fitted.value.components)}
+    figures = {"images": source.rows, "components": len(fitted.components)}
     origin = Origin(address_of([part.name for part in parts]), 0, table.num_rows)
     return {
         "pca_features": Output(parts, figures),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
+from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -197,6 +199,17 @@ def for_each(
     rows = run_logged(spark, frame.collect, log=log, progress=progress)
     log(progress())
     return [json.loads(row.value) for row in sorted(rows)]
+
+
+@contextlib.contextmanager
+def broadcast(spark: SparkSession, value: Result) -> Iterator[Broadcast[Result]]:
+    """A value that every worker has while this is open; no disk keeps it."""
+    everywhere = spark.sparkContext.broadcast(value)
+    try:
+        yield everywhere
+    finally:
+        with contextlib.suppress(Exception):  # the JVM may be gone, as may be why this ends
+            everywhere.destroy()
 
 
 def run_logged(

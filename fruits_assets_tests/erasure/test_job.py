@@ -313,15 +313,16 @@ def test_a_table_that_is_a_link_is_refused(own: Pipeline, tmp_path: Path):
 def test_an_erasure_that_leaves_something_says_so(
     ingested: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A note of somebody else in the lake, and a folder that a killed notebook has left."""
+    """A note of somebody else in the lake, and what a notebook and Spark keep on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = "Training/Banana/1.jpg"
-    left = [tmp_path / "lake" / "notes.txt", tmp_path / "fruits-notebook-x" / "lake" / "part.bin"]
+    places = ["lake/notes.txt", "fruits-notebook-x/lake/part.bin", "fruits-spark-12345678/blocks/1"]
+    left = [tmp_path / place for place in places]
     for file in left:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"see " + path.encode() + b", which is bad")
     found = failure(erase(ingested, paths=[path]))
-    assert "the erasure is not complete. It was found again in 2 files" in found
+    assert "the erasure is not complete. It was found again in 3 files" in found
     for file in left:
         assert str(file) in found
         assert file.exists(), "it is not ours to remove"
