@@ -40,7 +40,7 @@ from fruits_assets.core.images import (
     examine,
     pixels,
 )
-from fruits_assets.core.lockdown import lock_down
+from fruits_assets.core.lockdown import end_with_parent, lock_down
 
 SECONDS = 30.0
 """Time limit of an image, whatever its size. 100 megapixels take 2 s as a JPEG, and 14 s as an
@@ -399,7 +399,10 @@ def _start(
     files: tuple[IO[bytes], ...], *, seconds: float, memory_bytes: int
 ) -> subprocess.Popen[bytes]:
     numbers = [file.fileno() for file in files]
-    arguments = map(str, (*numbers, memory_bytes, seconds))
+    # The kernel can end a child with the thread that started it; other threads may live longer, and
+    # go on asking it. The main thread, the only one of a Spark worker that asks, ends last.
+    parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    arguments = map(str, (*numbers, memory_bytes, seconds, parent))
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return subprocess.Popen(  # noqa: S603 - this very module
         [sys.executable, "-P", "-m", __name__, *arguments],
@@ -455,7 +458,9 @@ def _read(memory: IO[bytes], length: int) -> bytes:
 def main() -> None:
     """The child: answers until its parent is gone."""
     questions, answers, memory, memory_bytes = map(int, sys.argv[1:5])
-    seconds = float(sys.argv[5])
+    seconds, parent = float(sys.argv[5]), int(sys.argv[6])
+    if parent:
+        end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends this
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -471,8 +476,8 @@ def main() -> None:
         answering.write(_ANSWER.pack(*_Answer(_DONE, len(lacking))))
         while True:
             question = _Question(*_QUESTION.unpack(_received(asked, _QUESTION.size)))
-            # Ends what does not end if the parent is gone; and a child that idles, which is cheap
-            # to replace.
+            # Ends a child that idles, which is cheap to replace; and what does not end by itself
+            # once a parent is gone that could not have it ended by the kernel.
             signal.setitimer(signal.ITIMER_REAL, 2 * seconds)
             answering.write(_ANSWER.pack(*_answer(question, shared_file, seconds)))
 

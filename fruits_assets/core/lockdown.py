@@ -18,6 +18,7 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ LIFE_SECONDS = 3600
 """Processor time of a process in all: a bound for code that has got rid of every other timer."""
 
 # <linux/prctl.h>, <linux/landlock.h>, <linux/seccomp.h>
-_SET_NO_NEW_PRIVILEGES = 38
+_SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT, _LANDLOCK_VERSION = 444, 446, 1
 _LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _LANDLOCK_NEWEST_FILE_RIGHTS = 16
@@ -132,6 +133,21 @@ def lock_down(*, memory_bytes: int) -> tuple[str, ...]:
             why = getattr(error, "strerror", None) or error
             lacking.append(f"{name} ({why})")
     return tuple(lacking)
+
+
+def end_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when its parent ends; nothing happens but on Linux.
+
+    It does so when the *thread* ends that started this process: only one that lives as long as its
+    process may ask for it.
+
+    Args:
+        parent: The process that started this one, which may have ended already.
+    """
+    if sys.platform == "linux":
+        _check(_linux().prctl(_SET_PARENT_DEATH_SIGNAL, ctypes.c_ulong(signal.SIGKILL)))
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGKILL)
 
 
 def _measures(memory_bytes: int) -> Iterator[tuple[str, Callable[[], None]]]:

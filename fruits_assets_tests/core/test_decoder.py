@@ -47,8 +47,11 @@ def sabotaged(file, *args, **kwargs):
             act()
     return pillow_open(file, *args, **kwargs)
 
+def wait():
+    os.write(2, b"waits\\n")
+    threading.Event().wait()
+
 def hang():
-    os.write(2, b"hangs\\n")
     sum(itertools.repeat(0))  # in C, and no other thread of Python can run meanwhile
 
 def lie(*answer):
@@ -68,7 +71,7 @@ def die_once():
 ACTS = {
     b"CRASHES": lambda: ctypes.string_at(0),
     b"HANGS": hang,
-    b"WAITS": threading.Event().wait,
+    b"WAITS": wait,
     b"TAKES ALL": take_all,
     b"LEAKS": lambda: leaked.append(bytearray(200 * 2**20)),
     b"NEEDS MUCH": lambda: bytearray(200 * 2**20),
@@ -489,10 +492,11 @@ print(decoder.pid)
 def test_a_child_ends_with_a_parent_that_is_killed(
     then: str, diary: Callable[[], list[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "bad").write_bytes(_image("HANGS"))
+    """Also one that waits, and so takes none of its processor time, which is limited."""
+    (tmp_path / "bad").write_bytes(_image("WAITS"))
     program = f"""
 sys.path.insert(0, sys.argv[1])
-decoder = Decoder(seconds=2)
+decoder = Decoder(seconds=3600)
 examine(decoder)
 print(decoder.pid, flush=True)
 {then}
@@ -509,9 +513,27 @@ sys.stdin.read()
         assert parent.stderr is not None
         pid = int(parent.stdout.readline())
         if then:
-            assert parent.stderr.readline() == b"hangs\n"
+            assert parent.stderr.readline() == b"waits\n"
         parent.kill()
     assert _ends(pid)
+
+
+def test_a_child_that_starts_when_its_parent_has_gone_ends(tmp_path: Path) -> None:
+    program = f"""
+import subprocess
+from fruits_assets.core import lockdown
+stale = "from fruits_assets.core.lockdown import end_with_parent; end_with_parent({os.getpid()})"
+print(subprocess.run([sys.executable, "-c", stale]).returncode)
+"""
+    assert int(_printed(program, tmp_path)) == -signal.SIGKILL
+
+
+def test_a_child_outlives_the_thread_that_started_it(unharmed: Decoder) -> None:
+    with Decoder() as decoder, ThreadPoolExecutor(1) as thread:
+        first = thread.submit(lambda: (_examined(decoder), _pid(decoder))[1]).result()
+        thread.shutdown()
+        assert _examined(decoder).width == 16
+        assert decoder.pid == first
 
 
 def test_a_forked_process_has_a_child_of_its_own(tmp_path: Path) -> None:
