@@ -182,6 +182,16 @@ class Storage(ABC):
         with self.create(uri) as file:
             file.write(content)
 
+    def write_once(self, uri: str, content: bytes | memoryview) -> None:
+        """Creates a file that is named after its content, and which may be there already.
+
+        One that is there and holds something else is damaged, and replaced.
+
+        Raises:
+            LakeError: it cannot be written, or S3Error.
+        """
+        self.write(uri, content)
+
     def sizes(self, folder: str, *, prefix: str = "") -> dict[str, int]:
         """Name -> size in bytes of every file directly in a folder."""
         return {name: found.size for name, found in self.files(folder, prefix=prefix).items()}
@@ -240,6 +250,10 @@ class Folder:
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Creates a file in it; see `Storage.write`."""
         self.storage.write(self.at(name), content)
+
+    def write_once(self, name: str, content: bytes | memoryview) -> None:
+        """Creates a file in it that is named after its content; see `Storage.write_once`."""
+        self.storage.write_once(self.at(name), content)
 
     def files(self, *, prefix: str = "") -> Mapping[str, Found]:
         """Its files; see `Storage.files`."""

@@ -153,7 +153,7 @@ def write_part(
     pq.write_table(table, sink, row_group_size=group, write_page_checksum=True, **encoding)
     content = memoryview(sink.getvalue())
     name = f"{origin.prefix}{digest_of(content)}.parquet"
-    folder.write(name, content)
+    folder.write_once(name, content)
     return File(name, len(content), table.num_rows)
 
 

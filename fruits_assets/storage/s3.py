@@ -381,17 +381,19 @@ class S3Storage(Storage):
         if found != expected:
             raise ConflictError(f"{uri} has been replaced meanwhile.")
         condition = {"IfNoneMatch": "*"} if found is None else {"IfMatch": etag}
-        try:
-            self._put(uri, content, **condition)
-        except S3Error as error:
-            cause = error.__cause__
-            if not isinstance(cause, ClientError):
-                raise
-            if cause.response["Error"]["Code"] not in CHANGED | GONE:
-                raise
-            # A put that was repeated because its answer got lost finds itself.
-            if self._get_with_etag(uri)[0] != content:
-                raise ConflictError(f"{uri} has been replaced meanwhile.") from cause
+        if self._put_if(uri, content, **condition):
+            return
+        # A put that was repeated because its answer got lost finds itself.
+        if self._get_with_etag(uri)[0] != content:
+            raise ConflictError(f"{uri} has been replaced meanwhile.")
+
+    def write_once(self, uri: str, content: bytes | memoryview) -> None:
+        """See Storage. Machines of a cluster may only write what is not there yet (stack.yaml)."""
+        whole = bytes(content)
+        if self._put_if(uri, whole, IfNoneMatch="*"):
+            return
+        if self._get_with_etag(uri)[0] != whole:  # it is damaged
+            self.write(uri, whole)
 
     def _get_with_etag(self, uri: str) -> tuple[bytes | None, str]:
         with told(self.bucket.name):
@@ -402,6 +404,19 @@ class S3Storage(Storage):
                     return None, ""
                 raise
         return content, answer["ETag"]
+
+    def _put_if(self, uri: str, content: bytes, **condition: str) -> bool:
+        """Writes an object if a condition holds, and returns whether it did. Raises S3Error."""
+        try:
+            self._put(uri, content, **condition)
+        except S3Error as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError):
+                raise
+            if cause.response["Error"]["Code"] not in CHANGED | GONE:
+                raise
+            return False
+        return True
 
     def _put(self, uri: str, content: bytes, **condition: str) -> None:
         with told(self.bucket.name):

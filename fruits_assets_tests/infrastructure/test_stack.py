@@ -451,6 +451,8 @@ DELETE, ERASE = "s3:DeleteObject", "s3:DeleteObjectVersion"
 OBJECTS = {READ, "s3:GetObjectVersion", PUT, ABORT, DELETE, ERASE}
 PART = f"{Origin('0123456789abcdef', 0, 320).prefix}fedcba9876543210.parquet"
 """The name of a part, as workers write it."""
+NEW = {"s3:if-none-match": "*"}
+"""What a request says that is to replace nothing."""
 
 MAY = {
     "NodeRole": {
@@ -490,8 +492,16 @@ MAY = {
 
 @pytest.mark.parametrize(("who", "where"), [(who, where) for who in MAY for where in MAY[who]])
 def test_who_may_do_what_with_objects(who: str, where: str) -> None:
-    may = {it for it in OBJECTS if effects(statements(who), it, f"arn:{where}") == {"Allow"}}
+    may = {it for it in OBJECTS if effects(statements(who), it, f"arn:{where}", NEW) == {"Allow"}}
     assert may == MAY[who][where]
+
+
+def test_no_node_replaces_a_part() -> None:
+    """A put that asks for nothing, or for the ETag of what it replaces, and an upload in parts."""
+    node, part = statements("NodeRole"), f"arn:DataBucket/lake/features/{PART}"
+    assert effects(node, PUT, part, NEW) == {"Allow"}
+    for context in ({}, {"s3:if-match": "etag"}, {"s3:ObjectCreationOperation": "false"}):
+        assert not effects(node, PUT, part, context)
 
 
 @pytest.mark.parametrize(
@@ -680,7 +690,7 @@ def test_whoever_holds_a_node_destroys_nothing_and_becomes_nobody_else(action: s
         *(f"arn:{bucket}{key}" for bucket in BUCKETS for key in ("", "/lake/features/" + PART)),
         *("arn:Key", "arn:NodeRole", "arn:EmrServiceRole", CLUSTER, "anything"),
     ]
-    context = {**OWN, **TAGGED, "iam:PassedToService": "ec2.amazonaws.com"}
+    context = {**OWN, **TAGGED, **NEW, "iam:PassedToService": "ec2.amazonaws.com"}
     for resource in everything:
         assert not policies.allowed(_resolved(node), action, resource, {**OURS, **context})
 

@@ -770,6 +770,16 @@ def test_a_request_in_three_that_is_refused_is_repeated(
     assert gated.versions() == []
 
 
+def test_a_part_that_is_there_is_not_written_again(gated: Bucket, gate: Gate) -> None:
+    """Whoever may only create could otherwise replace what is published."""
+    table, origin = pa.table({"number": [1, 2, 3]}), Origin("0" * 16, 0, 3)
+    first = write_part(gated.opened, origin, table)
+    assert write_part(gated.opened, origin, table) == first
+    puts = [request for request in gate.requests if request.method == "PUT"]
+    assert [request.headers.get("if-none-match") for request in puts] == ["*", "*"]
+    assert len(gated.versions()) == 1
+
+
 # What goes wrong and must be told
 
 
@@ -800,6 +810,7 @@ def _uses(storage: S3Storage, uri: str) -> list[Callable[[], object]]:
         lambda: storage.write(uri, b"content"),
         lambda: _create(storage, uri),
         lambda: storage.swap(uri, b"new", expected=None),
+        lambda: storage.write_once(uri, b"content"),
         lambda: storage.files(uri),
         lambda: storage.files(uri, prefix="part-"),
         lambda: storage.sizes(uri),

@@ -202,6 +202,14 @@ def test_a_file_that_is_something_else_is_not_swapped(
     assert [place.get(name) for name in place.names()] == ([] if found is None else [found])
 
 
+@pytest.mark.parametrize("found", [None, b"content", b"damaged"])
+def test_a_file_that_is_named_after_its_content_holds_it(place: Place, found: bytes | None) -> None:
+    if found is not None:
+        place.put("folder/file", found)
+    place.opened.storage.write_once(place.uri("folder/file"), memoryview(b"content"))
+    assert place.get("folder/file") == b"content"
+
+
 @pytest.mark.parametrize("expected", [None, b"old", b"new"])
 def test_a_file_that_is_what_it_is_to_be_needs_no_swap(
     place: Place, expected: bytes | None
