@@ -83,16 +83,9 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         )
 
     def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
-        parameters = {
-            "source": source.photos().root,
-            "lake": lake.open().base,
-            "region": lake.region or source.region,
-            "kms_key": lake.kms_key,
-            "max_photos": config.max_photos,
-        }
         executed = deliverable.execute(
             deliverable.source(),
-            parameters,
+            _parameters(lake, source, max_photos=config.max_photos),
             cell_minutes=config.cell_minutes,
             log=context.log.error,
         )
@@ -103,6 +96,19 @@ def notebook(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     made = lake.produce(context, recipe, {"notebook": FILES_SCHEMA}, make)
     result = materialized(context, made, lambda: _metadata(made, names["html"]))
     return result._replace(check_results=[_reproduced(made.figures["live"])])
+
+
+def _parameters(lake: LakeResource, source: Source, *, max_photos: int) -> dict[str, Any]:
+    """Those by which the notebook reaches what the run reaches."""
+    return {
+        "source": source.photos().root,
+        "lake": lake.open().base,
+        "region": lake.region or source.region,
+        "kms_key": lake.kms_key,
+        "bucket_owner": lake.bucket_owner,
+        "follow_links": source.follow_links,
+        "max_photos": max_photos,
+    }
 
 
 def _recognition(lake: Lake, features: Snapshot, pca_features: Snapshot) -> list[Snapshot]:

@@ -63,6 +63,7 @@ class Source(Place):
                 self.place,
                 region=self.region,
                 kms_key=self.kms_key,
+                bucket_owner=self.bucket_owner,
                 follow_links=self.follow_links,
             )
         )

@@ -18,8 +18,11 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from fruits_assets.assets import notebook as asset
+from fruits_assets.assets.places import Source
 from fruits_assets.deliverables import figures, language, notebook, showing
 from fruits_assets.deliverables.notebook import NotebookError
+from fruits_assets.lake.resource import LakeResource
 from fruits_assets_tests.leaks import ACCOUNT, KEY, PERSON, leaks
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'; raise SystemExit # \\n {x} é"
@@ -249,6 +252,35 @@ def test_an_empty_lake_fails_with_a_sentence(photos: Path, tmp_path: Path) -> No
         "yet. Materialise pca_model first."
     )
     assert log == []
+
+
+@pytest.mark.parametrize("place", ["source", "lake"])
+def test_it_holds_a_bucket_to_its_owner(place: str, photos: Path, tmp_path: Path) -> None:
+    parameters = {"source": str(photos), "lake": str(tmp_path / "lake"), "region": "eu-west-3"}
+    parameters |= {place: "s3://bucket/prefix", "bucket_owner": "nobody"}
+    with pytest.raises(NotebookError, match=r"'1\. Données': .*FRUITS_BUCKET_OWNER"):
+        execute(notebook.source(), parameters, log=[])
+
+
+def test_it_is_given_all_by_which_the_run_reaches_its_places(photos: Path, tmp_path: Path) -> None:
+    place = {"region": "eu-west-3", "kms_key": KEY, "bucket_owner": ACCOUNT}
+    lake = LakeResource(base=str(tmp_path), **place)
+    source = Source(place=str(photos), follow_links=True, **place)
+    given = asset._parameters(lake, source, max_photos=7)
+    names = {"source": str(photos), "lake": str(tmp_path), "follow_links": True, "max_photos": 7}
+    assert given == {**names, **place}
+    (declared,) = [cell.source for cell in cells() if "parameters" in cell.metadata.get("tags", ())]
+    assert set(given) <= {line.partition(" ")[0] for line in declared.splitlines()}
+
+
+def test_it_follows_links_out_of_its_source_as_it_is_asked_to() -> None:
+    code = "\n".join(cell.source for cell in cells() if cell.cell_type == "code")
+    (opened,) = [
+        node
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "folder_at"
+    ]
+    assert "follow_links" in {keyword.arg for keyword in opened.keywords}
 
 
 def test_what_is_hostile_is_shown_as_text() -> None:

@@ -21,6 +21,7 @@ from deltalake import DeltaTable, write_deltalake
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from fruits_assets.assets.places import Source
 from fruits_assets.core.errors import (
     EndpointError,
     FruitsError,
@@ -632,6 +633,8 @@ def test_a_bucket_of_another_account_is_refused_before_it_is_used(stub: Gate) ->
         _opened("999999999999")
     with pytest.raises(S3Error, match="is denied"):
         Lake.at("s3://bucket/lake", region=REGION, bucket_owner="999999999999")
+    photos = Source(place="s3://bucket/photos", region=REGION, bucket_owner=OWNER).photos()
+    assert photos.root == "s3://bucket/photos"
 
 
 def test_the_owner_travels_with_a_folder(stub: Gate) -> None:
