@@ -159,7 +159,7 @@ from fruits_assets.spark.local import LocalSpark
 
 settings = Settings()
 place = {"region": settings.region, "kms_key": settings.kms_key}
-session = LocalSpark(lake=LakeResource(base=settings.lake, **place)).session()
+session = LocalSpark(lake=LakeResource(base=settings.lake, **place), s3a=True).session()
 features = Lake.at(settings.lake, **place).current("features").spark(session)
 features.repartition(3).write.parquet(settings.lake.replace("s3://", "s3a://") + "/of a person")
 print("rows:", session.read.parquet("s3a://" + settings.lake[5:] + "/of a person").count())

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.core.interruptible import interruptible
-from fruits_assets.spark import doors, interrupts, jars, tuning, workers
+from fruits_assets.spark import doors, interrupts, jars, private, tuning, workers
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.storage.snapshot import Output
 
@@ -43,6 +43,12 @@ class LocalSpark(SparkTarget):
         default_factory=dict,
         description="Further Spark settings that only say how much of something, such as "
         "spark.sql.shuffle.partitions.",
+    )
+
+    s3a: bool = Field(
+        default=False,
+        description="Whether Spark itself can read and write the lake's bucket, for code of your "
+        "own: fetches 570 MB of jars, once. The pipeline reads and writes without them.",
     )
 
     @field_validator("driver_memory")
@@ -92,6 +98,7 @@ class LocalSpark(SparkTarget):
             return session
         # Workers must run this very interpreter, or they lack the packages it has.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        os.environ.update(private.environment(private.folder()))
         if doors.is_here(self.master):
             os.environ.update(doors.ENVIRONMENT)
         settings = self._config()
@@ -121,7 +128,9 @@ class LocalSpark(SparkTarget):
             "spark.app.name": "fruits",
             "spark.master": self.master,
             "spark.driver.memory": self.driver_memory,
-            "spark.driver.extraJavaOptions": JVM_OPTIONS,
+            "spark.driver.extraJavaOptions": (
+                f"{JVM_OPTIONS} {private.java_options(private.folder())}"
+            ),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             # Nobody looks at finished tasks here; kept, they grow with the number of photos.
@@ -134,7 +143,7 @@ class LocalSpark(SparkTarget):
             # 0.5 s for two Gram matrices. One has 26 MB at most (alpha 1.4).
             "spark.task.maxDirectResultSize": "32m",
             **workers.SETTINGS,
-            **jars.provided(self.lake.open().storage.spark_config()),
+            **(jars.provided(self.lake.open().storage.spark_config()) if self.s3a else {}),
             **self.spark_config,
             **doors.closed(self.master),
         }

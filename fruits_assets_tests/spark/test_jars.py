@@ -8,8 +8,12 @@ import pyspark
 import pytest
 
 from fruits_assets.core.errors import SparkError
+from fruits_assets.lake.resource import LakeResource
 from fruits_assets.spark import jars
 from fruits_assets.spark.jars import PINNED, Jar, fetched, provided
+from fruits_assets.spark.local import LocalSpark
+from fruits_assets_tests import s3
+from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.test_readers import DELTA
 
 CONTENT = b"a jar"
@@ -64,6 +68,18 @@ def test_only_a_place_with_settings_needs_them(
     assert settings.pop("spark.hadoop.fs.s3a.committer.name") == "magic"
     assert [Path(it).name for it in settings.pop("spark.jars").split(",")] == [central.name]
     assert not settings
+
+
+def test_a_session_for_a_bucket_fetches_them_only_where_spark_itself_is_to_reach_it(
+    central: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    lake = LakeResource(base=bucket.base, region=s3.REGION)
+    assert not {name for name in LocalSpark(lake=lake)._config() if "jars" in name or "s3a" in name}
+    assert not (tmp_path / "home").exists()
+    settings = LocalSpark(lake=lake, s3a=True)._config()
+    assert Path(settings["spark.jars"]).name == central.name
+    assert settings["spark.hadoop.fs.s3a.committer.name"] == "magic"
 
 
 def test_no_session_asks_spark_to_fetch() -> None:
