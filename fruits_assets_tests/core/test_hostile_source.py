@@ -232,6 +232,7 @@ def test_a_file_that_is_swapped_while_it_is_opened_is_not_read(
 
     def swap_then_open(path: str, flags: int, **given: Any) -> int:
         if path == "1.jpg":
+            assert flags & os.O_NONBLOCK, "it would be waited for"
             _pipe(source / "1.jpg")
         return open_it(path, flags, **given)
 

@@ -242,6 +242,25 @@ def test_ctrl_c_ends_a_notebook_and_its_kernel(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
+def test_ctrl_c_while_a_kernel_starts_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every new interpreter interrupts the one that starts it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, signal\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(small("1"), {}, log=[])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
 def test_an_empty_lake_fails_with_a_sentence(photos: Path, tmp_path: Path) -> None:
     log: list[str] = []
     parameters = {"source": str(photos), "lake": str(tmp_path / "lake")}
