@@ -325,6 +325,20 @@ def test_a_file_system_that_hangs_costs_a_file_its_time_limit_only(
     assert second() == CONTENT
 
 
+@pytest.mark.parametrize(("size", "in_time"), [(0, False), (60 * reading.SLOWEST, True)])
+def test_a_large_file_may_take_longer(*, size: int, in_time: bool) -> None:
+    slow, readers = threading.Event(), reading.Readers(1, ahead=1, ahead_bytes=1)
+
+    def read(_: Mapping[str, Any]) -> bytes:
+        slow.wait(0.3)
+        return CONTENT
+
+    (found,) = readers.fetch(read, [{"bytes": size}], root="source", seconds=0.01)
+    with contextlib.nullcontext() if in_time else pytest.raises(OSError, match="was not read"):
+        assert found() == CONTENT
+    readers.close()
+
+
 def test_a_source_of_which_nothing_can_be_read_is_given_up(
     source: Path, hang: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,12 +78,13 @@ def test_every_lock_is_audited() -> None:
     assert {*LOCKS, "fruits_assets_tests/transforms/pyspark-3.5.6.lock"} == {*done.stdout.split()}
 
 
+@pytest.mark.parametrize("pinned", [f" --hash=sha256:{'0' * 64}", ""], ids=["wrong", "without"])
 def test_a_tool_that_is_not_what_was_pinned_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: str
 ) -> None:
     """Uv compares hashes of what it has in its cache, too: nothing is fetched."""
     lock = tmp_path / "tool.lock"
-    lock.write_text(f"filetype==1.2.0 --hash=sha256:{'0' * 64}\n")
+    lock.write_text(f"filetype==1.2.0{pinned}\n")
     monkeypatch.setattr(isolated, "lock_of", lambda _: lock)
     monkeypatch.setattr(isolated, "CACHE", tmp_path)
     with pytest.raises((subprocess.CalledProcessError, UnreachableError)):
