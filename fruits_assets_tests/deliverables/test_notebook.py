@@ -282,7 +282,7 @@ def test_it_holds_a_bucket_to_its_owner(place: str, photos: Path, tmp_path: Path
 
 
 def test_it_is_given_all_by_which_the_run_reaches_its_places(photos: Path, tmp_path: Path) -> None:
-    place = {"region": "eu-west-3", "kms_key": KEY, "bucket_owner": ACCOUNT}
+    place: dict[str, Any] = {"region": "eu-west-3", "kms_key": KEY, "bucket_owner": ACCOUNT}
     lake = LakeResource(base=str(tmp_path), **place)
     source = Source(place=str(photos), follow_links=True, **place)
     given = asset._parameters(lake, source, max_photos=7)

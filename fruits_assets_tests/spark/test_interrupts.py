@@ -150,9 +150,7 @@ def test_the_end_of_a_run_whose_step_was_interrupted_is_not_interrupted(
             heard.append(watching)
             yield watching
 
-    class Failing(dg.Executor):
-        retries = step_dependency_config = None
-
+    class Failing(interrupts.WrappingExecutor):
         def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:  # noqa: ARG002
             with contextlib.suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
@@ -163,9 +161,10 @@ def test_the_end_of_a_run_whose_step_was_interrupted_is_not_interrupted(
             minded.append(heard[0].minded)
 
     heeded, minded = interrupts.heeded, list[bool]()
+    inner: Any = None
     monkeypatch.setattr(interrupts, "AGAIN_SECONDS", SECONDS)
     monkeypatch.setattr(interrupts, "heeded", noted)
-    assert len(list(interrupts._InProcess(Failing()).execute(None, None))) == 2
+    assert len(list(interrupts._InProcess(Failing(inner)).execute(None, None))) == 2
     assert minded == [False, True]
 
 
