@@ -51,8 +51,9 @@ ui: install ## Open the Dagster UI on http://localhost:3000.
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.
 	@$(BIN)/fruits repair
 
-# Tests run in parallel; each worker has a Spark session of its own.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
+# Tests run in parallel; each worker has a Spark session of its own. One more than there are cores, for
+# tests that wait.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4
 # A worker has a core: more threads of OpenBLAS would spin while they wait for each other, and a PCA
 # takes up to ten times as long.
 test test-slow mutants: export OPENBLAS_NUM_THREADS := 1

@@ -55,6 +55,7 @@ from fruits_assets.transforms.ingest import (
     THUMBNAILS,
 )
 from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, PCA_FEATURES_SCHEMA
+from fruits_assets_tests.conftest import made_once
 from fruits_assets_tests.leaks import contents, leaks
 
 HOSTILE = [
@@ -354,24 +355,56 @@ class Asked(dict[str, str]):
 
 
 @pytest.fixture(scope="module")
-def made(shows) -> tuple[dict[str, Deck], set[str]]:
-    """All decks, and the keys of the texts in them."""
-    asked = {code: Asked(texts) for code, texts in TABLES.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts_fr, "TEXTS", asked["fr"])
-        patch.setattr(texts_en, "TEXTS", asked["en"])
-        decks = {name: build(show, code) for name, (show, code) in shows.items()}
-    return decks, asked["fr"].keys_asked | asked["en"].keys_asked
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> tuple[dict[str, Deck], set[str]]:
+    """All decks, and the keys of the texts in them; built once for all workers."""
+
+    def make(folder: Path) -> None:
+        asked = {code: Asked(texts) for code, texts in TABLES.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(texts_fr, "TEXTS", asked["fr"])
+            patch.setattr(texts_en, "TEXTS", asked["en"])
+            for name, (show, code) in request.getfixturevalue("shows").items():
+                deck = build(show, code)
+                (folder / f"{name}.pptx").write_bytes(deck.content)
+                (folder / f"{name}.json").write_text(json.dumps(deck.titles))
+        keys = asked["fr"].keys_asked | asked["en"].keys_asked
+        (folder / "keys.json").write_text(json.dumps(sorted(keys)))
+
+    folder = made_once(tmp_path_factory, worker_id, "decks", make)
+
+    def read(name: str) -> Deck:
+        titles = json.loads((folder / f"{name}.json").read_text())
+        return Deck(
+            (folder / f"{name}.pptx").read_bytes(),
+            tuple((title, minutes) for title, minutes in titles),
+        )
+
+    keys = set(json.loads((folder / "keys.json").read_text()))
+    return {name: read(name) for name in DECKS}, keys
+
+
+class Opened(dict[str, Any]):
+    """Decks as python-pptx opens them, each when it is first looked at."""
+
+    def __init__(self, decks: Mapping[str, Deck]) -> None:
+        super().__init__()
+        self._decks = decks
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = Presentation(io.BytesIO(self._decks[name].content))
+        return self[name]
 
 
 @pytest.fixture(scope="module")
-def built(made) -> dict[str, Any]:
-    """All decks as python-pptx opens them."""
-    return {name: Presentation(io.BytesIO(deck.content)) for name, deck in made[0].items()}
+def built(made: tuple[dict[str, Deck], set[str]]) -> Opened:
+    """All decks, opened."""
+    return Opened(made[0])
 
 
 @pytest.fixture(params=DECKS)
-def deck(request: pytest.FixtureRequest, built) -> Any:
+def deck(request: pytest.FixtureRequest, built: Opened) -> Any:
     return built[request.param]
 
 

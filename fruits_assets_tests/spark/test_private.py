@@ -75,12 +75,14 @@ def _started(how: str, temporary: Path) -> tuple[subprocess.Popen[str], Path]:
     return program, Path(program.stdout.readline().strip())
 
 
-def test_nothing_is_left_of_a_process_that_ends(tmp_path: Path):
-    program, folder = _started("with Spark", tmp_path)
+@pytest.mark.parametrize("how", ["without", pytest.param("with Spark", marks=pytest.mark.slow)])
+def test_nothing_is_left_of_a_process_that_ends(tmp_path: Path, how: str):
+    program, folder = _started(how, tmp_path)
     assert list(folder.iterdir())
-    (jvm,) = psutil.Process(program.pid).children()
+    children = psutil.Process(program.pid).children()
+    assert len(children) == (how == "with Spark")
     _, said = program.communicate()
-    jvm.wait(60)
+    psutil.wait_procs(children, timeout=60)
     assert (program.returncode, list(tmp_path.iterdir())) == (0, [])
     assert "Exception" not in said
 
