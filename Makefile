@@ -60,7 +60,7 @@ test test-slow mutants: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).
-	@$(PYTEST) --dist worksteal -m 'not slow' $(ARGS)
+	@$(PYTEST) --dist loadfile -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
