@@ -51,20 +51,20 @@ ui: install ## Open the Dagster UI on http://localhost:3000.
 repair: install ## Read the whole lake, remove what is damaged, name what to make again.
 	@$(BIN)/fruits repair
 
-# Tests run in parallel; each worker has a Spark session of its own. One more than there are cores, for
-# tests that wait.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4
+# Tests run in parallel; each worker has a Spark session of its own. Some fast tests wait, so that there
+# is a worker more than cores; slow ones start many processes themselves.
+PYTEST := $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile
 # A worker has a core: more threads of OpenBLAS would spin while they wait for each other, and a PCA
 # takes up to ten times as long.
 test test-slow mutants: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).
-	@$(PYTEST) --dist loadfile -m 'not slow' $(ARGS)
+	@$(PYTEST) --numprocesses $(shell expr $$(nproc) + 1) -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
-	@$(PYTEST) --dist loadfile -m slow $(ARGS)
+	@$(PYTEST) --numprocesses logical -m slow $(ARGS)
 
 .PHONY: test-all
 test-all: test test-slow ## Run both.

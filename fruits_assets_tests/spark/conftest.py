@@ -137,7 +137,8 @@ class User:
             lambda: (
                 not self.emr.step_processes()
                 and all(one.state in ENDED for one in self.emr.clusters())
-            )
+            ),
+            seconds=300,  # a step that nobody waits for any more is finished all the same
         )
         return self.emr.clusters()
 
