@@ -219,7 +219,7 @@ def test_commands_in_sentences_and_marked_ones_exist(page: Path) -> None:
 
 
 def _help(module: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a program prints of its options, in this process: others import all again."""
+    """Help of a program, run in this process: a new one would import everything again."""
     monkeypatch.setattr(sys, "argv", [module, "--help"])
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations

@@ -1,4 +1,4 @@
-"""What the tests keep of a conversion is what the same conversion would give again."""
+"""A conversion that is kept between test runs equals the one that it stands for."""
 
 import importlib.metadata
 from collections.abc import Callable

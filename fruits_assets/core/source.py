@@ -386,7 +386,7 @@ class _Found:
 
     @property
     def identity(self) -> Identity:
-        """Status of the file that a link leads to. Raises OSError."""
+        """Identity of the file, or of the one that a link leads to. Raises OSError."""
         folder = self.tree.folder(self.names[:-1])
         return identity(os.stat(self.names[-1], dir_fd=folder))
 

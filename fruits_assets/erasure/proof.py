@@ -160,7 +160,7 @@ def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:
 
 
 def _scratch() -> Iterator[Stored]:
-    """Temporary files of this user; those of others are closed to it, and not of its runs."""
+    """Temporary files of this user's runs. Those of other users cannot be read from here."""
     private.sweep()
     for prefix in SCRATCH:
         for folder in private.own(prefix):

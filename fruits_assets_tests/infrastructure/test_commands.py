@@ -131,7 +131,7 @@ Deployed = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="class")
 def deployed(moto: str) -> Deployed:
-    """What was printed when a stack was deployed, the only one of its account."""
+    """Deploys the only stack of an account, and returns what the command printed."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")

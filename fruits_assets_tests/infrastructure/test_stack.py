@@ -452,7 +452,7 @@ OBJECTS = {READ, "s3:GetObjectVersion", PUT, ABORT, DELETE, ERASE}
 PART = f"{Origin('0123456789abcdef', 0, 320).prefix}fedcba9876543210.parquet"
 """The name of a part, as workers write it."""
 NEW = {"s3:if-none-match": "*"}
-"""What a request says that is to replace nothing."""
+"""Condition keys of a request that creates an object and replaces none."""
 
 MAY = {
     "NodeRole": {

@@ -1,4 +1,4 @@
-"""Spark on this machine: what it costs, and what people are told when its JVM ends."""
+"""Spark on this machine: the way of large results, and the error when the JVM ends."""
 
 import os
 import pickle
