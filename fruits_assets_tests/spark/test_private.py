@@ -53,11 +53,12 @@ from fruits_assets.spark.local import LocalSpark
 
 if sys.argv[1] == "with Spark":
     LocalSpark(lake=LakeResource(base="unused"), master="local[1]").session().range(1).count()
-print(private.folder(), flush=True)
+private.folder()
 if os.fork() == 0:
     sys.exit()
 os.wait()
 assert private.folder().is_dir()
+print(private.folder(), flush=True)
 sys.stdin.read()
 """
 
@@ -78,11 +79,11 @@ def _started(how: str, temporary: Path) -> tuple[subprocess.Popen[str], Path]:
 @pytest.mark.parametrize("how", ["without", pytest.param("with Spark", marks=pytest.mark.slow)])
 def test_nothing_is_left_of_a_process_that_ends(tmp_path: Path, how: str):
     program, folder = _started(how, tmp_path)
-    assert list(folder.iterdir())
-    children = psutil.Process(program.pid).children()
-    assert len(children) == (how == "with Spark")
+    found, jvms = list(folder.iterdir()), psutil.Process(program.pid).children()
     _, said = program.communicate()
-    psutil.wait_procs(children, timeout=60)
+    psutil.wait_procs(jvms, timeout=60)
+    assert found
+    assert len(jvms) == (how == "with Spark")
     assert (program.returncode, list(tmp_path.iterdir())) == (0, [])
     assert "Exception" not in said
 
