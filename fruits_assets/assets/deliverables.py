@@ -1,6 +1,7 @@
 """`deliverables`: everything that is handed over, in one folder that can be zipped and sent."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -78,7 +79,7 @@ def deliverables(  # noqa: PLR0917 - Dagster passes inputs by name
                 published = gather(published, made, recipe=recipe, names=names, presented=presented)
             seconds = time.monotonic() - started
             context.log.info("gather: made version %s in %.1f s", recipe, seconds)
-        metadata = _metadata(published, names)
+        metadata = _metadata(published, names, names.tables(pca_features.rows))
     return dg.MaterializeResult(data_version=dg.DataVersion(recipe), metadata=metadata)
 
 
@@ -110,10 +111,11 @@ def _presented(authorship: Authorship, config: DeliverablesConfig) -> Presented:
     )
 
 
-def _metadata(published: Published, names: Names) -> dict[str, Any]:
+def _metadata(published: Published, names: Names, tables: Sequence[str]) -> dict[str, Any]:
     """Where to begin, and what there is."""
     sizes = published.folder.sizes()
-    rows = [[name, sizes[name]] for name in vars(names).values()]
+    handed_over = [names.notebook, names.notebook_html, *tables, names.presentation]
+    rows = [[name, sizes[name]] for name in handed_over]
     return {
         **published.folder.storage.described(),
         "open": dg.MetadataValue.path(published.folder.at(INDEX)),

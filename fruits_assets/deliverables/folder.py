@@ -30,7 +30,7 @@ LINE = re.compile(
     r"|(?P<sha256>[0-9a-f]{64})  (?P<name>.+)"
 )
 """A line of the list; lines of any other form say nothing."""
-NAMED = re.compile(r".+_[123]_(notebook|images|presentation)_\d{6}\.\w+")
+NAMED = re.compile(r".+_[123]_(notebook|images|presentation)_\d{6}(-\d+)?\.\w+")
 """Files that are named as the brief asks; the others are the page and what it shows."""
 
 

@@ -22,6 +22,9 @@ from fruits_assets.storage.parquet import File, vectors_matrix
 from fruits_assets.storage.snapshot import READS_IN_FLIGHT, Snapshot
 from fruits_assets.transforms.pca import ALL
 
+MOST_ROWS = 1_000_000
+"""Rows of one CSV file: a worksheet ends at 1,048,576 (Microsoft, "Excel specifications")."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -51,6 +54,12 @@ class Names:
     images: str
     presentation: str
 
+    def tables(self, rows: int) -> list[str]:
+        """Names of the CSV files of the components: one, or several where one would be too long."""
+        stem, _, extension = self.images.rpartition(".")
+        count = -(-rows // MOST_ROWS)
+        return [self.images, *(f"{stem}-{i}.{extension}" for i in range(2, count + 1))]
+
 
 @dataclass(frozen=True)
 class Presented:
@@ -79,7 +88,7 @@ class Written:
 def gather(
     published: Published, made: Made, *, recipe: str, names: Names, presented: Presented
 ) -> Published:
-    """Fills the folder: copies, the table as CSV, the page, and the list of them all.
+    """Fills the folder: copies, the components as CSV, the page, and the list of them all.
 
     Args:
         published: what lies in the folder, and is replaced.
@@ -101,6 +110,7 @@ def gather(
     for snapshot in (made.notebook, made.presentation):
         _check_names(snapshot, wanted[snapshot.name])
     copied = [name for some in wanted.values() for name in some]
+    tables = names.tables(made.pca_features.rows)
 
     parts = [
         (snapshot, part)
@@ -117,12 +127,13 @@ def gather(
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             for some in pool.map(copies, parts):
                 files |= some
-        files[names.images] = _csv(folder, made.pca_features, names.images)
+        for index, name in enumerate(tables):
+            files[name] = _csv(folder, made.pca_features, name, first=index * MOST_ROWS)
         for name, content in _page(made, names, presented, files).files().items():
             files[name] = _write(folder, name, content)
         return {name: file.sha256 for name, file in files.items()}
 
-    return published.replace(recipe, [*copied, names.images, *FILES], write)
+    return published.replace(recipe, [*copied, *tables, *FILES], write)
 
 
 def _check_names(snapshot: Snapshot, wanted: Collection[str]) -> None:
@@ -153,17 +164,26 @@ def _write(folder: Folder, name: str, content: bytes) -> Written:
     return Written(len(content), hashlib.sha256(content).hexdigest())
 
 
-def _csv(folder: Folder, projected: Snapshot, name: str) -> Written:
+def _csv(folder: Folder, projected: Snapshot, name: str, *, first: int) -> Written:
     """The components as a table for people, who will open it with a spreadsheet."""
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for part in projected.files:
-            yield from projected.batches(part, ["path", "label", "components"])
-
     count = projected.figures["components"]
     with folder.storage.create(folder.at(name)) as sink:
-        write_csv(sink, batches(), components=count)
+        write_csv(sink, _rows(projected, first, first + MOST_ROWS), components=count)
     return Written(folder.sizes(prefix=name)[name], sha256_of(folder, name))
+
+
+def _rows(projected: Snapshot, first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """The rows from `first` to `end`; parts without any of them are not opened."""
+    position = 0
+    for part in projected.files:
+        following = position + part.rows
+        if position < end and following > first:
+            for batch in projected.batches(part, ["path", "label", "components"]):
+                low, high = max(first - position, 0), min(end - position, batch.num_rows)
+                if low < high:
+                    yield batch.slice(low, high - low)
+                position += batch.num_rows
+        position = following
 
 
 def write_csv(sink: BinaryIO, batches: Iterable[pa.RecordBatch], *, components: int) -> None:
@@ -194,6 +214,7 @@ def _page(made: Made, names: Names, presented: Presented, files: Mapping[str, Wr
         found = ((file, files[file], texts[text]) for file, text in links)
         return Card(name, [Link(file, it.bytes, it.sha256, text) for file, it, text in found])
 
+    tables = names.tables(made.pca_features.rows)
     shown = made.gallery.figures
     counts = {"n": number(shown["photos"], language), "of": number(shown["of"], language)}
     return Page(
@@ -203,7 +224,7 @@ def _page(made: Made, names: Names, presented: Presented, files: Mapping[str, Wr
         place=presented.place,
         cards=[
             card("notebook", (names.notebook_html, "read_it"), (names.notebook, "run_it")),
-            card("images", (names.images, "open_table")),
+            card("images", *((name, "open_table") for name in tables)),
             card("presentation", (names.presentation, "open_slides")),
         ],
         facts=facts(made, language),

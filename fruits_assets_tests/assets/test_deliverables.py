@@ -20,6 +20,7 @@ from fruits_assets.assets.authorship import Authorship
 from fruits_assets.assets.deliverables import DeliverablesConfig
 from fruits_assets.assets.gallery import GalleryConfig
 from fruits_assets.checks import CHECKS
+from fruits_assets.deliverables import gather as gathering
 from fruits_assets.deliverables.escaping import markdown
 from fruits_assets.deliverables.folder import CHECKSUMS, Published, index_uri
 from fruits_assets.deliverables.gather import Made, Names, Presented, facts, gather
@@ -160,6 +161,28 @@ def test_the_table_has_all_photos_and_components(published: Published, handed_ov
     assert [row[1] for row in rows[1:]] == table["label"]
     numbers = np.array([row[2:] for row in rows[1:]], np.float32)
     np.testing.assert_allclose(numbers, np.array(table["components"], np.float32), rtol=1e-6)
+
+
+def test_components_of_many_photos_are_several_tables(
+    own: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    before = lying_in(own)
+    whole = before.folder.read(IMAGES).decode().splitlines()
+    most = (len(whole) - 1) // 2 - 1
+    monkeypatch.setattr(gathering, "MOST_ROWS", most)
+    assert hand_over(own, "deliverables", config={"deliverables": {"force": True}}).success
+    published = lying_in(own)
+    names = [IMAGES, *(IMAGES.replace(".csv", f"-{i}.csv") for i in (2, 3))]
+    assert {*published.sums} - {*before.sums} == {*names[1:]}
+    tables = [published.folder.read(name).decode().splitlines() for name in names]
+    assert [len(table) - 1 for table in tables[:2]] == [most, most]
+    assert all(table[0] == whole[0] for table in tables)
+    assert [row for table in tables for row in table[1:]] == whole[1:]
+    assert all(f'href="{name}"' in html(published) for name in names)
+
+    monkeypatch.undo()
+    assert hand_over(own, "deliverables", config={"deliverables": {"force": True}}).success
+    assert lying_in(own) == before, "tables that are no longer needed are removed"
 
 
 def test_a_label_that_is_a_formula_is_text_in_the_table(own: Pipeline, tmp_path: Path):
