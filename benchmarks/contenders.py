@@ -29,8 +29,8 @@ import pyarrow as pa
 from PIL import Image
 
 from benchmarks import tables
-from fruits_assets.core.source import photos_at
 from fruits_assets.lake.lake import Lake
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage.places import folder_at, folder_from
 from fruits_assets.storage.snapshot import Snapshot
 

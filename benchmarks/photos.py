@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fruits_assets.core.source import photos_at
 from fruits_assets.sample.drawing import write_sample
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage.places import folder_at
 
 PHOTO_12_MEGAPIXELS = (4032, 3024)

@@ -24,10 +24,11 @@ from benchmarks import photos, tables
 from benchmarks.core_seconds import CoreSeconds
 from benchmarks.weights import random_weights
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL
-from fruits_assets.core.source import Listing, photos_at
 from fruits_assets.core.weights import Weights, convert
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sample.drawing import write_sample
+from fruits_assets.sources.listing import Listing
+from fruits_assets.sources.places import photos_at
 from fruits_assets.spark.local import LocalSpark
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import FILES_SCHEMA, write_files

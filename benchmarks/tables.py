@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.source import Listing
+from fruits_assets.sources.listing import Listing
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import address_of
 from fruits_assets.storage.snapshot import Output, Snapshot

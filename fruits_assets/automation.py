@@ -15,10 +15,10 @@ from fruits_assets.assets.common import DELIVERABLES, GROUP
 from fruits_assets.assets.places import Source
 from fruits_assets.assets.raw_images import IngestConfig
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.source import LISTING, Entry, Listing
 from fruits_assets.erasure.job import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
+from fruits_assets.sources.listing import LISTING, Entry, Listing
 
 RAW = "raw_images"
 NIGHTLY, TIMEZONE = "0 3 * * *", "Europe/Paris"

@@ -19,8 +19,8 @@ from fruits_assets.core.mobilenet import (
     relative_error,
 )
 from fruits_assets.core.pca import PcaModel
-from fruits_assets.core.source import LISTING, Listing
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
+from fruits_assets.sources.listing import LISTING, Listing
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca as pca_transforms

@@ -23,8 +23,8 @@ from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL, FeatureExtractor, ModelDescription
 from fruits_assets.core.pca import FILE as PCA
 from fruits_assets.core.pca import FeatureSpace, PcaModel
-from fruits_assets.core.source import ALL, AUTO, TRAINING
 from fruits_assets.lake.lake import Lake
+from fruits_assets.sources.layout import ALL, AUTO, TRAINING
 from fruits_assets.storage.snapshot import DRAFT, Snapshot
 
 BLOCK_ROWS = 512

@@ -20,16 +20,17 @@ FOLDER = Path(fruits_assets.__file__).parent
 
 BASE = {"core", "storage"}
 """The lowest level: what photos, models and bytes are, with no notion of a lake or of Spark."""
-LOWER = {"sample", "spark", "lake", "transforms", *BASE}
+LOWER = {"sample", "spark", "lake", "transforms", "sources", *BASE}
 ALLOWED = {
     "storage": BASE,
     "core": BASE,
-    "transforms": {"transforms", *BASE},
+    "sources": {"sources", *BASE},
+    "transforms": {"transforms", "sources", *BASE},
     "lake": {"lake", *BASE},
-    "spark": {"spark", "lake", "transforms", *BASE},
+    "spark": {"spark", "lake", "transforms", "sources", *BASE},
     "sample": {"sample", "core"},
     "deliverables": {"deliverables", *LOWER},
-    "reduction.py": {"lake", *BASE},
+    "reduction.py": {"lake", "sources", *BASE},
     "infrastructure": {"infrastructure", *BASE},
     "settings.py": {"spark", *BASE},
     "assets": {"assets", "deliverables", "settings", *LOWER},
@@ -120,6 +121,7 @@ HOST = {*DAGSTER, "deltalake", "pydantic_settings"}
 NEEDS_NONE_OF = {
     "storage": {*HOST, "pyspark", "py4j"},
     "core": {*HOST, "pyspark", "py4j"},
+    "sources": {*HOST, "pyspark", "py4j"},
     "transforms": HOST,
     "deliverables": DAGSTER,
 }
@@ -231,7 +233,7 @@ def test_one_module_makes_the_clients_of_aws() -> None:
         assert (makers & set(_imported(file))) == (makers if own else set()), file
 
 
-LOGIC = ("storage", "core", "transforms", "sample", "deliverables", "reduction.py")
+LOGIC = ("storage", "core", "sources", "transforms", "sample", "deliverables", "reduction.py")
 
 
 @pytest.mark.parametrize("layer", LOGIC)

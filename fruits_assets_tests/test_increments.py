@@ -19,11 +19,12 @@ from pyspark.sql import SparkSession
 from fruits_assets.assets.pca import MAX_CHANGED, MAX_MEAN_SHIFT
 from fruits_assets.checks import CHECKS
 from fruits_assets.cli import main
-from fruits_assets.core.source import FolderPhotos, Listing
 from fruits_assets.lake import retention
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.table import LOG
 from fruits_assets.sample.drawing import CLASSES, draw_fruit
+from fruits_assets.sources.folder import FolderPhotos
+from fruits_assets.sources.listing import Listing
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import featurize, increment

@@ -17,9 +17,9 @@ from fruits_assets.assets.common import (
 from fruits_assets.assets.previews import pca_features_metadata, pca_model_metadata
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.pca import FeatureSpace
-from fruits_assets.core.source import AUTO
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import told
+from fruits_assets.sources.layout import AUTO
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift

@@ -6,10 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.source import PhotoStore, photos_at
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
+from fruits_assets.sources.places import photos_at
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import S3, Folder, overlap
 from fruits_assets.storage.places import folder_at
 

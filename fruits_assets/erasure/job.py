@@ -14,7 +14,6 @@ from pydantic import Field
 
 from fruits_assets.assets.places import Source
 from fruits_assets.core.errors import PcaError
-from fruits_assets.core.source import LISTING, Listing, PhotoStore
 from fruits_assets.deliverables.folder import Published
 from fruits_assets.erasure import plan as plans
 from fruits_assets.erasure.plan import Asked, Plan
@@ -24,6 +23,8 @@ from fruits_assets.lake.io_manager import snapshot_metadata
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe, Versioned
 from fruits_assets.lake.resource import told
+from fruits_assets.sources.listing import LISTING, Listing
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.spark.target import Input, SparkTarget
 from fruits_assets.storage.base import Folder, is_name, join
 from fruits_assets.storage.snapshot import Snapshot

@@ -13,8 +13,10 @@ from typing import Any, Self
 from fruits_assets.core.decoder import Decoder, shared
 from fruits_assets.core.errors import DatasetError, ErasureError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.source import LISTING, LISTING_SCHEMA, Listing, PhotoStore, label_of
 from fruits_assets.lake.lake import Lake
+from fruits_assets.sources.layout import label_of
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import READ_ERRORS
 from fruits_assets.storage.snapshot import Snapshot

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fruits_assets.core.errors import ErasureError, S3Error
-from fruits_assets.core.source import PhotoStore
 from fruits_assets.erasure.plan import JOURNAL, RECORDS, Plan, normal
 from fruits_assets.lake.lake import Lake
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.spark import private
 from fruits_assets.storage.base import Storage, Stored, join
 from fruits_assets.storage.folder import LocalStorage

@@ -16,7 +16,7 @@ from fruits_assets.spark import environment
 from fruits_assets.spark.account import Architecture
 from fruits_assets.storage.base import Folder
 
-LAYERS = ("core", "storage", "transforms")
+LAYERS = ("core", "sources", "storage", "transforms")
 """The packages that need neither Dagster nor TensorFlow."""
 ROOT = Path(fruits_assets.__file__).parent
 ENTRY = ROOT / "transforms" / "__main__.py"

@@ -21,7 +21,7 @@ from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.core.neighbours import nearest
 from fruits_assets.core.pca import PcaModel
-from fruits_assets.core.source import TRAINING
+from fruits_assets.sources.layout import TRAINING
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import (
     FILES_SCHEMA,

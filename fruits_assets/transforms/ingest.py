@@ -20,16 +20,10 @@ from pyspark.sql import SparkSession
 from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.source import (
-    LISTING,
-    LISTING_SCHEMA,
-    Entry,
-    Listing,
-    PhotoStore,
-    label_of,
-    photos_at,
-    split_of,
-)
+from fruits_assets.sources.layout import label_of, split_of
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Entry, Listing
+from fruits_assets.sources.places import photos_at
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import (
     File,

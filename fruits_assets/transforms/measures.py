@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.source import TEST, TRAINING
+from fruits_assets.sources.layout import TEST, TRAINING
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import File, Origin, vectors_matrix, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from fruits_assets.core import pca
 from fruits_assets.core.errors import DatasetError, PcaError
 from fruits_assets.core.pca import Moments, PcaModel
-from fruits_assets.core.source import ALL, AUTO, TRAINING
+from fruits_assets.sources.layout import ALL, AUTO, TRAINING
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import (
     FILES_SCHEMA,

@@ -37,7 +37,8 @@ from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import SourceError
 from fruits_assets.core.images import REASONS, Photo, RejectedImage, examine, pixels
 from fruits_assets.core.metadata import strip
-from fruits_assets.core.source import SPLITS, FolderPhotos, label_of, split_of
+from fruits_assets.sources.folder import FolderPhotos
+from fruits_assets.sources.layout import SPLITS, label_of, split_of
 from fruits_assets.storage.places import folder_at
 from fruits_assets.transforms.ingest import (
     RAW_SCHEMA,

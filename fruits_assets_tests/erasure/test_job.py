@@ -13,11 +13,11 @@ from pyspark.sql import SparkSession
 
 from fruits_assets.checks import CHECKS
 from fruits_assets.core.errors import LakeError
-from fruits_assets.core.source import FolderPhotos
 from fruits_assets.erasure.job import _Erasure
 from fruits_assets.erasure.proof import Search
 from fruits_assets.lake import lease
 from fruits_assets.lake.lake import Lake
+from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets_tests.conftest import Pipeline, draw_no_pictures, failure, made_once
 from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_of, traces

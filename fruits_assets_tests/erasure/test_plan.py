@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fruits_assets.core.errors import ErasureError, SourceError
-from fruits_assets.core.source import photos_at
 from fruits_assets.erasure import plan as plans
 from fruits_assets.erasure.plan import Asked, Plan
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage.places import folder_at
 from fruits_assets_tests.conftest import Pipeline
 from fruits_assets_tests.erasure.traces import files_of, rows_of

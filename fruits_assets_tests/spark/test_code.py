@@ -15,7 +15,7 @@ from fruits_assets.spark.account import Architecture
 from fruits_assets.transforms.transform import Transform, transform_at
 from fruits_assets_tests.places import Bucket
 
-LAYERS = ("core", "storage", "transforms")
+LAYERS = ("core", "sources", "storage", "transforms")
 """The packages that a cluster gets; `lake` needs Delta, which no cluster has."""
 ABSENT = ("dagster", "deltalake", "keras", "pydantic_settings", "tensorflow")
 IMPORTED = f"""

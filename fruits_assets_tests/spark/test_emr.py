@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.core.source import LISTING_SCHEMA, photos_at
 from fruits_assets.definitions import compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
+from fruits_assets.sources.listing import LISTING_SCHEMA
+from fruits_assets.sources.places import photos_at
 from fruits_assets.spark.account import EmrLimits
 from fruits_assets.spark.code import Code
 from fruits_assets.spark.emr import EmrSpark

@@ -86,7 +86,7 @@ def test_every_pin_is_a_pin_of_the_whole_lock():
 
 
 def test_all_that_runs_on_clusters_finds_what_it_imports():
-    layers = ("core", "storage", "transforms")
+    layers = ("core", "sources", "storage", "transforms")
     roots = set().union(*(imported(PACKAGE / layer) for layer in layers))
     assert {"ai_edge_litert", "dagster_pipes", "pyspark"} <= roots
     distributions = importlib.metadata.packages_distributions()

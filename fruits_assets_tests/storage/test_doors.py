@@ -29,10 +29,10 @@ from fruits_assets.core.errors import (
     S3Error,
     without_secrets,
 )
-from fruits_assets.core.source import photos_at
 from fruits_assets.infrastructure.stack import Stack
 from fruits_assets.lake.lake import Lake
 from fruits_assets.settings import Settings
+from fruits_assets.sources.places import photos_at
 from fruits_assets.spark import emr_check
 from fruits_assets.spark.aws import emr_client
 from fruits_assets.storage import clients, s3

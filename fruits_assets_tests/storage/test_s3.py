@@ -19,13 +19,13 @@ import pytest
 from pydantic import ValidationError
 
 from fruits_assets.assets.places import Source, WeightsOrigin
-from fruits_assets.core.bucket_photos import BucketPhotos
 from fruits_assets.core.errors import ConflictError, LakeError, RegionError, S3Error
-from fruits_assets.core.source import photos_at
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.recipe import Recipe
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
+from fruits_assets.sources.bucket import BucketPhotos
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage import s3
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import Origin, read_rows, write_files, write_part

@@ -20,7 +20,8 @@ from pyspark.sql import SparkSession
 
 from benchmarks import tables
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.core.source import Listing, photos_at
+from fruits_assets.sources.listing import Listing
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.places import folder_at, folder_from
 from fruits_assets.storage.snapshot import Snapshot

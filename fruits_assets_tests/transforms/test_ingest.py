@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fruits_assets.core.source import FolderPhotos, Listing
-from fruits_assets.core.walk import LEADS_OUT
+from fruits_assets.sources.folder import FolderPhotos
+from fruits_assets.sources.listing import Listing
+from fruits_assets.sources.walk import LEADS_OUT
 from fruits_assets.transforms import ingest
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 
@@ -91,7 +92,7 @@ def test_files_that_cannot_be_read_are_rejected(open_folder: Path):
     script = textwrap.dedent(f"""
         import os
         from fruits_assets.core.errors import SourceError
-        from fruits_assets.core.source import photos_at
+        from fruits_assets.sources.places import photos_at
         from fruits_assets.storage.places import folder_at
         from fruits_assets.transforms.ingest import _ingest_chunk, _Limits
         photos = photos_at(folder_at({str(source)!r}))

@@ -12,15 +12,10 @@ import pyarrow as pa
 import pytest
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.source import (
-    LISTING,
-    LISTING_SCHEMA,
-    Listing,
-    PhotoStore,
-    label_of,
-    photos_at,
-    split_of,
-)
+from fruits_assets.sources.layout import label_of, split_of
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
+from fruits_assets.sources.places import photos_at
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.parquet import Origin, read_rows
 from fruits_assets.storage.places import folder_at
 from fruits_assets.storage.snapshot import DRAFT

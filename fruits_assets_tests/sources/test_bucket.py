@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from fruits_assets.core import bucket_photos
-from fruits_assets.core.bucket_photos import LISTINGS_IN_FLIGHT, READS_IN_FLIGHT
 from fruits_assets.core.errors import S3Error, SourceError
-from fruits_assets.core.source import LISTING, LISTING_SCHEMA, Listing, photos_at
+from fruits_assets.sources import bucket as bucket_module
+from fruits_assets.sources.bucket import LISTINGS_IN_FLIGHT, READS_IN_FLIGHT
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
+from fruits_assets.sources.places import photos_at
 from fruits_assets.storage import s3
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.places import folder_at
@@ -303,7 +304,7 @@ def test_an_object_that_comes_too_slowly_costs_its_time_limit_only(
         gated.put(f"{number}.jpg", b"photo")
     photos = photos_at(gated.opened)
     rows = photos.list(recursive=True).files.to_pylist()
-    monkeypatch.setattr(bucket_photos, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(bucket_module, "READ_SECONDS", 0.3)
     over = threading.Event()
 
     def rest() -> Iterator[bytes]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from fruits_assets.core import reading
 from fruits_assets.core.errors import SourceError
-from fruits_assets.core.source import Listing, PhotoStore, photos_at
-from fruits_assets.core.walk import LEADS_OUT
+from fruits_assets.sources import reading
+from fruits_assets.sources.listing import Listing
+from fruits_assets.sources.places import photos_at
+from fruits_assets.sources.store import PhotoStore
+from fruits_assets.sources.walk import LEADS_OUT
 from fruits_assets.storage.opening import CHANGED, NOT_REGULAR, LinkError, Tree
 from fruits_assets.storage.places import folder_at
 

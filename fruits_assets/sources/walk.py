@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fruits_assets.core.errors import SourceError
+from fruits_assets.sources.layout import is_hidden
+from fruits_assets.sources.listing import Row
 from fruits_assets.storage.opening import (
     NOT_REGULAR,
     Identity,
@@ -26,21 +28,12 @@ from fruits_assets.storage.opening import (
     identity,
 )
 
-Row = tuple[str, int, datetime, str | None, str | None]
-"""A row of `LISTING_SCHEMA`: path, bytes, modification time, ETag and problem of one file."""
 LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """File systems hold modification times that no calendar does; they are clamped to [1970, 9999]."""
-HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Passed over beside the names that begin with a dot."""
 LEADS_OUT = (
     "it is a link that leads out of the source: copy what it points to into the source, or set "
     "FRUITS_FOLLOW_LINKS=true if the places that its links lead to belong to it"
 )
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over."""
-    return name.startswith(".") or name.lower() in HIDDEN_NAMES
 
 
 def printable(name: str) -> str:

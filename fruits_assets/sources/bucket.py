@@ -9,9 +9,10 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
-from fruits_assets.core.reading import Readers
-from fruits_assets.core.source import Listing, PhotoStore, listing_of
-from fruits_assets.core.walk import Row, is_hidden
+from fruits_assets.sources.layout import is_hidden
+from fruits_assets.sources.listing import Listing, Row, listing_of
+from fruits_assets.sources.reading import Readers
+from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.endpoints import split
 from fruits_assets.storage.s3 import IN_FLIGHT, REPLACED, S3Storage

@@ -1,0 +1,64 @@
+"""The interface of every place that photos come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fruits_assets.sources.listing import Listing
+from fruits_assets.storage.base import Folder
+
+
+class PhotoStore(ABC):
+    """Where photos are listed, read, and, when the law asks for it, erased.
+
+    Attributes:
+        folder: that holds them.
+        root: its absolute path or URI.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.root = folder.uri
+
+    @abstractmethod
+    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:
+        """Every file there is.
+
+        Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted,
+        and so are other names of files that are listed already.
+
+        Args:
+            recursive: look into sub-folders, to any depth.
+            allow_empty: a source without a file is a listing without a row, not an error.
+
+        Raises:
+            SourceError: it is missing, not readable, or holds no file.
+        """
+
+    @abstractmethod
+    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
+        """For each row of a listing, in order, a function that returns the bytes of its file.
+
+        Files are read ahead. Never is more read of one than was listed, and none is waited for
+        without end.
+
+        Raises:
+            OSError: by the function: the file is something else by now, gone, or not readable.
+            SourceError: by the function: the place does not answer, or forbids to read.
+        """
+
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """The bytes of the file of one row of a listing; see `fetch`."""
+        (read_it,) = self.fetch([row])
+        return read_it()
+
+    @abstractmethod
+    def erase(self, paths: Sequence[str]) -> int:
+        """Removes files for good, with every older version; returns how many there were.
+
+        Raises:
+            SourceError: some are left; its text says how many.
+            S3Error: the bucket refuses.
+        """
