@@ -124,9 +124,9 @@ class Look:
         return f"nothing is new: the lake holds all {self.files} files of the source."
 
     @classmethod
-    def at(cls, source: Source, lake: Lake, *, recursive: bool) -> Self:
-        """Lists the source. Raises FruitsError."""
-        found = source.photos().list(recursive=recursive)
+    def at(cls, source: Source, lake: Lake, config: IngestConfig) -> Self:
+        """Lists the source as a run with this config would. Raises FruitsError."""
+        found = source.photos().list(recursive=config.recursive, labels=config.labels)
         raw = lake.find(RAW)
         held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:
@@ -226,7 +226,7 @@ def _new_photos(batch: Batch, run_config: Mapping[str, Any]) -> dg.SensorDefinit
         if at_work := _at_work(instance):
             return dg.SensorResult(skip_reason=f"{at_work}: looking again when it has ended.")
         try:
-            seen = Look.at(source, lake.open(), recursive=_ingest_config(run_config).recursive)
+            seen = Look.at(source, lake.open(), _ingest_config(run_config))
         except FruitsError as error:
             raise LookError(str(error)) from None
         last = Waiting.read(context.cursor)

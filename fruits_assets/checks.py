@@ -3,11 +3,12 @@
 import functools
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from fruits_assets.core.mobilenet import DESCRIPTION as MODEL_DESCRIPTION
@@ -20,6 +21,8 @@ from fruits_assets.core.mobilenet import (
 )
 from fruits_assets.core.pca import PcaModel
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
+from fruits_assets.sources import oddities
+from fruits_assets.sources.layout import TRAINING
 from fruits_assets.sources.listing import LISTING, Listing
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
@@ -34,6 +37,8 @@ SHOWN = 20
 """Offending items that a result lists."""
 OF = "of_versions"
 """Metadata of a result: the versions that it is of."""
+COPIES_TOLD = 3
+"""Folders that are there twice, in the sentence of a result."""
 LAST = 5
 """Records of a check that are looked at: the latest may be of a run that was interrupted."""
 
@@ -151,6 +156,103 @@ def labels_present(
             "without_label": len(unlabelled),
             **_shown(unlabelled=unlabelled),
         },
+    )
+
+
+@_promise("raw_images")
+def splits_share_classes(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
+    """Test and Validation share classes with Training: else no photo could be recognised."""
+    rows = raw_images.arrow(["path", "split", "label"])
+    classes = _classes(rows)
+    apart = oddities.strangers(classes)
+    paths = rows["path"].to_pylist() if apart else []
+    advice = {it: oddities.shared_under(paths, it) for it in apart}
+    told = [
+        f"{split} shares no class with Training ({len(classes[split])} and "
+        f"{len(classes[TRAINING])} classes), so that 0.0% of its photos can be recognised. "
+        + (
+            "With another `labels` in the config of `ingest`, they share classes: "
+            + ", ".join(f"{rule} ({count})" for rule, count in shared.items())
+            if shared
+            else "Name the folders of its classes as those of Training are"
+        )
+        for split, shared in advice.items()
+    ]
+    return dg.AssetCheckResult(
+        passed=not apart,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=". ".join(told) + "."
+        if told
+        else "the splits share classes, or there is one at most.",
+        metadata={
+            "classes": {split: len(labels) for split, labels in classes.items()},
+            **_shown(**{split: sorted(classes[split]) for split in (*apart, TRAINING) if apart}),
+        },
+    )
+
+
+@_promise("raw_images")
+def classes_in_all_splits(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
+    """No class is in one split only: it could not be tested, or not be recognised."""
+    classes = _classes(raw_images.arrow(["split", "label"]))
+    alone = oddities.in_one_split(classes)
+    told = "; ".join(f"{len(labels)} only in {split}" for split, labels in alone.items())
+    return dg.AssetCheckResult(
+        passed=not alone,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"of {len(set().union(*classes.values()))} classes, "
+        + (f"some are in one split only: {told}." if alone else "none is in one split only."),
+        metadata=_shown(**alone),
+    )
+
+
+@_promise("raw_images")
+def class_names_differ(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
+    """No two classes have names that differ in case, accents, `_`, `-` or spaces only."""
+    labels = {it for it in raw_images.arrow(["label"])["label"].unique().to_pylist() if it}
+    groups = oddities.near_equal(labels)
+    return dg.AssetCheckResult(
+        passed=not groups,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(groups)} group(s) of classes have nearly the same name. If they mean "
+        "the same fruit, give their folders one name."
+        if groups
+        else f"the names of {len(labels)} classes differ.",
+        metadata=_shown(nearly_equal=groups),
+    )
+
+
+@_promise("raw_images")
+def no_folder_twice(
+    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
+    raw_images: Snapshot,
+) -> dg.AssetCheckResult:
+    """No folder of the source is a copy of another, as where a source is nested in itself."""
+    rows = raw_images.arrow(["path", "sha256"])
+    found = oddities.copies(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{'; '.join(map(str, found[:COPIES_TOLD]))}. Remove one of them from the "
+        "source, or point FRUITS_SOURCE at one."
+        if found
+        else f"none of the folders of {rows.num_rows} photos is a copy of another.",
+        metadata=_shown(copies=[[it.folder, it.other, it.photos] for it in found]),
+    )
+
+
+def _classes(rows: pa.Table) -> Mapping[str, set[str]]:
+    return oddities.classes_of(
+        zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True)
     )
 
 
@@ -295,6 +397,10 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = (
     every_file_accounted_for,
     no_image_in_both_splits,
     labels_present,
+    splits_share_classes,
+    classes_in_all_splits,
+    class_names_differ,
+    no_folder_twice,
     model_parity,
     features_complete,
     components_orthonormal,

@@ -162,6 +162,71 @@ def test_a_copy_within_one_split_is_no_leak(broken: Pipeline):
     assert evaluate(broken, "no_image_in_both_splits").passed
 
 
+def test_splits_that_share_no_class_are_a_warning_that_says_what_would_help(broken: Pipeline):
+    def nest(rows: pa.Table) -> pa.Table:
+        columns = (rows[name].to_pylist() for name in ("path", "split", "label"))
+        old = list(zip(*columns, strict=True))
+        labels = [f"{label} {3 if split == 'Test' else 1}" for _, split, label in old]
+        paths = [
+            path.replace(f"/{it}/", f"/{it}/{label}/")
+            for (path, _, it), label in zip(old, labels, strict=True)
+        ]
+        return _set(_set(rows, "label", lambda _: labels), "path", lambda _: paths)
+
+    republish(broken, "raw_images", nest)
+    evaluation = evaluate(broken, "splits_share_classes")
+    assert not evaluation.passed
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert evaluation.description == (
+        "Test shares no class with Training (15 and 15 classes), so that 0.0% of its photos can be "
+        "recognised. With another `labels` in the config of `ingest`, they share classes: "
+        "first (15)."
+    )
+    assert "Apple Green 3" in str(evaluation.metadata["Test"].value)
+
+
+def test_a_class_of_one_split_is_a_warning_with_its_name(broken: Pipeline):
+    republish(broken, "raw_images", _renamed("Test", "Banana", "Plantain"))
+    evaluation = evaluate(broken, "classes_in_all_splits")
+    assert not evaluation.passed
+    assert evaluation.description == (
+        "of 16 classes, some are in one split only: 1 only in Test; 1 only in Training."
+    )
+    assert evaluation.metadata["Test"].value == ["Plantain"]
+    assert evaluate(broken, "splits_share_classes").passed
+
+
+@pytest.mark.parametrize("name", ["banana", "Bàna\u0301na", "BANANA", "Banana_"])
+def test_classes_of_nearly_the_same_name_are_a_warning(broken: Pipeline, name: str):
+    republish(broken, "raw_images", _renamed("Test", "Banana", name))
+    evaluation = evaluate(broken, "class_names_differ")
+    assert not evaluation.passed
+    assert evaluation.metadata["nearly_equal"].value == [sorted(["Banana", name])]
+
+
+def _renamed(split: str, label: str, name: str) -> Callable[[pa.Table], pa.Table]:
+    """Gives the photos of a class in one split another label."""
+
+    def change(rows: pa.Table) -> pa.Table:
+        places = zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True)
+        new = [name if place == (split, label) else place[1] for place in places]
+        return _set(rows, "label", lambda _: new)
+
+    return change
+
+
+def test_a_source_that_is_nested_in_itself_is_a_warning(broken: Pipeline):
+    def nest(rows: pa.Table) -> pa.Table:
+        inner = _set(rows, "path", lambda paths: [f"photos/{path}" for path in paths])
+        return pa.concat_tables([rows, inner])
+
+    photos = broken.lake.current("raw_images").rows
+    republish(broken, "raw_images", nest)
+    evaluation = evaluate(broken, "no_folder_twice")
+    assert not evaluation.passed
+    assert f"{photos} photos of the source lie in photos too. Remove" in str(evaluation.description)
+
+
 def test_missing_labels_are_a_warning(broken: Pipeline):
     republish(
         broken, "raw_images", lambda rows: _set(rows, "label", lambda all_: [None, *all_[1:]])

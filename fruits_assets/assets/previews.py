@@ -30,6 +30,8 @@ def raw_metadata(raw: Snapshot) -> dict[str, Any]:
         "files_found": found["files_found"],
         "hidden_passed_over": found["hidden_passed_over"],
         "repeated_passed_over": found.get("repeated_passed_over", 0),
+        "sidecars_passed_over": found.get("sidecars_passed_over", 0),
+        "passed_over": found.get("passed_over", {}),
         "files_read": found["files_read"],
         "files_per_second": round(found["files_read"] / max(raw.commit.seconds, 1e-3), 1),
         "formats": found["formats"],

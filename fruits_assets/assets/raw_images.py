@@ -10,6 +10,7 @@ from fruits_assets.assets.places import Source
 from fruits_assets.assets.previews import raw_metadata, rejected_metadata
 from fruits_assets.core.decoder import SECONDS
 from fruits_assets.lake.resource import told
+from fruits_assets.sources.layout import Labels
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.ingest import ingest
@@ -21,6 +22,13 @@ class IngestConfig(ForceConfig):
     """What is taken for a photo, and how many files may not be one."""
 
     recursive: bool = Field(default=True, description="Look into sub-folders, to any depth.")
+    labels: Labels = Field(
+        default="parent",
+        description="Which folder is the label where classes are nested, as in "
+        "Training/Fruit/Apple/Golden/1.jpg: the `parent` folder of the photo (Golden), the `first` "
+        "one below the split, or below the source without splits (Fruit), or the whole `path` "
+        "(Fruit/Apple/Golden). Where folders are not nested, they are the same.",
+    )
     max_rejected: float = Field(
         default=0.05,
         ge=0,
@@ -71,7 +79,7 @@ def ingest_images(
     """Photos of the source -> raw_images and rejected_images."""
     with told():
         photos = source.photos()
-        listing = photos.list(recursive=config.recursive)
+        listing = photos.list(recursive=config.recursive, labels=config.labels)
     limits = {
         "max_pixels": int(config.max_megapixels * 1e6),
         "max_bytes": int(config.max_megabytes * 1e6),

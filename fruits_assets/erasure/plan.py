@@ -6,20 +6,23 @@ import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
+
+import pyarrow as pa
 
 from fruits_assets.core.decoder import Decoder, shared
 from fruits_assets.core.errors import DatasetError, ErasureError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.lake.lake import Lake
-from fruits_assets.sources.layout import label_of
+from fruits_assets.sources import layout
+from fruits_assets.sources.leftovers import named_after
 from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import READ_ERRORS
-from fruits_assets.storage.snapshot import Snapshot
 
 RECORDS = "erasures"
 """Folder of the lake that holds what was done: counts only."""
@@ -30,6 +33,7 @@ COLUMNS = {
     "rejected_images": ("path", "sha256"),
 }
 """What tells a photo, or a file that is not one."""
+LABELLED = ("path", "label")
 MAX_BYTES = 2**31 - 1
 """No cell of a table holds more, so that no run can have taken in a larger file."""
 MAX_PIXELS = 10**9
@@ -61,19 +65,19 @@ class Asked:
         return cls(
             tuple(map(normal, paths)),
             tuple(one.strip().lower() for one in sha256),
-            tuple(map(normal, labels)),
+            tuple(map(layout.normal, labels)),
         )
 
-    def names(self, path: str) -> bool:
-        """Whether a file is named by its path or its label."""
-        label = label_of(path)
-        return normal(path) in self.paths or (label is not None and normal(label) in self.labels)
+    def names(self, path: str, labels: Collection[str]) -> bool:
+        """Whether a file is named by its path, or by one of the labels that it has had."""
+        return normal(path) in self.paths or not set(self.labels).isdisjoint(labels)
 
-    def unmatched(self, paths: Iterable[str], hashes: Iterable[str]) -> dict[str, list[int]]:
+    def unmatched(
+        self, paths: Iterable[str], hashes: Iterable[str], labels: Iterable[str]
+    ) -> dict[str, list[int]]:
         """Which names match none of some files: kind -> their numbers, from 1."""
         found = set(map(normal, paths))
-        labels = {normal(label) for path in paths if (label := label_of(path)) is not None}
-        known = {"paths": found, "sha256": set(hashes), "labels": labels}
+        known = {"paths": found, "sha256": set(hashes), "labels": set(labels)}
         missing = {
             kind: [i for i, name in enumerate(names, start=1) if name not in known[kind]]
             for kind, names in vars(self).items()
@@ -161,20 +165,25 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
             )
         return earlier
     known = list(_rows(lake))
-    listing = _listing(photos, keep_source=keep_source)
-    there = listing.files["path"].to_pylist()
-    named = [row for row in known if asked.names(row.path) or row.sha256 in asked.sha256]
+    listing = _listing(lake, photos, keep_source=keep_source)
+    labels = _labels(lake, listing)
+    there = [*listing.files["path"].to_pylist(), *listing.beside]
+
+    def is_named(path: str) -> bool:
+        return asked.names(path, labels.get(path, ()))
+
+    named = [row for row in known if is_named(row.path) or row.sha256 in asked.sha256]
     hashes = {row.sha256 for row in named if row.sha256} | set(asked.sha256)
     pictures = {row.content_sha256 for row in named if row.content_sha256}
     strangers = list(_strangers(photos, _new(lake, listing)))
-    named_there = [path for path in there if asked.names(path)]
+    named_there = [path for path in there if is_named(path)]
     for stranger in strangers:
         if stranger.path in named_there or stranger.sha256 in hashes:
             hashes |= {stranger.sha256} - {None}
             pictures |= {stranger.content_sha256} - {None}
 
     def goes(row: Row) -> bool:
-        return asked.names(row.path) or row.sha256 in hashes or row.content_sha256 in pictures
+        return is_named(row.path) or row.sha256 in hashes or row.content_sha256 in pictures
 
     gone = [row for row in known if goes(row)]
     strange = [row for row in strangers if goes(row)]
@@ -182,10 +191,12 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
     unchanged = set(there) - {row.path for row in strangers}
     in_source = {row.path for row in gone} & unchanged
     in_source |= {*named_there, *(row.path for row in strange)}
+    in_source |= {*named_after(in_source, listing.beside)}
     matched = [row.path for row in known] + there + list(earlier.paths | earlier.source)
     missing = asked.unmatched(
         matched,
         {row.sha256 for row in (*known, *strangers) if row.sha256} | earlier.sha256,
+        {label for found in labels.values() for label in found},
     )
     if missing:
         raise ErasureError(
@@ -206,29 +217,44 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
     return found | earlier
 
 
-def _listing(photos: PhotoStore, *, keep_source: bool) -> Listing:
-    """The files of the source; none where it is not to be touched."""
+def _listing(lake: Lake, photos: PhotoStore, *, keep_source: bool) -> Listing:
+    """The files of the source, as a run lists them; none where it is not to be touched."""
     if keep_source:
         return Listing(photos.root, LISTING_SCHEMA.empty_table(), 0)
-    return photos.list(recursive=True, allow_empty=True)
+    held = lake.find(LISTING)
+    labels = Listing.of(held).labels if held else "parent"
+    return photos.list(recursive=True, allow_empty=True, labels=labels)
 
 
 def _rows(lake: Lake) -> Iterator[Row]:
     """Every file that a version of the tables knows whose parts are still there."""
-    seen: set[str] = set()
     for name, columns in COLUMNS.items():
-        for number, _ in lake.table(name).publishes():
-            snapshot = lake.table(name).open(number)
-            for file in snapshot.files:
-                if file.name not in seen:
-                    seen.add(file.name)
-                    with contextlib.suppress(DatasetError):  # it is gone: an older version had it
-                        yield from _rows_of(replace(snapshot, files=(file,)), columns)
+        for rows in _parts(lake, name, columns):
+            for row in rows.to_pylist():
+                yield Row(row["path"], row["sha256"], row.get("content_sha256"))
 
 
-def _rows_of(snapshot: Snapshot, columns: Sequence[str]) -> Iterator[Row]:
-    for row in snapshot.arrow(columns).to_pylist():
-        yield Row(row["path"], row["sha256"], row.get("content_sha256"))
+def _labels(lake: Lake, listing: Listing) -> Mapping[str, Collection[str]]:
+    """The labels that each file has, or has had: another rule may have been in force."""
+    found: dict[str, set[str]] = defaultdict(set)
+    tables = [*_parts(lake, LISTING, LABELLED), *_parts(lake, "raw_images", LABELLED)]
+    for table in (*tables, listing.files):
+        for path, label in zip(*(table[name].to_pylist() for name in LABELLED), strict=True):
+            if label is not None:
+                found[path].add(layout.normal(label))
+    return found
+
+
+def _parts(lake: Lake, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of every part of every version of a table that is still there."""
+    seen: set[str] = set()
+    for number, _ in lake.table(name).publishes():
+        snapshot = lake.table(name).open(number)
+        for file in snapshot.files:
+            if file.name not in seen:
+                seen.add(file.name)
+                with contextlib.suppress(DatasetError):  # it is gone: an older version had it
+                    yield replace(snapshot, files=(file,)).arrow(columns)
 
 
 def _new(lake: Lake, listing: Listing) -> list[Mapping[str, Any]]:

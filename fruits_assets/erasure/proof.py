@@ -144,7 +144,8 @@ class Search:
     def _in_source(self, photos: PhotoStore) -> list[str]:
         listing = photos.list(recursive=True, allow_empty=True)
         gone = set(map(normal, self.plan.source))
-        return [path for path in listing.files["path"].to_pylist() if normal(path) in gone]
+        there = [*listing.files["path"].to_pylist(), *listing.beside]
+        return [path for path in there if normal(path) in gone]
 
 
 def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:

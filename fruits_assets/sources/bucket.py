@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
-from fruits_assets.sources.layout import is_hidden
+from fruits_assets.sources.layout import Labels
+from fruits_assets.sources.leftovers import hidden_kind, is_hidden
 from fruits_assets.sources.listing import Listing, Row, listing_of
 from fruits_assets.sources.reading import Readers
 from fruits_assets.sources.store import PhotoStore
@@ -47,19 +49,22 @@ class BucketPhotos(PhotoStore):
         key = split(folder.uri)[1]
         self._prefix = f"{key}/" if key else ""
 
-    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:  # noqa: D102
-        hidden = 0
+    def list(  # noqa: D102
+        self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
+    ) -> Listing:
+        hidden: Counter[str] = Counter()
         rows: list[Row] = []
         for objects, folders in self._walk(recursive=recursive):
             rows += [self._row(found) for found in objects if not is_hidden(_name(found["Key"]))]
             names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
-            hidden += sum(map(is_hidden, names))
+            hidden.update(kind for name in names if (kind := hidden_kind(name)))
         return listing_of(
             self.root,
             rows,
             recursive=recursive,
             hidden=hidden,
             allow_empty=allow_empty,
+            labels=labels,
         )
 
     def fetch(  # noqa: D102 - see PhotoStore

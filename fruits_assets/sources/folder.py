@@ -15,6 +15,7 @@ from typing import Any
 
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources import reading
+from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.listing import Listing, listing_of
 from fruits_assets.sources.reading import Readers, Result, watched
 from fruits_assets.sources.store import PhotoStore
@@ -54,7 +55,9 @@ class FolderPhotos(PhotoStore):
         assert isinstance(folder.storage, LocalStorage)  # noqa: S101 - what a path is
         self._follow_links = folder.storage.follow_links
 
-    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:  # noqa: D102
+    def list(  # noqa: D102
+        self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
+    ) -> Listing:
         walk = self._walk(recursive=recursive)
 
         def work() -> Listing:
@@ -66,6 +69,7 @@ class FolderPhotos(PhotoStore):
                 hidden=walk.hidden,
                 repeated=len(walk.repeated),
                 allow_empty=allow_empty,
+                labels=labels,
             )
 
         return self._watched(walk, work, "listing")

@@ -7,13 +7,17 @@ fingerprint tells whether anything changed since the last run.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import pyarrow as pa
 
 from fruits_assets.core.errors import SourceError
+from fruits_assets.sources.layout import LABELS, Labels, places
+from fruits_assets.sources.leftovers import sidecars
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import PART_NAME, Origin, address_of, part_once
 from fruits_assets.storage.snapshot import Snapshot
@@ -29,12 +33,17 @@ LISTING_SCHEMA = pa.schema(
         pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("etag", pa.string()),
         pa.field("problem", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("label", pa.string()),
     ]
 )
-Entry = tuple[str, int, int, str | None, str | None]
-"""Path, bytes, modification time in microseconds, ETag and problem of one file."""
+PASSED_OVER = ("hidden", "repeated", "sidecars")
+"""Attributes of a listing that count files which are not listed."""
+Entry = tuple[str, int, int, str | None, str | None, str | None, str | None]
+"""A row of `LISTING_SCHEMA`, its modification time in microseconds."""
 Row = tuple[str, int, datetime, str | None, str | None]
-"""A row of `LISTING_SCHEMA`: path, bytes, modification time, ETag and problem of one file."""
+"""Path, bytes, modification time, ETag and problem of one file: a row of `LISTING_SCHEMA` before
+its place in the layout is known."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +53,24 @@ class Listing:
     Attributes:
         root: absolute path or URI of the source.
         files: `LISTING_SCHEMA`; `etag` is a bucket's own fingerprint of an object, `problem` says
-            why a file cannot be read, where that is known.
-        hidden: files and folders passed over for their names.
+            why a file cannot be read, where that is known; `split` and `label` are those of its
+            place in the layout.
+        hidden: files and folders of systems, passed over for their names.
         repeated: links, and other names, passed over because what they name is listed already.
+        sidecars: files passed over because they belong to a photo, or describe the data set.
+        kinds: of hidden files and sidecars -> how many: `{"@eaDir": 2, ".xml": 3}`.
+        labels: which folder is the label, by `layout.Layout`.
+        beside: paths of the sidecars, where it was just made: no table holds them.
     """
 
     root: str
     files: pa.Table
     hidden: int
     repeated: int = 0
+    sidecars: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    labels: Labels = "parent"
+    beside: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -61,7 +79,7 @@ class Listing:
 
     @property
     def version(self) -> str:
-        """Fingerprint of paths, sizes, modification times and ETags: 16 hexadecimal digits."""
+        """Fingerprint of all that `entries` say: 16 hexadecimal digits."""
         digest = hashlib.sha256()
         for entry in self.entries():
             digest.update(repr(entry).encode())
@@ -69,8 +87,8 @@ class Listing:
 
     def entries(self) -> Iterator[Entry]:
         """Everything that it says of each file, in order."""
-        paths, sizes, times, etags, problems = self.files.columns
-        columns = (paths, sizes, times.cast(pa.int64()), etags, problems)
+        paths, sizes, times, *others = self.files.columns
+        columns = (paths, sizes, times.cast(pa.int64()), *others)
         return zip(*(column.to_pylist() for column in columns), strict=True)
 
     @property
@@ -88,6 +106,11 @@ class Listing:
         """Of all files."""
         return sum(self.files["bytes"].to_pylist())
 
+    @property
+    def passed_over(self) -> str:
+        """How many files of which kind were passed over, for people: `2 @eaDir, 3 .xml`."""
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
+
     def done(self, unpublished: Mapping[str, int]) -> float:
         """Share of its bytes, 0 to 1, that an interrupted run has already put into parts.
 
@@ -103,9 +126,11 @@ class Listing:
 
     def write(self, folder: Folder) -> Snapshot:
         """Writes the listing as one part of its table, which is not published yet."""
-        passed_over = {"hidden": str(self.hidden), "repeated": str(self.repeated)}
-        files = self.files.replace_schema_metadata({"root": self.root, **passed_over})
-        made_from = address_of(self.root, self.hidden, self.repeated, self.version)
+        numbers = {name: str(getattr(self, name)) for name in PASSED_OVER}
+        kinds = json.dumps(self.kinds, sort_keys=True)
+        how = {"root": self.root, "labels": self.labels, "kinds": kinds, **numbers}
+        files = self.files.replace_schema_metadata(how)
+        made_from = address_of(how, self.version)
         origin = Origin(made_from, 0, self.rows)
         file, _ = part_once(folder, origin, lambda: files, group_bytes=LISTING_GROUP_BYTES)
         return Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, (file,))
@@ -119,8 +144,9 @@ class Listing:
         return cls(
             metadata[b"root"].decode(),
             table.replace_schema_metadata(None),
-            int(metadata[b"hidden"]),
-            int(metadata.get(b"repeated", 0)),
+            *(int(metadata.get(name.encode(), 0)) for name in PASSED_OVER),
+            kinds=json.loads(metadata.get(b"kinds", b"{}")),
+            labels=_labels(metadata.get(b"labels", b"parent").decode()),
         )
 
 
@@ -129,9 +155,10 @@ def listing_of(
     files: Iterable[Row],
     *,
     recursive: bool,
-    hidden: int,
+    hidden: Mapping[str, int],
     repeated: int = 0,
     allow_empty: bool = False,
+    labels: Labels = "parent",
 ) -> Listing:
     """A listing, in path order.
 
@@ -139,27 +166,48 @@ def listing_of(
         root: of the source.
         files: in any order.
         recursive: whether sub-folders were looked into.
-        hidden: how many files and folders were passed over for their names.
+        hidden: kinds of files and folders that were passed over for their names -> how many.
         repeated: how many other names of listed files were passed over.
         allow_empty: no file is no error.
+        labels: which folder is the label.
 
     Raises:
         SourceError: there is no file.
     """
+    files = list(files)
+    beside = sidecars([row[0] for row in files])
+    if beside:
+        files = [row for row in files if row[0] not in beside]
+    found = Listing(
+        root,
+        LISTING_SCHEMA.empty_table(),
+        hidden=sum(hidden.values()),
+        repeated=repeated,
+        sidecars=len(beside),
+        kinds={**hidden, **Counter(beside.values())},
+        labels=labels,
+        beside=tuple(beside),
+    )
     # Names that are not valid UTF-8 may look like others: then the problem decides.
     rows = sorted(files, key=lambda row: (row[0], row[4] or ""))
     if not rows and allow_empty:
-        return Listing(root, LISTING_SCHEMA.empty_table(), hidden, repeated)
+        return found
     if not rows:
-        passed_over = f" ({hidden} hidden ones were passed over)" if hidden else ""
+        passed_over = f" ({found.passed_over} were passed over)" if found.kinds else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
         raise SourceError(
             f"the source {root} holds no file{deeper}{passed_over}. "
             "Put photos there, or point FRUITS_SOURCE at the folder that holds them."
         )
+    placed = places([row[0] for row in rows], labels)
+    columns = [*zip(*rows, strict=True), *zip(*placed, strict=True)]
     arrays = [
         pa.array(column, type=field.type)
-        for column, field in zip(zip(*rows, strict=True), LISTING_SCHEMA, strict=True)
+        for column, field in zip(columns, LISTING_SCHEMA, strict=True)
     ]
-    files = pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA)
-    return Listing(root, files, hidden, repeated)
+    return replace(found, files=pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA))
+
+
+def _labels(name: str) -> Labels:
+    """Raises ValueError where a listing of another version names a rule that is unknown here."""
+    return LABELS[LABELS.index(name)]  # type: ignore[arg-type] - that is what is found out

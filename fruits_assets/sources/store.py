@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.listing import Listing
 from fruits_assets.storage.base import Folder
 
@@ -23,7 +24,9 @@ class PhotoStore(ABC):
         self.root = folder.uri
 
     @abstractmethod
-    def list(self, *, recursive: bool, allow_empty: bool = False) -> Listing:
+    def list(
+        self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
+    ) -> Listing:
         """Every file there is.
 
         Names that are hidden (`.git`, `.DS_Store`, `Thumbs.db`, ...) are passed over and counted,
@@ -32,6 +35,7 @@ class PhotoStore(ABC):
         Args:
             recursive: look into sub-folders, to any depth.
             allow_empty: a source without a file is a listing without a row, not an error.
+            labels: which folder is the label, by `layout.Layout`.
 
         Raises:
             SourceError: it is missing, not readable, or holds no file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources.layout import is_hidden
+from fruits_assets.sources.leftovers import hidden_kind, is_hidden
 from fruits_assets.sources.listing import Row
 from fruits_assets.storage.opening import (
     NOT_REGULAR,
@@ -103,7 +104,7 @@ class Walk:
         root: its absolute path.
         recursive: whether sub-folders are looked into, to any depth.
         follow_links: whether links may lead out of the source.
-        hidden: files and folders passed over for their names.
+        hidden: kinds of files and folders passed over for their names -> how many.
         repeated: path and identity of every other name of a file or folder that is listed by
             another path.
         looked_at: entries of folders so far.
@@ -112,7 +113,7 @@ class Walk:
     root: str
     recursive: bool
     follow_links: bool
-    hidden: int = field(default=0, init=False)
+    hidden: Counter[str] = field(default_factory=Counter, init=False)
     repeated: list[tuple[str, Identity]] = field(default_factory=list, init=False)
     looked_at: int = field(default=0, init=False)
     _folders: set[Identity] = field(default_factory=set, init=False)
@@ -181,8 +182,8 @@ class Walk:
                 above = "".join(f"{name}/" for name in branch.names)
                 for entry in entries:
                     self.looked_at += 1
-                    if is_hidden(entry.name):
-                        self.hidden += 1
+                    if kind := hidden_kind(entry.name):
+                        self.hidden[kind] += 1
                     elif _is_link(entry):
                         self._links.append(branch.at(entry.name))
                     elif not _is_folder(entry):

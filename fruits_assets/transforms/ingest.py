@@ -20,7 +20,6 @@ from pyspark.sql import SparkSession
 from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.sources.layout import label_of, split_of
 from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Entry, Listing
 from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
@@ -101,7 +100,7 @@ TABLES = {
 """What an ingest writes: name -> schema."""
 
 
-@transform(code_version="3", outputs=TABLES, grows_with="source")
+@transform(code_version="4", outputs=TABLES, grows_with="source")
 def ingest(
     spark: SparkSession,
     *,
@@ -415,6 +414,8 @@ def _raw_output(done: list[dict[str, Any]], listing: Listing) -> Output:
         "files_read": sum(one.get("read", 0) for one in done),
         "hidden_passed_over": listing.hidden,
         "repeated_passed_over": listing.repeated,
+        "sidecars_passed_over": listing.sidecars,
+        "passed_over": dict(listing.kinds),
         "formats": _total(one.get("formats", {}) for one in done),
     }
     return Output(_files(done, "raw"), figures)
@@ -547,8 +548,8 @@ def _accepted(row: dict[str, Any], read_it: Callable[[], bytes], limits: _Limits
         raise _Rejected(_rejected(row, error, digest)) from None
     return {
         "path": row["path"],
-        "split": split_of(row["path"]),
-        "label": label_of(row["path"]),
+        "split": row["split"],
+        "label": row["label"],
         "sha256": digest,
         "content": photo.content,
         "content_sha256": hashlib.sha256(photo.content).hexdigest(),

@@ -200,7 +200,7 @@ def test_a_source_without_photos_is_told(pipeline: Pipeline, tmp_path: Path, cas
         "missing": "does not exist",
         "empty": "holds no file",
         "file": "is a file, not a folder",
-        "hidden only": "1 hidden ones were passed over",
+        "hidden only": "(1 .DS_Store were passed over)",
         "no image": "none of the 1 files of the source is a usable photo: not_an_image (1)",
     }
     assert expected[case] in failure(result)

@@ -38,7 +38,7 @@ from fruits_assets.core.errors import SourceError
 from fruits_assets.core.images import REASONS, Photo, RejectedImage, examine, pixels
 from fruits_assets.core.metadata import strip
 from fruits_assets.sources.folder import FolderPhotos
-from fruits_assets.sources.layout import SPLITS, label_of, split_of
+from fruits_assets.sources.layout import SPLITS, normal, places, split_named
 from fruits_assets.storage.places import folder_at
 from fruits_assets.transforms.ingest import (
     RAW_SCHEMA,
@@ -331,25 +331,20 @@ def test_a_gif_cut_in_a_comment_is_stripped_for_good() -> None:
 # Any path
 
 _NAMES = st.one_of(
-    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1),
+    st.text(st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1),
     st.sampled_from([*SPLITS, *SPLITS.values(), "TEST", "Apple Red 1", "..."]),
 ).filter(lambda name: name not in {".", ".."})
 
 
-@_few(200)
+@_few(300)
 @given(st.lists(_NAMES, max_size=5), _NAMES)
-def test_the_first_folder_that_is_named_like_a_split_is_the_split(
-    folders: list[str], name: str
-) -> None:
-    expected = [SPLITS[folder.lower()] for folder in folders if folder.lower() in SPLITS]
-    assert split_of("/".join((*folders, name))) == (expected[0] if expected else None)
-
-
-@_few(200)
-@given(st.lists(_NAMES, max_size=5), _NAMES)
-def test_the_last_folder_is_the_label_unless_it_is_a_split(folders: list[str], name: str) -> None:
-    expected = folders[-1] if folders and folders[-1].lower() not in SPLITS else None
-    assert label_of("/".join((*folders, name))) == expected
+def test_split_and_label_are_those_of_the_folders(folders: list[str], name: str) -> None:
+    """The first folder that is named like a split is the split; the last other one is the label."""
+    splits = [split for folder in folders if (split := split_named(folder))]
+    first = next((i + 1 for i, folder in enumerate(folders) if split_named(folder)), 0)
+    labels = [normal(folder) for folder in folders[first:] if not split_named(folder)]
+    expected = (splits[0] if splits else None, next(filter(None, reversed(labels)), None))
+    assert places(["/".join((*folders, name))]) == [expected]
 
 
 # Any folder

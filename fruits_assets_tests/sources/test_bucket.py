@@ -164,7 +164,7 @@ def test_a_source_without_photos_is_told(bucket: Bucket, name: str) -> None:
     with pytest.raises(SourceError) as told:
         photos_at(_opened(source)).list(recursive=True)
     assert f"the source {source} holds no file" in str(told.value)
-    assert ("(1 hidden ones were passed over)" in str(told.value)) == (name == "hidden")
+    assert ("(1 .* were passed over)" in str(told.value)) == (name == "hidden")
     listing = photos_at(_opened(source)).list(recursive=True, allow_empty=True)
     assert (listing.rows, listing.files.schema) == (0, LISTING_SCHEMA)
     assert listing.hidden == (name == "hidden")

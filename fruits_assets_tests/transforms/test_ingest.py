@@ -165,6 +165,47 @@ def test_hidden_files_are_passed_over_and_counted(
     assert "photos were decoded without access to network, files" in capfd.readouterr().err
 
 
+FIELD: dict[str, tuple[set[tuple[str | None, str | None]], dict[str, int]]] = {
+    "roboflow": (
+        {(it, label) for it in ("Training", "Test", "Validation") for label in ("Apple", "Pear")},
+        {},
+    ),
+    "synology": ({("Training", "Apple")}, {"@eaDir": 1, "#recycle": 1, "$RECYCLE.BIN": 1}),
+    "sidecars": ({(None, "Apple")}, {".xml": 3, ".json": 3}),
+    "windows-zip": ({("Training", "Apple"), ("Test", "Apple")}, {}),
+}
+"""Tree of photos as they are found -> splits and labels, and what is passed over."""
+
+
+@pytest.mark.parametrize("tree", FIELD)
+def test_photos_are_read_as_people_lay_them_out(pipeline: Pipeline, shared_data: Path, tree: str):
+    own = Pipeline(pipeline.lake, shared_data / "field" / "trees" / tree)
+    assert own.run(*INGEST).success
+    raw = own.lake.current("raw_images")
+    places = {(row["split"], row["label"]) for row in raw.arrow(["split", "label"]).to_pylist()}
+    expected, passed_over = FIELD[tree]
+    assert places == expected
+    assert raw.figures["passed_over"] == passed_over
+    assert own.lake.current("rejected_images").rows == 0
+
+
+def test_another_rule_for_labels_reads_only_photos_whose_label_it_changes(
+    pipeline: Pipeline, tmp_path: Path
+):
+    source = tmp_path / "photos" / "Training"
+    shutil.copytree(pipeline.source / "Training" / "Banana", source / "Banana")
+    shutil.copytree(pipeline.source / "Training" / "Lemon", source / "Citrus" / "Lemon")
+    own = Pipeline(pipeline.lake, source.parent)
+    assert own.run(*INGEST).success
+    first = own.lake.current("raw_images")
+    assert own.run(*INGEST, config={"ingest": {"labels": "first"}}).success
+    second = own.lake.current("raw_images")
+    assert second.version != first.version
+    assert second.figures["files_read"] == 4
+    labels = Counter(second.arrow(["label"])["label"].to_pylist())
+    assert labels == {"Banana": 4, "Citrus": 4}
+
+
 def test_what_workers_lack_to_confine_decoders_is_said_once():
     done = [{"lacking": []}, {"lacking": ["seccomp (no)"]}, {}, {"lacking": ["seccomp (no)"]}]
     assert ingest._confinement(done[:1]).endswith(
