@@ -48,6 +48,7 @@ def compose(settings: Settings) -> dg.Definitions:
                 place=settings.source,
                 lake=settings.lake,
                 follow_links=settings.follow_links,
+                requester_pays=settings.requester_pays,
                 **place,
             ),
             "weights": WeightsOrigin(place=settings.weights_origin, **place),

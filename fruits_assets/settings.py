@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         default=False,
         description="Whether symbolic links in a source folder may lead out of it.",
     )
+    requester_pays: bool = Field(
+        default=False,
+        description="Whether this account pays for requests to the bucket of the source, where its "
+        "owner asks for that (Requester Pays).",
+    )
     lake: str = Field(
         default="lake", description="Folder, or s3://bucket/prefix, that is published to."
     )

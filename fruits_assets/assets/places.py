@@ -38,6 +38,11 @@ class Source(Place):
         "may not are listed in `rejected_images`.",
     )
 
+    requester_pays: bool = Field(
+        default=False,
+        description="Whether this account pays for requests to the bucket, not its owner.",
+    )
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuses a source that overlaps the lake, before any asset starts. Raises dg.Failure."""
         with told():
@@ -54,20 +59,23 @@ class Source(Place):
                 "Nothing was written. Set FRUITS_LAKE (or FRUITS_SOURCE) to a place outside."
             )
 
+    def folder(self, uri: str) -> Folder:
+        """See Place; with what is said of a source only."""
+        return folder_at(
+            uri,
+            region=self.region,
+            kms_key=self.kms_key,
+            bucket_owner=self.bucket_owner,
+            follow_links=self.follow_links,
+            requester_pays=self.requester_pays,
+        )
+
     def photos(self) -> PhotoStore:
         """The photos themselves. Raises RegionError or S3Error for a bucket."""
         if self.place == SAMPLE:
             write_sample(Path(SAMPLE_FOLDER))
             return photos_at(folder_at(SAMPLE_FOLDER))
-        return photos_at(
-            folder_at(
-                self.place,
-                region=self.region,
-                kms_key=self.kms_key,
-                bucket_owner=self.bucket_owner,
-                follow_links=self.follow_links,
-            )
-        )
+        return photos_at(self.folder(self.place))
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import unicodedata
@@ -270,10 +271,17 @@ def _strangers(photos: PhotoStore, rows: Sequence[Mapping[str, Any]]) -> Iterato
     decoder = shared()
     readable = [row for row in rows if not row["problem"] and row["bytes"] <= MAX_BYTES]
     for row, read_it in zip(readable, photos.fetch(readable), strict=True):
-        with contextlib.suppress(OSError):  # it can be named by its path only
+        try:
             content = read_it()
-            digest = hashlib.sha256(content).hexdigest()
-            yield Row(row["path"], digest, _picture(content, decoder))
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                raise ErasureError(
+                    "nothing was erased, for a file of the source that no run has seen may not be "
+                    f"read, and may show the same picture: {error.strerror}."
+                ) from error
+            continue  # it can be named by its path only
+        digest = hashlib.sha256(content).hexdigest()
+        yield Row(row["path"], digest, _picture(content, decoder))
 
 
 def _picture(content: bytes, decoder: Decoder) -> str | None:

@@ -10,6 +10,7 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
+from fruits_assets.core.errors import S3Error
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import hidden_kind, is_hidden
 from fruits_assets.sources.listing import Listing, Row, listing_of
@@ -17,7 +18,7 @@ from fruits_assets.sources.reading import Readers
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.endpoints import split
-from fruits_assets.storage.s3 import IN_FLIGHT, REPLACED, S3Storage
+from fruits_assets.storage.s3 import IN_FLIGHT, REPLACED, S3Storage, denied
 
 READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
@@ -27,6 +28,8 @@ READ_AHEAD, READ_AHEAD_BYTES = 320, 2**26
 READ_SECONDS = 180.0
 """Time limit of a read with all its repetitions, beside a second for each MiB."""
 LISTINGS_IN_FLIGHT = 32
+PROBES, FEWEST_PROBES = 8, 3
+"""Objects that are tried before a run, and how many refusals mean that all are refused."""
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that must be restored before they can be read."""
 
@@ -55,7 +58,9 @@ class BucketPhotos(PhotoStore):
         hidden: Counter[str] = Counter()
         rows: list[Row] = []
         for objects, folders in self._walk(recursive=recursive):
-            rows += [self._row(found) for found in objects if not is_hidden(_name(found["Key"]))]
+            # An object may have the very key of the source, as a folder's marker has.
+            inside = [found for found in objects if found["Key"] != self._prefix]
+            rows += [self._row(found) for found in inside if not is_hidden(_name(found["Key"]))]
             names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
             hidden.update(kind for name in names if (kind := hidden_kind(name)))
         return listing_of(
@@ -75,10 +80,45 @@ class BucketPhotos(PhotoStore):
     def _read(self, row: Mapping[str, Any]) -> bytes:
         """The very bytes that were listed: another ETag or size is an OSError."""
         key, size = self._prefix + row["path"], row["bytes"]
-        content = self._storage.get_object(key, etag=row["etag"], most=size)
+        try:
+            content = self._storage.get_object(key, etag=row["etag"], most=size)
+        except FileNotFoundError as error:
+            raise self._of_one(error.errno, "it has vanished since it was listed", key) from error
+        except OSError as error:
+            raise self._of_one(error.errno, error.strerror, key) from error
+        except S3Error as error:
+            why = denied(error)
+            # Where not even a listing is allowed, it is about the bucket, and not about one object.
+            if why is None or not self._storage.is_listed(self._prefix):
+                raise
+            raise self._of_one(errno.EACCES, why, key) from error
         if len(content) != size:
             raise OSError(errno.ESTALE, REPLACED, key)
         return content
+
+    def _of_one(self, number: int | None, why: str | None, key: str) -> OSError:
+        """An error that costs one object and not the run."""
+        uri = f"s3://{self._storage.bucket.name}/{key}"
+        return OSError(number or errno.EIO, f"{why} ({uri})")
+
+    def check(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See PhotoStore: a few of the objects are asked for a byte each."""
+        tried = [row for row in rows if row["bytes"] and not row["problem"]]
+        chosen = tried[:: max(1, len(tried) // PROBES)][:PROBES]
+        refusals: list[S3Error] = []
+        for row in chosen:
+            try:
+                self._storage.get_object(self._prefix + row["path"], stop=1)
+            except S3Error as error:
+                if not denied(error):
+                    raise
+                refusals.append(error)
+            except OSError:  # it is gone, or in an archive
+                return
+            else:
+                return
+        if len(refusals) >= FEWEST_PROBES:
+            raise refusals[0]
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
         return sum(self._storage.purge_object(self._prefix + path) > 0 for path in paths)
@@ -97,8 +137,11 @@ class BucketPhotos(PhotoStore):
                         waiting |= {pool.submit(self._storage.listed, it) for it in seen}
 
     def _row(self, found: Mapping[str, Any]) -> Row:
+        restored = found.get("RestoreStatus")
         problem = None
-        if found.get("StorageClass") in ARCHIVES:
+        if restored and restored.get("IsRestoreInProgress"):
+            problem = "it is being restored from an archive (Glacier): run again once it is there"
+        elif found.get("StorageClass") in ARCHIVES and not restored:
             problem = "it is in an archive (Glacier): restore it first"
         modified_at = found["LastModified"].astimezone(UTC)
         path = found["Key"].removeprefix(self._prefix)

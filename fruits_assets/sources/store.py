@@ -58,6 +58,15 @@ class PhotoStore(ABC):
         (read_it,) = self.fetch([row])
         return read_it()
 
+    def check(self, rows: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027 - most have no need
+        """Tries, before a run, whether any of these files can be read.
+
+        One that cannot costs itself; where none can, it is the place.
+
+        Raises:
+            S3Error: it refuses all of them.
+        """
+
     @abstractmethod
     def erase(self, paths: Sequence[str]) -> int:
         """Removes files for good, with every older version; returns how many there were.

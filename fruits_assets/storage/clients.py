@@ -94,7 +94,13 @@ def client(service: str, region: str, config: Config, *, owner: str | None = Non
 
 
 def client_at(
-    endpoint: str, service: str, region: str, config: Config, *, owner: str | None = None
+    endpoint: str,
+    service: str,
+    region: str,
+    config: Config,
+    *,
+    owner: str | None = None,
+    requester_pays: bool = False,
 ) -> Any:
     """A client that sends requests to one endpoint, which was checked, and nowhere else."""
     held = Config(
@@ -115,6 +121,8 @@ def client_at(
     if service == S3:
         made.meta.events.register_first("needs-retry.s3", _stay)
         made.meta.events.register("before-parameter-build.s3", _expects(owner))
+        if requester_pays:  # the parameter exists for some operations only, the header for all
+            made.meta.events.register("before-call.s3", _pays)
     return made
 
 
@@ -170,6 +178,10 @@ def _expects(owner: str | None) -> Callable[..., None]:
             params |= {name: owner for name in OWNERS if name in known}
 
     return expect
+
+
+def _pays(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"
 
 
 def _timestamp(text: str) -> datetime:

@@ -19,6 +19,7 @@ def folder_at(
     kms_key: str | None = None,
     bucket_owner: str | None = None,
     follow_links: bool = False,
+    requester_pays: bool = False,
 ) -> Folder:
     """The folder at a place, after a bucket has been seen to lie in the EU.
 
@@ -27,6 +28,7 @@ def folder_at(
         region: where the bucket must lie.
         kms_key: id or ARN of the key that encrypts what is written; S3's own key without.
         bucket_owner: AWS account that owns the bucket: requests are refused where another one does.
+        requester_pays: whether this account pays for requests to the bucket, not its owner.
         follow_links: whether photos in a folder may lie behind links that lead out of it.
 
     Raises:
@@ -39,7 +41,11 @@ def folder_at(
 
         name, _ = s3.split(place)
         bucket = s3.verified(
-            name, region=check_region(region), kms_key=kms_key, owner=check_owner(bucket_owner)
+            name,
+            region=check_region(region),
+            kms_key=kms_key,
+            owner=check_owner(bucket_owner),
+            requester_pays=requester_pays,
         )
         return Folder(s3.S3Storage(bucket), place.rstrip("/"))
     if "://" in place:

@@ -83,6 +83,7 @@ BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable"})
 """One object of many was not deleted for a reason that passes."""
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 EMPTY = frozenset({"InvalidRange", "416"})
+FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden"})
 CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 REPLACED = "it has been replaced since it was listed; run again"
@@ -98,6 +99,7 @@ class Bucket:
         kms_key: id or ARN of the key that everything written is encrypted with; None for S3's own.
         endpoint: URL that it is reached at, where that is not the usual one of its region.
         owner: AWS account that must own it; None where that is not known.
+        requester_pays: whether requests say that this account pays for them, not the owner.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Bucket:
     kms_key: str | None = None
     endpoint: str | None = None
     owner: str | None = None
+    requester_pays: bool = False
 
     @property
     def url(self) -> str:
@@ -123,7 +126,14 @@ class Bucket:
         return self.url if self.is_local else f"{parts.scheme}://{self.name}.{parts.netloc}"
 
 
-def verified(name: str, *, region: str, kms_key: str | None, owner: str | None = None) -> Bucket:
+def verified(
+    name: str,
+    *,
+    region: str,
+    kms_key: str | None,
+    owner: str | None = None,
+    requester_pays: bool = False,
+) -> Bucket:
     """The bucket, once it has said that it lies in a region.
 
     Raises:
@@ -133,7 +143,7 @@ def verified(name: str, *, region: str, kms_key: str | None, owner: str | None =
     _check_override()
     with told(name):
         endpoint = _client(region, None).meta.endpoint_url
-    found = _verified_region(name, region, endpoint, owner)
+    found = _verified_region(name, region, endpoint, owner, requester_pays=requester_pays)
     if found != region:
         where = f"lies in {found!r}" if found else "does not say in which region it lies"
         raise RegionError(
@@ -142,7 +152,7 @@ def verified(name: str, *, region: str, kms_key: str | None, owner: str | None =
             "a bucket that is."
         )
     usual = endpoint == of_s3(region)[0]
-    return Bucket(name, region, kms_key, None if usual else endpoint, owner)
+    return Bucket(name, region, kms_key, None if usual else endpoint, owner, requester_pays)
 
 
 def _check_override() -> None:
@@ -154,9 +164,16 @@ def _check_override() -> None:
 
 
 @lru_cache(maxsize=64)
-def _verified_region(name: str, region: str, endpoint: str, owner: str | None = None) -> str | None:
+def _verified_region(
+    name: str,
+    region: str,
+    endpoint: str,
+    owner: str | None = None,
+    *,
+    requester_pays: bool = False,
+) -> str | None:
     """Buckets do not move: each is asked once."""
-    return _region_of(_client(region, endpoint, owner), name)
+    return _region_of(_client(region, endpoint, owner, requester_pays=requester_pays), name)
 
 
 def _region_of(client: Any, name: str) -> str | None:
@@ -184,7 +201,13 @@ def told(bucket: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)
-def _client(region: str, endpoint: str | None, owner: str | None = None) -> Any:
+def _client(
+    region: str,
+    endpoint: str | None,
+    owner: str | None = None,
+    *,
+    requester_pays: bool = False,
+) -> Any:
     """A client for an endpoint that was checked, or for the one that is configured."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
@@ -194,13 +217,16 @@ def _client(region: str, endpoint: str | None, owner: str | None = None) -> Any:
     )
     if endpoint is None:
         return clients.client("s3", region, config, owner=owner)
-    return clients.client_at(endpoint, "s3", region, config, owner=owner)
+    return clients.client_at(
+        endpoint, "s3", region, config, owner=owner, requester_pays=requester_pays
+    )
 
 
 def client_of(bucket: Bucket) -> Any:
     """boto3's client for a bucket; safe to share between threads. Raises S3Error."""
     with told(bucket.name):
-        return _client(bucket.region, bucket.url, bucket.owner)
+        pays = bucket.requester_pays
+        return _client(bucket.region, bucket.url, bucket.owner, requester_pays=pays)
 
 
 @lru_cache(maxsize=8)
@@ -225,6 +251,7 @@ def _store(bucket: Bucket) -> S3Store | None:
         virtual_hosted_style_request=not bucket.is_local,
         skip_signature=False,
         s3_express=False,
+        request_payer=bucket.requester_pays,
         credential_provider=Boto3CredentialProvider(
             _session(bucket.region), ttl=timedelta(minutes=5)
         ),
@@ -436,11 +463,20 @@ class S3Storage(Storage):
         return {
             _name(one["Key"]): Found(one["Size"], one["LastModified"].timestamp())
             for one in objects
+            if not one["Key"].endswith("/")
         }
 
     def children(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
         objects, folders = self.listed(self._prefix(folder))
         return sorted({*(_name(found["Key"]) for found in objects), *map(_name, folders)})
+
+    def is_listed(self, prefix: str) -> bool:
+        """Whether the keys below a prefix may be listed."""
+        try:
+            self._client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix, MaxKeys=1)
+        except (ClientError, BotoCoreError):
+            return False
+        return True
 
     def listed(self, prefix: str) -> tuple[list[Mapping[str, Any]], list[str]]:
         """S3's entries of the objects directly below a prefix, and the prefixes of its folders."""
@@ -448,11 +484,13 @@ class S3Storage(Storage):
         folders: list[str] = []
         with told(self.bucket.name):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket.name, Prefix=prefix, Delimiter="/"
+                Bucket=self.bucket.name,
+                Prefix=prefix,
+                Delimiter="/",
+                OptionalObjectAttributes=["RestoreStatus"],
             )
             for page in pages:
-                found = page.get("Contents", ())
-                objects += [one for one in found if not one["Key"].endswith("/")]  # no markers
+                objects += [one for one in page.get("Contents", ()) if not _is_marker(one)]
                 folders += [one["Prefix"] for one in page.get("CommonPrefixes", ())]
         return objects, folders
 
@@ -572,7 +610,8 @@ class S3Storage(Storage):
 
     def to_dict(self) -> dict[str, Any]:  # noqa: D102 - see Storage
         owner = {"bucket_owner": self.bucket.owner} if self.bucket.owner else {}
-        return {"region": self.bucket.region, "kms_key": self.bucket.kms_key, **owner}
+        pays = {"requester_pays": True} if self.bucket.requester_pays else {}
+        return {"region": self.bucket.region, "kms_key": self.bucket.kms_key, **owner, **pays}
 
     def spark_path(self, uri: str) -> str:  # noqa: D102 - see Storage
         return "s3a" + uri.removeprefix("s3")
@@ -671,6 +710,37 @@ def _pause(attempt: int) -> None:
 def _name(key: str) -> str:
     """The last name of a key or prefix."""
     return key.rstrip("/").rpartition("/")[2]
+
+
+def _is_marker(found: Mapping[str, Any]) -> bool:
+    """Whether an entry of a listing marks a folder, and is not a file whose key ends so."""
+    return found["Key"].endswith("/") and not found["Size"]
+
+
+def denied(error: S3Error) -> str | None:
+    """Why one object may not be read, if that is what S3 says, though others may; else None."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return None
+    code = cause.response["Error"]["Code"]
+    message = " ".join(cause.response["Error"].get("Message", "").split())
+    found = f"{code}: {message}"[:200]
+    if code.startswith("KMS.") or (code in FORBIDDEN and "kms:" in message.lower()):
+        return (
+            f"it is encrypted with a key that may not be used ({found}); allow this user "
+            "kms:Decrypt on that key, or store it with another one"
+        )
+    if code == "InvalidRequest" and "encryption" in message.lower():
+        return (
+            "it is encrypted with a key that only its owner has (SSE-C); store it without one, or "
+            "move it out of the source"
+        )
+    if code in FORBIDDEN:
+        return (
+            f"access to it is denied ({found}); allow this user s3:GetObject on it, or move it out "
+            "of the source"
+        )
+    return None
 
 
 def _raise_as_os_error(error: ClientError, key: str) -> None:

@@ -76,6 +76,8 @@ CLASSES_SCHEMA = pa.schema(
 THUMBNAIL_SIZE = 96
 MAX_THUMBNAILS = 60
 
+TRIED = 64
+"""Files that a bucket may choose from, to see whether any can be read."""
 PART_BYTES = 64 * 2**20
 """Photos in one part file, at most (one larger photo is a part of its own)."""
 PART_ROWS = 320
@@ -146,6 +148,9 @@ def ingest(
     if new.rows < listing.rows:
         log(f"ingest: {new.rows} of {listing.rows} files are new; {len(before.gone)} are gone")
         to_read = new.write(_listing)
+    if not before.still:
+        some = pa.array(evenly(new.rows, TRIED), pa.int64())
+        photos_at(photos).check(new.files.take(some).to_pylist())
     to = _Folders(raw_images, rejected_images)
     limits = _Limits(max_pixels, max_bytes, max_seconds)
     examiner = _Examiner(to_read, photos, to, limits, question)
@@ -250,6 +255,12 @@ class _Earlier:
         unread = {row["path"] for row in refused.to_pylist() if _is_unread(row["detail"])}
         known, held = _listed(raw), paths - unread
         still = frozenset(one[0] for one in listing.entries() if one in known and one[0] in held)
+        # What a bucket has taken back into an archive is still what was read when it could be.
+        unchanged = {_content(entry) for entry in known} - {None}
+        accepted = set(photos["path"].to_pylist())
+        still |= {
+            one[0] for one in listing.entries() if one[0] in accepted and _content(one) in unchanged
+        }
         return cls(raw, rejected, photos, refused, still, frozenset(paths - still))
 
     def missing_from(self, listing: Listing) -> Listing:
@@ -304,6 +315,12 @@ class _Earlier:
         rows = [row for row in table.to_pylist() if row["path"] in self.still]
         chosen = evenly(len(rows), math.floor(share * MAX_THUMBNAILS))
         return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
+
+
+def _content(entry: Entry) -> Entry | None:
+    """An entry whatever its problem; None where no ETag says that its content is the same."""
+    path, size, time, etag, _, split, label = entry
+    return (path, size, time, etag, None, split, label) if etag else None
 
 
 def _listed(raw: Snapshot) -> set[Entry]:

@@ -101,6 +101,29 @@ def test_names_are_compared_whatever_their_unicode_form(own: Pipeline):
     assert name in planned(own, unicodedata.normalize("NFC", name)).source
 
 
+def test_sidecars_of_a_photo_go_with_it(own: Pipeline):
+    beside = ["Training/Banana/1.xml", "Training/Banana/1.jpg.json"]
+    others = ["Training/Banana/2.json", "Training/Apple Red/1.xml", "Annotations/1.xml"]
+    for path in (*beside, *others):
+        (own.source / path).parent.mkdir(exist_ok=True)
+        (own.source / path).write_text("taken at home")
+    assert planned(own, BANANA).source == {BANANA, *beside}
+    assert planned(own, others[-1]).source == {others[-1]}
+
+
+def test_a_class_is_named_by_the_rule_of_the_run(own: Pipeline):
+    source = own.source / "Training"
+    (source / "Citrus").mkdir()
+    (source / "Lemon").rename(source / "Citrus" / "Lemon")
+    run = own.run("raw_images", "rejected_images", config={"ingest": {"labels": "first"}})
+    assert run.success
+    new = source / "Citrus" / "Lemon" / "new.jpg"
+    new.write_bytes(b"seen by no run")
+    expected = {f"Training/Citrus/Lemon/{path.name}" for path in new.parent.iterdir()}
+    assert planned(own, labels=("Citrus",)).source == expected
+    assert expected & planned(own, labels=("Lemon",)).paths, "they had that label before"
+
+
 def with_comment(photo: bytes) -> bytes:
     """The same JPEG with a comment: another file, the same picture."""
     comment = b"a comment"

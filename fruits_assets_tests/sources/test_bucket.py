@@ -23,7 +23,7 @@ from fruits_assets.storage import s3
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.places import folder_at
 from fruits_assets.storage.snapshot import Commit, Output, Snapshot
-from fruits_assets.transforms.ingest import TABLES, ingest
+from fruits_assets.transforms.ingest import TABLES, _Earlier, ingest
 from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.s3 import (
     REGION,
@@ -235,8 +235,9 @@ def test_a_photo_that_cannot_be_read_does_not_keep_the_others_from_being_read(
         except OSError as error:
             contents.append(error.strerror)
     assert contents == [
-        *(b"0", "there is no such object", b"2"),
-        *("it has been replaced since it was listed; run again", b"4"),
+        *(b"0", f"it has vanished since it was listed ({gated.uri('1.jpg')})", b"2"),
+        f"it has been replaced since it was listed; run again ({gated.uri('3.jpg')})",
+        b"4",
     ]
 
 
@@ -249,6 +250,189 @@ def test_what_is_not_about_one_photo_ends_the_reading(gated: Bucket, gate: Gate)
     gate.rule = lambda *_: refusal(403, "AccessDenied", "Access Denied")
     with pytest.raises(S3Error, match="is denied"):
         list(map(_call, photos.fetch(rows)))
+
+
+OF_ONE_OBJECT = {
+    "denied": (refusal(403, "AccessDenied", "Access Denied"), "allow this user s3:GetObject on it"),
+    "another key": (
+        refusal(403, "AccessDenied", "User me is not authorized to perform: kms:Decrypt on key/1"),
+        "encrypted with a key that may not be used",
+    ),
+    "disabled key": (
+        refusal(400, "KMS.DisabledException", "key/1 is disabled."),
+        "allow this user kms:Decrypt on that key, or store it with another one",
+    ),
+    "its owner's key": (
+        refusal(400, "InvalidRequest", "The object was stored using Server Side Encryption."),
+        "store it without one, or move it out of the source",
+    ),
+    "archived": (
+        refusal(403, "InvalidObjectState", "The operation is not valid."),
+        "it is in an archive (Glacier); restore it, then run again",
+    ),
+    "vanished": (refusal(404, "NoSuchKey", "There is none."), "it has vanished since it was"),
+}
+"""What S3 refuses for one object only -> what to do."""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("name", OF_ONE_OBJECT)
+def test_an_object_that_cannot_be_read_costs_itself(gated: Bucket, gate: Gate, name: str) -> None:
+    for number in range(3):
+        gated.put(f"{number}.jpg", b"photo")
+    photos = photos_at(gated.opened)
+    rows = photos.list(recursive=True).files.to_pylist()
+    answer, words = OF_ONE_OBJECT[name]
+    gate.rule = lambda request, forward: answer if request.key.endswith("/1.jpg") else forward()
+    photos.check(rows)
+    first, second, third = photos.fetch(rows)
+    with pytest.raises(OSError) as told:  # noqa: PT011 - its words are looked at
+        second()
+    assert words in str(told.value.strerror)
+    assert f"({gated.uri('1.jpg')})" in str(told.value.strerror)
+    assert (first(), third()) == (b"photo", b"photo")
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refusal(404, "NoSuchBucket", "It is gone."), "does not exist"),
+        (refusal(400, "ExpiredToken", "It has expired."), "have expired"),
+    ],
+)
+def test_a_fault_of_the_bucket_is_none_of_one_object(
+    gated: Bucket, gate: Gate, answer: Answer, words: str
+) -> None:
+    gated.put("1.jpg", b"photo")
+    photos = photos_at(gated.opened)
+    rows = photos.list(recursive=True).files.to_pylist()
+    gate.rule = lambda request, forward: answer if request.key.endswith(".jpg") else forward()
+    with pytest.raises(S3Error, match=words):
+        photos.read(rows[0])
+
+
+@ONE_SERVER
+def test_a_bucket_that_refuses_all_objects_is_told_before_the_run(
+    gated: Bucket, gate: Gate
+) -> None:
+    """It may be listed all the same."""
+    for number in range(50):
+        gated.put(f"{number:02}.jpg", b"photo")
+    photos = photos_at(gated.opened)
+    rows = photos.list(recursive=True).files.to_pylist()
+    answer, _ = OF_ONE_OBJECT["denied"]
+    gate.rule = lambda request, forward: answer if request.key.endswith(".jpg") else forward()
+    with pytest.raises(S3Error, match=r"access to the bucket .* is denied"):
+        photos.check(rows)
+    gate.rule = lambda request, forward: forward() if request.key.endswith("/18.jpg") else answer
+    photos.check(rows)
+
+
+RESTORED = "<RestoreExpiryDate>2030-01-01T00:00:00.000Z</RestoreExpiryDate>"
+IN_AN_ARCHIVE = {
+    "": "it is in an archive (Glacier): restore it first",
+    "<IsRestoreInProgress>true</IsRestoreInProgress>": "it is being restored from an archive "
+    "(Glacier): run again once it is there",
+    f"<IsRestoreInProgress>false</IsRestoreInProgress>{RESTORED}": None,
+}
+"""What a listing says of an archived object -> its problem."""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("status", IN_AN_ARCHIVE)
+def test_an_object_that_was_restored_from_an_archive_is_read(
+    gated: Bucket, gate: Gate, status: str
+) -> None:
+    gated.put("1.jpg", b"photo")
+
+    def archived(request: Request, forward: Forward) -> Answer:
+        answer = forward()
+        if "list-type" not in request.query:
+            return answer
+        assert request.headers["x-amz-optional-object-attributes"] == "RestoreStatus"
+        more = f"<RestoreStatus>{status}</RestoreStatus>" if status else ""
+        kind = b"<StorageClass>%b</StorageClass>"
+        new = (kind % b"DEEP_ARCHIVE") + more.encode()
+        return replace(answer, body=answer.body.replace(kind % b"STANDARD", new))
+
+    gate.rule = archived
+    photos = photos_at(gated.opened)
+    (row,) = photos.list(recursive=True).files.to_pylist()
+    assert row["problem"] == IN_AN_ARCHIVE[status]
+    if row["problem"] is None:
+        assert photos.read(row) == b"photo"
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("pays", [True, False])
+def test_requests_say_who_pays(gated: Bucket, gate: Gate, *, pays: bool) -> None:
+    gated.put("1.jpg", b"photo")
+    s3._verified_region.cache_clear()  # so that the bucket is asked where it lies, too
+    folder = folder_at(gated.base, region=REGION, requester_pays=pays)
+    photos = photos_at(folder_at(folder.uri, **folder.storage.to_dict()))
+    (row,) = photos.list(recursive=True).files.to_pylist()
+    assert photos.read(row) == b"photo"
+    assert {request.method for request in gate.requests} == {"HEAD", "GET"}
+    assert any(request.of_obstore for request in gate.requests)
+    said = {request.headers.get("x-amz-request-payer") for request in gate.requests}
+    assert said == {"requester" if pays else None}
+
+
+ODD_KEYS = (
+    "/1.jpg",
+    "Apple//1.jpg",
+    "Apple/1.jpg",
+    "Apple/1.jpg/",
+    "Apple/",
+    "//Pear/1.jpg",
+    "x//",
+)
+
+
+def _holding(objects: dict[str, bytes]) -> Callable[[Request, Forward], Answer]:
+    """A store that holds objects of any key, which those that keep files cannot."""
+
+    def answer(request: Request, _: Forward) -> Answer:
+        if request.method == "HEAD" or "list-type" not in request.query:
+            found = objects.get(request.key)
+            if request.key and found is None:
+                return refusal(404, "NoSuchKey")
+            headers = {"x-amz-bucket-region": REGION, "ETag": '"1"'}
+            return Answer(body=found or b"", headers={**headers, "Last-Modified": MODIFIED})
+        prefix = request.query.get("prefix", "")
+        rest = {key: key.removeprefix(prefix) for key in objects if key.startswith(prefix)}
+        folders = sorted({it.partition("/")[0] + "/" for it in rest.values() if "/" in it})
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f'<ETag>"1"</ETag><Size>{len(objects[key])}</Size></Contents>'
+            for key, name in sorted(rest.items())
+            if "/" not in name
+        )
+        entries += "".join(
+            f"<CommonPrefixes><Prefix>{prefix}{name}</Prefix></CommonPrefixes>" for name in folders
+        )
+        return Answer(body=f"<ListBucketResult>{entries}</ListBucketResult>".encode())
+
+    return answer
+
+
+MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+@ONE_SERVER
+def test_odd_keys_are_listed_and_read_as_they_are(gate: Gate) -> None:
+    objects = {f"source/{key}": key.encode() for key in ODD_KEYS}
+    gate.rule = _holding({**objects, "source/": b"of the source", "source/empty/": b""})
+    photos = photos_at(_opened("s3://odd-keys/source"))
+    rows = photos.list(recursive=True).files.to_pylist()
+    assert [row["path"] for row in rows] == sorted(ODD_KEYS)
+    assert [read() for read in photos.fetch(rows)] == [it.encode() for it in sorted(ODD_KEYS)]
+    assert {row["path"]: row["label"] for row in rows} == {
+        **dict.fromkeys(("/1.jpg", "Apple/", "x//")),
+        **dict.fromkeys(("Apple//1.jpg", "Apple/1.jpg", "Apple/1.jpg/"), "Apple"),
+        "//Pear/1.jpg": "Pear",
+    }
 
 
 CHUNK = bytes(2**16)
@@ -425,3 +609,33 @@ def test_ingest_makes_the_same_of_a_bucket_as_of_a_folder(
         assert found[name].figures == expected[name].figures
     read = Counter(request.key for request in gate.requests if request.key.endswith("jpg"))
     assert "a/prefix/large.jpg" not in read, "it was read, and then found to be too large"
+
+
+@ONE_SERVER
+def test_one_refused_object_is_one_rejected_row(
+    gated: Bucket, gate: Gate, photos: Path, session: SparkSession, tmp_path: Path
+) -> None:
+    for path in sorted((photos / "Test" / "Banana").iterdir()):
+        gated.put(f"Test/Banana/{path.name}", path.read_bytes())
+    gated.put("Test/Banana/9.jpg", b"refused")
+    answer, words = OF_ONE_OBJECT["denied"]
+    gate.rule = lambda request, forward: answer if request.key.endswith("/9.jpg") else forward()
+    found = _ingested(session, gated.opened, _opened(tmp_path / "lake"))
+    assert found["raw_images"].rows == 2
+    (row,) = _rows_of(found["rejected_images"], ["path", "reason", "detail"])
+    assert (row["path"], row["reason"]) == ("Test/Banana/9.jpg", "unreadable")
+    assert row["detail"].startswith("the file cannot be read: access to it is denied (AccessDenied")
+    assert words in row["detail"]
+    assert gated.uri("Test/Banana/9.jpg") in row["detail"]
+    _keeps_what_was_archived(found, gated.opened)
+
+
+def _keeps_what_was_archived(found: dict[str, Snapshot], source: Folder) -> None:
+    """A photo that goes back into an archive once it was read stays in the table."""
+    listing = photos_at(source).list(recursive=True)
+    problems = pa.array(["it is in an archive"] * listing.rows, pa.string())
+    column = listing.files.schema.get_field_index("problem")
+    archived = listing.files.set_column(column, LISTING_SCHEMA.field("problem"), problems)
+    raw = replace(found["raw_images"], siblings=found)
+    still = _Earlier.of(raw, replace(listing, files=archived)).still
+    assert still == {"Test/Banana/0.jpg", "Test/Banana/1.jpg"}

@@ -45,7 +45,7 @@ def _photos(*folders: str) -> list[tuple[str, str]]:
     [
         (("", "photos/"), [Copy("", "photos", 20)]),
         (("a/photos/", "b/photos/"), [Copy("a", "b", 20)]),
-        (("a/", "a/a/"), [Copy("a", "a/a", 20)]),
+        (("a/", "a/a/"), [Copy("", "a", 20)]),
         (("a/",), []),
     ],
 )
