@@ -53,7 +53,8 @@ class Settings(BaseSettings):
 
     source: str = Field(
         default=SAMPLE,
-        description="Folder of photos, s3://bucket/prefix, or `sample` for the embedded sample.",
+        description="Folder of photos, s3://bucket/prefix, archive (.zip, .tar, .tar.gz) or table "
+        "(.csv, .jsonl) of photos, or `sample` for the embedded sample.",
     )
     follow_links: bool = Field(
         default=False,

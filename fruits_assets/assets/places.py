@@ -22,7 +22,8 @@ class Source(Place):
 
     place: str = Field(
         default=SAMPLE,
-        description="A folder of photos, s3://bucket/prefix, or `sample`: the embedded sample, "
+        description="A folder of photos, s3://bucket/prefix, an archive (.zip, .tar, .tar.gz) or a "
+        "table (.csv, .jsonl) of photos, or `sample`: the embedded sample, "
         f"drawn on first use into `{SAMPLE_FOLDER}` in the working directory.",
     )
 

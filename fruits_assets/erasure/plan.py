@@ -208,6 +208,8 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
             )
             + ". Paths are relative to the source, as raw_images has them; check their spelling."
         )
+    if in_source and not keep_source and photos.not_erasable:
+        raise ErasureError(f"nothing was erased: {photos.not_erasable}")
     rows = (*gone, *strange)
     found = Plan(
         frozenset(row.path for row in gone),

@@ -1,1 +1,1 @@
-"""Where photos come from: a folder or a bucket, and how it is laid out."""
+"""Where photos come from: a folder, bucket, archive or table, and how it is laid out."""

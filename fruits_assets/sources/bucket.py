@@ -10,7 +10,8 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any
 
-from fruits_assets.core.errors import S3Error
+from fruits_assets.core.errors import S3Error, SourceError
+from fruits_assets.sources import archive, table
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import hidden_kind, is_hidden
 from fruits_assets.sources.listing import Listing, Row, listing_of
@@ -63,6 +64,15 @@ class BucketPhotos(PhotoStore):
             rows += [self._row(found) for found in inside if not is_hidden(_name(found["Key"]))]
             names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
             hidden.update(kind for name in names if (kind := hidden_kind(name)))
+        if (
+            not rows
+            and not allow_empty
+            and (archive.kind_of(self.root) or table.kind_of(self.root))
+        ):
+            raise SourceError(
+                f"the source {self.root} is not a folder of a bucket. Archives and tables of "
+                "photos are read from this machine only: copy it here, or unpack it there."
+            )
         return listing_of(
             self.root,
             rows,

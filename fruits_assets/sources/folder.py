@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources import reading
 from fruits_assets.sources.layout import Labels
-from fruits_assets.sources.listing import Listing, listing_of
+from fruits_assets.sources.listing import Listing, Row, listing_of
 from fruits_assets.sources.reading import Readers, Result, watched
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import (
@@ -27,6 +27,8 @@ from fruits_assets.sources.walk import (
     names_of,
     printable,
     reason,
+    row_of,
+    unseen,
 )
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.folder import LocalStorage
@@ -83,6 +85,36 @@ class FolderPhotos(PhotoStore):
             yield from readers.fetch(self._read, rows, root=self.root, seconds=seconds)
         finally:
             readers.close()
+
+    def named(self, paths: Iterable[str]) -> Iterator[Row]:
+        """Rows of files that somebody names, in place of a walk. Raises SourceError.
+
+        Nothing outside of the folder is looked at, unless its storage follows links.
+        """
+        try:
+            with Tree(self.root) as tree, Tree("/") as elsewhere:
+                for path in paths:
+                    try:
+                        yield self._named(path, tree, elsewhere)
+                    except OSError as error:
+                        yield unseen(path, reason(error))
+        except OSError as error:
+            raise SourceError(
+                f"the folder {self.root} cannot be read ({reason(error)})."
+            ) from error
+
+    def _named(self, path: str, tree: Tree, elsewhere: Tree) -> Row:
+        names = names_of(path)
+        with contextlib.suppress(LinkError):
+            status = tree.status(names)
+            if not stat.S_ISLNK(status.st_mode):
+                return row_of(path, status, tree.folder(names[:-1]), names[-1])
+        target = self._target(str(Path(self.root, path)))
+        if target is None:
+            return unseen(path, LEADS_OUT)
+        where = tree if target.inside else elsewhere
+        status = where.status(target.names)
+        return row_of(path, status, where.folder(target.names[:-1]), target.names[-1])
 
     def erase(self, paths: Sequence[str]) -> int:
         """Removes files with their other names, and the links that lead to them.

@@ -16,7 +16,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources.layout import LABELS, Labels, places
+from fruits_assets.sources.layout import LABELS, Labels, Place, places
 from fruits_assets.sources.leftovers import sidecars
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import PART_NAME, Origin, address_of, part_once
@@ -159,6 +159,7 @@ def listing_of(
     repeated: int = 0,
     allow_empty: bool = False,
     labels: Labels = "parent",
+    given: Mapping[str, Place] | None = None,
 ) -> Listing:
     """A listing, in path order.
 
@@ -170,12 +171,14 @@ def listing_of(
         repeated: how many other names of listed files were passed over.
         allow_empty: no file is no error.
         labels: which folder is the label.
+        given: split and label of each path, where they are not those of its folders; no file is
+            taken for a sidecar then.
 
     Raises:
         SourceError: there is no file.
     """
     files = list(files)
-    beside = sidecars([row[0] for row in files])
+    beside = sidecars([row[0] for row in files]) if given is None else {}
     if beside:
         files = [row for row in files if row[0] not in beside]
     found = Listing(
@@ -199,7 +202,8 @@ def listing_of(
             f"the source {root} holds no file{deeper}{passed_over}. "
             "Put photos there, or point FRUITS_SOURCE at the folder that holds them."
         )
-    placed = places([row[0] for row in rows], labels)
+    paths = [row[0] for row in rows]
+    placed = places(paths, labels) if given is None else [given[path] for path in paths]
     columns = [*zip(*rows, strict=True), *zip(*placed, strict=True)]
     arrays = [
         pa.array(column, type=field.type)

@@ -67,6 +67,11 @@ class PhotoStore(ABC):
             S3Error: it refuses all of them.
         """
 
+    @property
+    def not_erasable(self) -> str | None:
+        """Why nothing can be erased from it, as a sentence; None where it can."""
+        return None
+
     @abstractmethod
     def erase(self, paths: Sequence[str]) -> int:
         """Removes files for good, with every older version; returns how many there were.

@@ -37,6 +37,9 @@ LEADS_OUT = (
 )
 
 
+NO_UTF8 = "the file's name is not valid UTF-8: rename it"
+
+
 def printable(name: str) -> str:
     """A name as a listing has it, even one that is not valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
@@ -44,7 +47,12 @@ def printable(name: str) -> str:
 
 def modified_at(status: os.stat_result) -> datetime:
     """Modification time, as a listing has it."""
-    return datetime.fromtimestamp(min(max(status.st_mtime, 0), LATEST), UTC)
+    return moment(status.st_mtime)
+
+
+def moment(seconds: float) -> datetime:
+    """A time, in seconds since 1970, as a listing has it."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LATEST), UTC)
 
 
 def reason(error: OSError) -> str:
@@ -151,8 +159,9 @@ class Walk:
         except OSError as error:
             if isinstance(error, NotADirectoryError) and Path(self.root).exists():
                 raise SourceError(
-                    f"the source {self.root} is a file, not a folder. "
-                    "Point FRUITS_SOURCE at the folder that holds the photos."
+                    f"the source {self.root} is a file, not a folder. Point FRUITS_SOURCE at the "
+                    "folder that holds the photos, at an archive of them (.zip, .tar, .tar.gz), or "
+                    "at a table of their paths and labels (.csv, .jsonl)."
                 ) from None
             if isinstance(error, NotADirectoryError | FileNotFoundError):
                 raise SourceError(
@@ -204,9 +213,9 @@ class Walk:
         except FileNotFoundError:
             return  # it has gone
         except OSError as error:
-            yield _unseen(path, reason(error))
+            yield unseen(path, reason(error))
             return
-        row = _row(path, status, folder)
+        row = row_of(path, status, folder)
         if linked or status.st_nlink > 1:
             self._choose(row, identity(status))
         else:
@@ -218,7 +227,7 @@ class Walk:
         try:
             target = Target.of(str(place), source=self._source)
             if not (target.inside or self.follow_links):
-                yield _unseen(path, LEADS_OUT)
+                yield unseen(path, LEADS_OUT)
                 return
             where = tree if target.inside else elsewhere
             status = where.status(target.names)
@@ -226,10 +235,10 @@ class Walk:
                 if self.recursive:
                     yield from self._below(_Branch(where, target.names, link.names), linked=True)
                 return
-            row = _row(path, status, where.folder(target.names[:-1]), target.names[-1])
+            row = row_of(path, status, where.folder(target.names[:-1]), target.names[-1])
         except OSError as error:
             if place.is_symlink():  # else it has gone
-                yield _unseen(path, reason(error))
+                yield unseen(path, reason(error))
             return
         if target.inside and self._lists(target.names):
             self._repeat(link.names, identity(status))
@@ -267,12 +276,12 @@ class Walk:
         )
 
 
-def _row(path: str, status: os.stat_result, folder: int, name: str | None = None) -> Row:
+def row_of(path: str, status: os.stat_result, folder: int, name: str | None = None) -> Row:
     """A row of a file of an open folder; its name there is the last one of its path, or given."""
     shown = printable(path)
     problem = None
     if shown != path:
-        problem = "the file's name is not valid UTF-8: rename it"
+        problem = NO_UTF8
     elif not stat.S_ISREG(status.st_mode):
         problem = NOT_REGULAR
     elif not os.access(name or path.rpartition("/")[2], os.R_OK, dir_fd=folder):
@@ -280,7 +289,7 @@ def _row(path: str, status: os.stat_result, folder: int, name: str | None = None
     return shown, status.st_size, modified_at(status), None, problem
 
 
-def _unseen(path: str, problem: str) -> Row:
+def unseen(path: str, problem: str) -> Row:
     """A row of what cannot, or may not, be looked at."""
     return printable(path), 0, datetime.fromtimestamp(0, UTC), None, problem
 

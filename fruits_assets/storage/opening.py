@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Self
+from typing import BinaryIO, Self
 
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A folder on the way need not be readable, where the system can open one without reading it.
@@ -135,6 +135,20 @@ class Tree:
     def _close(self, count: int) -> None:
         for _ in range(count):
             os.close(self._open.pop())
+
+
+def open_regular(path: str) -> BinaryIO:
+    """A regular file that the user has named, to read; nothing waits for a pipe or a device.
+
+    Raises:
+        OSError: it is not there, may not be read, or is something else.
+    """
+    descriptor = os.open(path, _FILE & ~os.O_NOFOLLOW)
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, NOT_REGULAR)
+    return file
 
 
 def read_at_most(descriptor: int, size: int) -> bytes:

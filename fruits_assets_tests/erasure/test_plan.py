@@ -124,6 +124,16 @@ def test_a_class_is_named_by_the_rule_of_the_run(own: Pipeline):
     assert expected & planned(own, labels=("Lemon",)).paths, "they had that label before"
 
 
+def test_an_erasure_from_an_archive_is_refused_beforehand(own: Pipeline, tmp_path: Path):
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", own.source))
+    packed = replace(own, source=archive)
+    before = files_of(own.lake)
+    with pytest.raises(ErasureError, match=r"nothing was erased: the source .* is an archive"):
+        planned(packed, BANANA)
+    assert planned(packed, BANANA, keep_source=True).paths == {BANANA}
+    assert files_of(own.lake) == before
+
+
 def with_comment(photo: bytes) -> bytes:
     """The same JPEG with a comment: another file, the same picture."""
     comment = b"a comment"
