@@ -1,4 +1,4 @@
-"""The command line `fruits`: what a lake holds, its history, going back, erasing and repairing."""
+"""The command line `fruits`: what a source and a lake hold, going back, erasing, repairing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fruits_assets.settings import Settings
 if TYPE_CHECKING:
     from fruits_assets.erasure.plan import Plan
     from fruits_assets.lake.lake import Lake
+    from fruits_assets.sources.layout import Labels
 
 ORDER = (
     *("rejected_images", "raw_images", "model_weights", "features", "pca_model", "pca_features"),
@@ -291,6 +292,53 @@ def repair(lake: Lake) -> None:
 def _in_order(names: Iterable[str]) -> list[str]:
     found = set(names)
     return [*(name for name in ORDER if name in found), *sorted(found - {*ORDER})]
+
+
+@main.command()
+@click.argument("source", required=False)
+@click.option(
+    "--labels",
+    type=click.Choice(["parent", "first", "path"]),
+    default="parent",
+    help="Which of nested folders is the label (docs/data.md).",
+)
+@click.option(
+    "-n",
+    "--files",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Examine so many files at most, evenly spread.",
+)
+def check(source: str | None, labels: Labels, files: int) -> None:
+    """Report what a SOURCE holds, and what is odd about it. No lake is read or written.
+
+    SOURCE is what FRUITS_SOURCE may be, and that without.
+    """
+    from fruits_assets.assets.places import Source  # noqa: PLC0415 - `--help` waits for nothing
+    from fruits_assets.assets.raw_images import IngestConfig  # noqa: PLC0415 - as above
+    from fruits_assets.deliverables.report import as_lines  # noqa: PLC0415 - as above
+    from fruits_assets.sources.survey import report, survey  # noqa: PLC0415 - as above
+    from fruits_assets.transforms.increment import evenly  # noqa: PLC0415 - as above
+
+    try:
+        settings = Settings(source=source) if source else Settings()
+        place = Source(
+            place=settings.source,
+            follow_links=settings.follow_links,
+            requester_pays=settings.requester_pays,
+            **settings.bucket_access(),
+        )
+        photos = place.photos()
+        listing = photos.list(recursive=True, labels=labels)
+        chosen = evenly(listing.rows, files)
+        rows = listing.files.take(chosen).to_pylist()
+        click.echo(f"{listing.rows:,} files in {listing.root}; {len(rows):,} are examined.")
+        found = list(survey(photos, rows, **IngestConfig().limits))
+    except FruitsError as error:
+        raise click.ClickException(str(error)) from error
+    for line in as_lines(report(found, listing.kinds)):
+        click.echo(line)
 
 
 @main.command(hidden=True)

@@ -43,6 +43,25 @@ def test_status_shows_what_the_lake_holds(fruits: Fruits, own: Pipeline):
     assert "_listing" not in shown.output
 
 
+def test_check_reports_on_a_source_and_writes_no_lake(
+    fruits: Fruits, own: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("FRUITS_LAKE", str(tmp_path / "no lake"))
+    (own.source / "Test" / "Banana" / "9.jpg").write_text("no photo")
+    shutil.copy(own.source / BANANA, own.source / "Test" / "Banana" / "copy.jpg")
+    shown = fruits("check", str(own.source))
+    assert shown.exit_code == 0
+    assert "92 files in" in shown.output
+    assert re.search(r"\.jpg +not_an_image +1 +Test/Banana/9\.jpg", shown.output)
+    assert re.search(rf"across splits +2 +.*{BANANA}", shown.output)
+    assert "Slowest" in shown.output
+    assert not (tmp_path / "no lake").exists()
+    assert "5 are examined" in fruits("check", "-n", "5").output
+    missing = fruits("check", str(tmp_path / "missing"))
+    assert missing.exit_code == 1
+    assert "does not exist. Point FRUITS_SOURCE at" in missing.output
+
+
 def test_status_of_an_empty_lake_has_no_line(fruits: Fruits, own: Pipeline):
     shutil.rmtree(own.lake.base)
     shown = fruits("status")

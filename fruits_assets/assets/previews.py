@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fruits_assets.core.pca import PcaModel
-from fruits_assets.deliverables import figures
+from fruits_assets.deliverables import figures, report
 from fruits_assets.deliverables.photos import class_counts, thumbnails
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.pca import MAP, MAP_SCHEMA, MODEL
@@ -35,6 +35,7 @@ def raw_metadata(raw: Snapshot) -> dict[str, Any]:
         "files_read": found["files_read"],
         "files_per_second": round(found["files_read"] / max(raw.commit.seconds, 1e-3), 1),
         "formats": found["formats"],
+        "report": dg.MetadataValue.md(report.as_markdown(report.of_lake(raw))),
         "images_per_class": picture(figures.class_bar_chart(counts)),
         "contact_sheet": picture(figures.contact_sheet(thumbnails(raw))),
     }

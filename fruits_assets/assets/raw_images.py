@@ -1,6 +1,7 @@
 """`raw_images` and `rejected_images`: every file of the source, in one table or the other."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -48,6 +49,15 @@ class IngestConfig(ForceConfig):
         "several times the processor time of other photos of its size is rejected earlier.",
     )
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What a file may be, as `ingest` is told."""
+        return {
+            "max_pixels": int(self.max_megapixels * 1e6),
+            "max_bytes": int(self.max_megabytes * 1e6),
+            "max_seconds": self.max_seconds,
+        }
+
 
 @dg.multi_asset(
     name="ingest",
@@ -80,15 +90,10 @@ def ingest_images(
     with told():
         photos = source.photos()
         listing = photos.list(recursive=config.recursive, labels=config.labels)
-    limits = {
-        "max_pixels": int(config.max_megapixels * 1e6),
-        "max_bytes": int(config.max_megabytes * 1e6),
-        "max_seconds": config.max_seconds,
-    }
     raw = spark.run(
         context,
         ingest,
-        params=limits,
+        params=config.limits,
         places={"photos": photos.folder},
         force=config.force,
         source=listing,

@@ -1,0 +1,58 @@
+"""The report on a source as people read it: Markdown for the UI, lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fruits_assets.deliverables.escaping import markdown_table, visible
+from fruits_assets.sources.survey import ACCEPTED, Cell, Section, Surveyed, extension, report
+from fruits_assets.storage.snapshot import Snapshot
+
+
+def of_lake(raw: Snapshot) -> list[Section]:
+    """The report on what the last run found, from its tables. Raises DatasetError."""
+    columns = ["path", "bytes", "split", "label", "format", "sha256"]
+    accepted = raw.arrow(columns).select(columns)
+    refused = raw.siblings["rejected_images"].arrow(["path", "bytes", "reason"])
+    files = [
+        Surveyed(path, size, split, label, kind, ACCEPTED, digest)
+        for path, size, split, label, kind, digest in _rows(accepted.columns)
+    ]
+    refused = refused.select(["path", "bytes", "reason"])
+    files += [
+        Surveyed(path, size, None, None, extension(path), reason)
+        for path, size, reason in _rows(refused.columns)
+    ]
+    return report(files, raw.figures.get("passed_over", {}))
+
+
+def _rows(columns: Sequence) -> Iterator[tuple]:
+    return zip(*(column.to_pylist() for column in columns), strict=True)
+
+
+def as_markdown(sections: Sequence[Section]) -> str:
+    """Tables under headings. Names are strangers': they are shown as they are, and do nothing."""
+    parts = (f"### {it.title}\n\n{markdown_table(it.head, it.rows)}" for it in sections)
+    return "\n\n".join(parts)
+
+
+def as_lines(sections: Sequence[Section]) -> Iterator[str]:
+    """Lines for a terminal, in columns. Names are strangers', and a terminal obeys some letters."""
+    for section in sections:
+        yield ""
+        yield section.title
+        shown = [section.head, *([_text(cell) for cell in row] for row in section.rows)]
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        numbers = [isinstance(cell, int | float) for cell in section.rows[0]]
+        for line in shown:
+            cells = (
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(line, widths, numbers, strict=True)
+            )
+            yield f"  {'  '.join(cells)}".rstrip()
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return visible(cell)
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3g}"
