@@ -361,7 +361,7 @@ def test_what_could_not_be_read_is_tried_again(
         assert own.run(*INGEST).success
         return own.lake.current("rejected_images")
 
-    def list_and_lose(self: FolderPhotos, **how: bool) -> Listing:
+    def list_and_lose(self: FolderPhotos, **how: Any) -> Listing:
         listing = listed(self, **how)
         for file in set(files) - set(back):
             file.rename(away(file))

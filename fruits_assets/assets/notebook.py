@@ -107,6 +107,7 @@ def _parameters(lake: LakeResource, source: Source, *, max_photos: int) -> dict[
         "kms_key": lake.kms_key,
         "bucket_owner": lake.bucket_owner,
         "follow_links": source.follow_links,
+        "requester_pays": source.requester_pays,
         "max_photos": max_photos,
     }
 

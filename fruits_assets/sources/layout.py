@@ -67,9 +67,7 @@ def folder_of(path: str) -> str:
     A zip file made on Windows, unpacked elsewhere, leaves files named `Training\Apple\1.jpg`: for
     the layout, a backslash is a slash.
     """
-    if "\\" in path:
-        path = path.replace("\\", "/")
-    return path.rstrip("/").rpartition("/")[0]
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,10 @@ class Layout:
 
 def places(paths: Iterable[str], labels: Labels = "parent") -> Sequence[Place]:
     """Split and label of each of all files of a source, by their paths."""
-    names = [folder_of(path) for path in paths]
+    names = [  # most paths need no more: this is done for every file of a source
+        path.rpartition("/")[0] if "\\" not in path and path[-1:] != "/" else folder_of(path)
+        for path in paths
+    ]
     folders = {name: _Folder.of(name) for name in set(names)}
     layout = Layout.of(folders.values(), labels)
     found = {name: layout.place(folder) for name, folder in folders.items()}

@@ -44,6 +44,8 @@ PHOTOS = frozenset(
     }
 )
 """Extensions of photos that sidecars are named after."""
+COMMONEST = (".jpg", ".png", ".jpeg", ".JPG")
+"""Endings of names that are looked at no closer: nearly all files of a source have one of them."""
 
 
 def is_hidden(name: str) -> bool:
@@ -77,7 +79,11 @@ def sidecars(paths: Sequence[str]) -> Mapping[str, str]:
     Returns:
         Path -> its extension, in lower case with its dot, or its name where it has none.
     """
-    candidates = [(path, it) for path in paths if (it := _extension(path)) in SIDECARS]
+    candidates = [
+        (path, extension)
+        for path in paths
+        if not path.endswith(COMMONEST) and (extension := _extension(path)) in SIDECARS
+    ]
     if not candidates:
         return {}
     photos = _Photos.of(paths)

@@ -43,7 +43,7 @@ def test_a_whole_run_publishes_every_asset(finished):
 def test_every_check_of_a_whole_run_passes(finished):
     _, result = finished
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == 8
+    assert len(evaluations) == 12
     assert {evaluation.check_name for evaluation in evaluations if not evaluation.passed} == set()
 
 

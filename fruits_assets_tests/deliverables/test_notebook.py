@@ -284,10 +284,10 @@ def test_it_holds_a_bucket_to_its_owner(place: str, photos: Path, tmp_path: Path
 def test_it_is_given_all_by_which_the_run_reaches_its_places(photos: Path, tmp_path: Path) -> None:
     place: dict[str, Any] = {"region": "eu-west-3", "kms_key": KEY, "bucket_owner": ACCOUNT}
     lake = LakeResource(base=str(tmp_path), **place)
-    source = Source(place=str(photos), follow_links=True, **place)
+    source = Source(place=str(photos), follow_links=True, requester_pays=True, **place)
     given = asset._parameters(lake, source, max_photos=7)
-    names = {"source": str(photos), "lake": str(tmp_path), "follow_links": True, "max_photos": 7}
-    assert given == {**names, **place}
+    names = {"source": str(photos), "lake": str(tmp_path), "max_photos": 7}
+    assert given == {**names, **place, "follow_links": True, "requester_pays": True}
     (declared,) = [cell.source for cell in cells() if "parameters" in cell.metadata.get("tags", ())]
     assert set(given) <= {line.partition(" ")[0] for line in declared.splitlines()}
 
@@ -299,7 +299,7 @@ def test_it_follows_links_out_of_its_source_as_it_is_asked_to() -> None:
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "folder_at"
     ]
-    assert "follow_links" in {keyword.arg for keyword in opened.keywords}
+    assert {"follow_links", "requester_pays"} <= {keyword.arg for keyword in opened.keywords}
 
 
 def test_what_is_hostile_is_shown_as_text() -> None:

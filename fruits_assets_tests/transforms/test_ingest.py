@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +259,7 @@ def test_files_that_a_failed_run_could_not_read_are_tried_again(
     own, file = Pipeline(pipeline.lake, source), min(source.rglob("*.jpg"))
     away, listed = file.with_name(f".{file.name}"), FolderPhotos.list
 
-    def list_and_lose(self: FolderPhotos, **how: bool) -> Listing:
+    def list_and_lose(self: FolderPhotos, **how: Any) -> Listing:
         listing = listed(self, **how)
         file.rename(away)
         return listing
