@@ -102,7 +102,7 @@ def test_an_entry_that_is_another_by_now_is_not_read(tmp_path: Path, name: str) 
     photos = _photos(_pack(tmp_path / name, {"1.jpg": b"one", "2.jpg": b"two", "3.jpg": b"three"}))
     rows = photos.list(recursive=True).files.to_pylist()
     (tmp_path / name).unlink()
-    _pack(tmp_path / name, {"2.jpg": b"two, longer", "3.jpg": b"three"})
+    _pack(tmp_path / name, {"2.jpg": b"owt", "3.jpg": b"three"})
     first, second, _ = photos.fetch(rows)
     for read in (first, second):
         with pytest.raises(OSError, match=r"not in the archive any more|it changed after it had"):
