@@ -11,7 +11,7 @@ from fruits_assets.storage.snapshot import Snapshot
 COLUMNS: Mapping[str, str] = {
     "path": "Path of the photo, relative to the source.",
     "split": "Training, Test or Validation: the first folder with such a name.",
-    "label": "Class of the fruit: the name of the folder that holds the photo.",
+    "label": "Class of the fruit: by default, the name of the folder that holds the photo.",
     "sha256": "SHA-256 of the original file.",
     "content": "The photo without its metadata; its pixels are unchanged.",
     "content_sha256": "SHA-256 of `content`.",

@@ -619,6 +619,9 @@ def test_one_refused_object_is_one_rejected_row(
         gated.put(f"Test/Banana/{path.name}", path.read_bytes())
     gated.put("Test/Banana/9.jpg", b"refused")
     answer, words = OF_ONE_OBJECT["denied"]
+    gate.rule = lambda request, forward: answer if request.key.endswith(".jpg") else forward()
+    with pytest.raises(S3Error, match="is denied"):
+        _ingested(session, gated.opened, _opened(tmp_path / "refused"))
     gate.rule = lambda request, forward: answer if request.key.endswith("/9.jpg") else forward()
     found = _ingested(session, gated.opened, _opened(tmp_path / "lake"))
     assert found["raw_images"].rows == 2

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fruits_assets.lake.lake import Lake
 from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.sources.listing import Listing
 from fruits_assets.sources.walk import LEADS_OUT
@@ -188,6 +189,37 @@ def test_photos_are_read_as_people_lay_them_out(pipeline: Pipeline, shared_data:
     assert places == expected
     assert raw.figures["passed_over"] == passed_over
     assert own.lake.current("rejected_images").rows == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "csv"])
+def test_archives_and_tables_give_the_rows_of_their_folder(
+    pipeline: Pipeline, tmp_path: Path, kind: str
+):
+    folder = tmp_path / "photos"
+    for split in ("Training", "Test"):
+        shutil.copytree(pipeline.source / split / "Banana", folder / split / "Banana")
+    (folder / "Test" / "Banana" / "bad.jpg").write_text("no photo")
+    config = {"ingest": {"max_rejected": 0.5}}
+    assert Pipeline(pipeline.lake, folder).run(*INGEST, config=config).success
+    expected = _described(pipeline.lake)
+    if kind == "csv":
+        source = folder / "photos.csv"
+        lines = [f"{path},Banana,{path.split('/')[0]}" for path in expected]
+        source.write_text("\n".join(["path,label,split", *lines]))
+    else:
+        source = Path(shutil.make_archive(str(tmp_path / "packed"), kind, folder))
+    own = Pipeline(pipeline.lake, source)
+    assert own.run(*INGEST, config=config).success
+    assert own.lake.current("raw_images").figures["files_read"] == 7
+    assert _described(own.lake) == expected
+
+
+def _described(lake: Lake) -> dict[str, tuple[object, ...]]:
+    """Path -> what the tables say of it, whatever its time."""
+    raw = lake.current("raw_images").arrow(["path", "split", "label", "sha256", "content_sha256"])
+    rejected = lake.current("rejected_images").arrow(["path", "reason", "sha256"])
+    rows = [*raw.to_pylist(), *rejected.to_pylist()]
+    return {row["path"]: tuple(sorted(map(str, row.values()))) for row in rows}
 
 
 def test_another_rule_for_labels_reads_only_photos_whose_label_it_changes(
