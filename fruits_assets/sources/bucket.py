@@ -103,7 +103,7 @@ class BucketPhotos(PhotoStore):
                 raise
             raise self._of_one(errno.EACCES, why, key) from error
         if len(content) != size:
-            raise OSError(errno.ESTALE, REPLACED, key)
+            raise self._of_one(errno.ESTALE, REPLACED, key)
         return content
 
     def _of_one(self, number: int | None, why: str | None, key: str) -> OSError:

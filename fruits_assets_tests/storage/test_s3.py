@@ -447,7 +447,8 @@ def test_an_object_that_was_replaced_is_an_os_error(
         gate.rule = lambda request, forward: None if request.of_obstore else forward()
     with pytest.raises(OSError, match="it has been replaced since it was listed") as told:
         photos_at(gated.opened).read(row)
-    assert told.value.strerror == "it has been replaced since it was listed; run again"
+    found = f"it has been replaced since it was listed; run again ({gated.uri('1.jpg')})"
+    assert told.value.strerror == found
     gated.put("1.jpg", b"old")  # the same content has the same ETag
     assert photos_at(gated.opened).read(row) == b"old"
 
