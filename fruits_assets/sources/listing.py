@@ -143,7 +143,7 @@ class Listing:
         metadata = table.schema.metadata
         return cls(
             metadata[b"root"].decode(),
-            table.replace_schema_metadata(None),
+            _placed(table.replace_schema_metadata(None)),
             *(int(metadata.get(name.encode(), 0)) for name in PASSED_OVER),
             kinds=json.loads(metadata.get(b"kinds", b"{}")),
             labels=_labels(metadata.get(b"labels", b"parent").decode()),
@@ -210,6 +210,16 @@ def listing_of(
         for column, field in zip(columns, LISTING_SCHEMA, strict=True)
     ]
     return replace(found, files=pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA))
+
+
+def _placed(files: pa.Table) -> pa.Table:
+    """The files with the columns that listings of earlier versions do not have."""
+    if files.column_names == LISTING_SCHEMA.names:
+        return files
+    found = zip(*places(files["path"].to_pylist()), strict=True)
+    for name, column in zip(LISTING_SCHEMA.names[-2:], found, strict=True):
+        files = files.append_column(LISTING_SCHEMA.field(name), pa.array(column, pa.string()))
+    return files
 
 
 def _labels(name: str) -> Labels:

@@ -282,6 +282,14 @@ def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_rows(folder, file.name, 20, 30).equals(listing.files.slice(20, 10))
 
 
+def test_a_listing_without_labels_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """An erasure may come before the next run."""
+    _put(tmp_path / "source", "Training/Apple/1.jpg", "2.jpg")
+    listing = _photos(tmp_path / "source").list(recursive=True)
+    old = replace(listing, files=listing.files.drop_columns(["split", "label"]))
+    assert Listing.of(old.write(folder_at(str(tmp_path / "lake")))) == listing
+
+
 def test_a_listing_of_anything_else_is_another_part(tmp_path: Path) -> None:
     _put(tmp_path / "source", "1.jpg", "2.jpg")
     listing = _photos(tmp_path / "source").list(recursive=True)
