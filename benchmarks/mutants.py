@@ -59,6 +59,11 @@ MODULES: Mapping[str, Sequence[str]] = {
         f"{TESTS}/transforms/test_arguments.py",
     ),
     "fruits_assets/core/pca.py": (f"{TESTS}/core/test_pca.py",),
+    "fruits_assets/sources/layout.py": (f"{TESTS}/sources/test_layout.py",),
+    "fruits_assets/sources/leftovers.py": (f"{TESTS}/sources/test_leftovers.py",),
+    "fruits_assets/sources/oddities.py": (f"{TESTS}/sources/test_oddities.py",),
+    "fruits_assets/sources/archive.py": (f"{TESTS}/sources/test_archive.py",),
+    "fruits_assets/sources/table.py": (f"{TESTS}/sources/test_table.py",),
     "fruits_assets/lake/lake.py": (f"{LAKE}/test_lake.py",),
     "fruits_assets/lake/table.py": (
         f"{LAKE}/test_table.py",

@@ -216,10 +216,10 @@ def _placed(files: pa.Table) -> pa.Table:
     """The files with the columns that listings of earlier versions do not have."""
     if files.column_names == LISTING_SCHEMA.names:
         return files
-    found = zip(*places(files["path"].to_pylist()), strict=True)
-    for name, column in zip(LISTING_SCHEMA.names[-2:], found, strict=True):
-        files = files.append_column(LISTING_SCHEMA.field(name), pa.array(column, pa.string()))
-    return files
+    found = places(files["path"].to_pylist())
+    splits = pa.array([split for split, _ in found], pa.string())
+    labels = pa.array([label for _, label in found], pa.string())
+    return files.append_column("split", splits).append_column("label", labels)
 
 
 def _labels(name: str) -> Labels:
