@@ -279,10 +279,10 @@ TEXTS: Mapping[str, str] = {
         "Every version bears the fingerprint of code, parameters and inputs: what is done is "
         "reused, what was interrupted goes on, nothing is computed twice."
     ),
-    "assets.checks": "Eight checks",
+    "assets.checks": "Twelve checks",
     "assets.checks.what": (
-        "No file lost, no image in two splits, labels, equal to Keras, complete vectors, "
-        "orthonormal components, variance, recognition."
+        "No file lost, no image in two splits, sound labels and classes, equal to Keras, "
+        "complete vectors, orthonormal components, variance, recognition."
     ),
     "assets.notes": (
         "Read the graph from left to right. raw_images and rejected_images: every file of the "

@@ -293,10 +293,10 @@ TEXTS: Mapping[str, str] = {
         "Chaque version porte l'empreinte du code, des paramètres et des entrées : ce qui est fait "
         "est repris, ce qui est interrompu continue, rien n'est calculé deux fois."
     ),
-    "assets.checks": "Huit contrôles",
+    "assets.checks": "Douze contrôles",
     "assets.checks.what": (
-        "Aucun fichier perdu, pas d'image dans deux jeux, étiquettes, égalité à Keras, vecteurs "
-        "complets, composantes orthonormées, variance, reconnaissance."
+        "Aucun fichier perdu, pas d'image dans deux jeux, étiquettes et classes saines, égalité à "
+        "Keras, vecteurs complets, composantes orthonormées, variance, reconnaissance."
     ),
     "assets.notes": (
         "Lire le graphe de gauche à droite. raw_images et rejected_images : chaque fichier de la "
