@@ -34,7 +34,8 @@ OPS = {
     "features": {"force", "max_seconds", "reduced_decoding"},
     "gallery": {"force", "max_photos", "max_seconds"},
     "ingest": {
-        *("force", "max_megabytes", "max_megapixels", "max_rejected", "max_seconds", "recursive"),
+        *("force", "labels", "max_megabytes", "max_megapixels", "max_rejected", "max_seconds"),
+        "recursive",
     },
     "model_weights": {"alpha", "force", "image_size"},
     "notebook": {"cell_minutes", "force", "max_photos"},

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
@@ -212,6 +213,11 @@ def test_archives_and_tables_give_the_rows_of_their_folder(
     assert own.run(*INGEST, config=config).success
     assert own.lake.current("raw_images").figures["files_read"] == 7
     assert _described(own.lake) == expected
+
+
+def test_a_rule_for_labels_that_there_is_not_is_refused_where_it_is_typed_in(pipeline: Pipeline):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="labels"):
+        pipeline.run(*INGEST, config={"ingest": {"labels": "last"}})
 
 
 def _described(lake: Lake) -> dict[str, tuple[object, ...]]:
