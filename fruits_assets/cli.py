@@ -313,7 +313,8 @@ def _in_order(names: Iterable[str]) -> list[str]:
 def check(source: str | None, labels: Labels, files: int) -> None:
     """Report what a SOURCE holds, and what is odd about it. No lake is read or written.
 
-    SOURCE is what FRUITS_SOURCE may be, and that without.
+    SOURCE is a folder, s3://bucket/prefix, an archive or a table of photos (docs/data.md); without
+    it, the one of FRUITS_SOURCE is taken.
     """
     from fruits_assets.assets.places import Source  # noqa: PLC0415 - `--help` waits for nothing
     from fruits_assets.assets.raw_images import IngestConfig  # noqa: PLC0415 - as above

@@ -203,6 +203,11 @@ class ArchivePhotos(PhotoStore):
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError as error:
+            raise SourceError(
+                f"the source {self.root} does not exist. Point FRUITS_SOURCE at an archive or a "
+                "folder of photos."
+            ) from error
         except DAMAGED as error:
             raise SourceError(
                 f"the archive {self.root} cannot be read ({error}), so the photos in it would be "

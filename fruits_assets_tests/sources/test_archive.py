@@ -242,6 +242,12 @@ def test_a_damaged_archive_is_told_and_loses_no_photo_silently(
         _photos(path).list(recursive=True)
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar", "photos.tar.gz"])
+def test_a_missing_archive_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=rf"{name} does not exist\. Point FRUITS_SOURCE at"):
+        _photos(tmp_path / name).list(recursive=True)
+
+
 def test_a_pipe_that_is_named_like_an_archive_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "photos.zip")
     with pytest.raises(SourceError, match="not a regular file"):
