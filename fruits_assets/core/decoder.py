@@ -63,6 +63,8 @@ _DYING_SECONDS = 1.0
 _PART_BYTES = 2**30
 _KEPT_BYTES = 2**20
 """Size of the shared file between two images."""
+_CODECS = ("hex", "utf-16-be", "latin-1", "cp1252")
+"""Whose modules are imported by the first file that asks for them: after that, nothing is."""
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 """Variables that Python may need in order to start; all others stay here."""
 _ENVIRONMENT = {
@@ -485,7 +487,8 @@ def main() -> None:
 def _set_libraries_up() -> None:
     """Settings that are global, and so may be made in this process only, and late imports."""
     Image.preinit()
-    codecs.lookup("hex")  # `filetype` has it imported by the first file that begins like a HEIF
+    for name in _CODECS:
+        codecs.lookup(name)
     # One core, one thread: on a Spark worker the other cores are busy with other photos.
     pillow_heif.options.DECODE_THREADS = 1
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1

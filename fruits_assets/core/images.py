@@ -4,6 +4,7 @@ Formats are recognised by content, whatever the file is called.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from fruits_assets.core.isobmff import HEIF_BY, OTHER_BRANDS, clean_aperture
+from fruits_assets.core.jpeg import check_complete
 from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
+from fruits_assets.core.raw import named_raw
 from fruits_assets.core.rejection import (
     REASONS,
     Reason,
@@ -32,6 +36,7 @@ from fruits_assets.core.rejection import (
     unsupported,
 )
 from fruits_assets.core.stripped import exif_orientation
+from fruits_assets.core.text_mode import once, transferred_as_text, was_text
 
 __all__ = [
     "FORMATS",
@@ -103,6 +108,13 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE = 255
+# How decoders say that a file may be whole, and is of a kind that they cannot read.
+_LACKING = re.compile(
+    r"unsupported|not supported|unknown (pixel|raw) mode|don't understand|cannot handle"
+    r"|not implemented|no decoding plugin|no codec available|cannot read this image",
+    re.IGNORECASE,
+)
+_BY = "ImageMagick"
 REDUCED_TO = 2
 """Sides that a reduced decoding keeps, in sides of the network's input: less blurs more."""
 # sRGB profiles of different makers differ by rounding; Display P3 and Adobe RGB by tens.
@@ -153,10 +165,13 @@ def examine(data: bytes, *, max_pixels: int, on_size: OnSize = _ignore) -> Photo
         raise _not_a_photo(data)
     try:
         return _decode(data, image_format, max_pixels, on_size)
-    except RejectedImage:
-        raise
     except Exception as error:  # decoders raise whatever their parsers stumble over
-        raise as_rejection(error, data) from error
+        rejected = as_rejection(error, data)
+        if rejected.reason in {"corrupt", "truncated"} and was_text(data):
+            raise transferred_as_text(image_format) from error
+        if rejected is error:
+            raise
+        raise rejected from error
 
 
 def as_rejection(error: Exception, data: bytes) -> RejectedImage:
@@ -219,7 +234,8 @@ def upright_rgb(
         on_size(*image.size)
         if at_least and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
-        rgb = _to_srgb(_flattened(image), image.info.get("icc_profile"))
+        shown = _as_decoded(image, photo_content)
+        rgb = _to_srgb(_flattened(shown), image.info.get("icc_profile"))
     rgb.info.clear()  # the profile no longer describes the pixels
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
 
@@ -241,6 +257,12 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
+def _as_decoded(image: ImageFile, content: bytes) -> Image.Image:
+    """The first picture as far as it is to be shown: libavif leaves the cut to its callers."""
+    cut = clean_aperture(content) if image.format == "AVIF" else None
+    return image.crop(cut) if cut else image
+
+
 @cache
 def _register_heif() -> None:
     """Done on first use, and never undone: Pillow knows formats by process."""
@@ -258,30 +280,56 @@ def _open(content: bytes) -> ImageFile:
         # Pillow's guard is the whole process's, and stays as it is: others rely on it. Here,
         # `max_pixels` is checked instead, which is the caller's own.
         return _FILES[image_format](io.BytesIO(content))
+    except UnidentifiedImageError:  # which does not say why
+        return _FILES[image_format](io.BytesIO(content))
 
 
 def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) -> Photo:
-    # These decoders take memory for all pixels as soon as they open a file.
-    if image_format == "WEBP":
-        _check_size(_webp_size(data), max_pixels)
-    if image_format == "GIF":
-        _check_size(_gif_size(data), max_pixels)
+    size = _DECLARED[image_format](data) if image_format in _DECLARED else None
+    if size:
+        _check_size(size, max_pixels)
+        on_size(*size)
     content, orientation = strip(data, image_format)
     with _open(content) as image:
         _check_size(image.size, max_pixels)
         width, height = image.size
-        on_size(width, height)
-        if image_format == "JPEG":
-            # Reads all data and computes an eighth of the pixels: finds the same damage, faster.
-            image.draft(None, (1, 1))
-        image.load()
+        if not size:
+            on_size(width, height)
+        if image_format == "GIF":
+            _check_rows(content)
+        elif image_format != "JPEG" or not check_complete(content):
+            image.load()
         if image_format == "HEIF":  # may know its size only after decoding
             width, height = image.size
         if image_format == "AVIF":  # Pillow reports the turn that the picture itself prescribes
             orientation = exif_orientation(image.info.get("exif", b""))
+            width, height = _as_decoded(image, content).size
     if orientation >= 5:
         width, height = height, width
     return Photo(content, image_format, width, height, orientation)
+
+
+class _PaintedGif(GifImageFile):
+    """A GIF that is decoded onto one colour: rows that are missing keep it."""
+
+    paint = 0
+
+    def load_prepare(self) -> None:
+        super().load_prepare()
+        self.im.paste(self.paint, (0, 0, *self.size))
+
+
+def _check_rows(content: bytes) -> None:
+    """Decodes the first frame of a GIF onto two colours: what differs was not in the file."""
+    decoded: list[np.ndarray] = []
+    for paint in (0, 1):
+        with _PaintedGif(io.BytesIO(content)) as image:
+            image.paint = paint
+            left, upper, right, lower = image.tile[0].extents or (0, 0, *image.size)
+            image.load()
+            decoded.append(np.asarray(image)[upper:lower, left:right])
+    if not np.array_equal(decoded[0], decoded[1]):
+        raise truncated("rows of its GIF are missing")
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -316,6 +364,21 @@ def _gif_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a PNG."""
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+# Opening a WebP or a GIF takes memory for all of its pixels, and the data of a PNG are unpacked to
+# count its rows: the size is looked at before.
+_DECLARED: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "WEBP": _webp_size,
+    "GIF": _gif_size,
+    "PNG": _png_size,
+}
+
+
 def _decoder_failure(error: Exception, image_format: str) -> RejectedImage:
     if isinstance(error, MemoryError):
         return RejectedImage(
@@ -328,7 +391,10 @@ def _decoder_failure(error: Exception, image_format: str) -> RejectedImage:
             "too_large",
             "The image has more pixels than Pillow's guard allows in this process; scale it down.",
         )
-    message = f"{image_format}: {' '.join(str(error).split()) or type(error).__name__}"
+    found = " ".join(str(error).split()) or type(error).__name__
+    if _LACKING.search(found):
+        return unsupported(f"a {image_format} that the decoder lacks ({found})", by=_BY)
+    message = f"{image_format}: {found}"
     if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in message.lower():
         return truncated(message)
     return corrupt(message)
@@ -338,17 +404,29 @@ def _not_a_photo(data: bytes) -> RejectedImage:
     if any(signature.startswith(data) for signature in _SIGNATURES):
         return truncated(f"it has {len(data)} bytes")
     head = data[:1024]
+    return named_raw(head) or _changed(head) or _other_image(head) or _not_a_photo_but_text(head)
+
+
+def _changed(head: bytes) -> RejectedImage | None:
+    image_format = once(head, _SIGNATURES)
+    return transferred_as_text(image_format) if image_format else None
+
+
+def _other_image(head: bytes) -> RejectedImage | None:
+    """A file of a known format that is not read."""
+    if head[4:8] == b"ftyp" and head[8:12] in OTHER_BRANDS:
+        return unsupported(f"a HEIF with {OTHER_BRANDS[head[8:12]]}", by=HEIF_BY)
     for signature, name in _OTHER_IMAGES.items():
         if head.startswith(signature):
             return unsupported(name)
     kind = filetype.guess(head)
-    if kind is not None and kind.mime.startswith("image/"):
+    if kind is None:
+        return None
+    if kind.mime.startswith("image/"):
         return unsupported(f"{kind.mime.removeprefix('image/')} ({kind.extension})")
-    if kind is not None:
-        return RejectedImage(
-            "not_an_image", f"The file is {kind.mime}; keep only photos in the source."
-        )
-    return _not_a_photo_but_text(head)
+    return RejectedImage(
+        "not_an_image", f"The file is {kind.mime}; keep only photos in the source."
+    )
 
 
 def _not_a_photo_but_text(head: bytes) -> RejectedImage:

@@ -45,6 +45,14 @@ def corrupt(found: str) -> RejectedImage:
     )
 
 
-def unsupported(found: str) -> RejectedImage:
-    """An image that this pipeline does not read."""
-    return RejectedImage("unsupported_format", f"The file is {found}; convert it to JPEG or PNG.")
+def unsupported(found: str, *, by: str = "") -> RejectedImage:
+    """An image that this pipeline does not read.
+
+    Args:
+        found: The format, with its article.
+        by: Programs that convert it.
+    """
+    how = f", for example with {by}" if by else ""
+    return RejectedImage(
+        "unsupported_format", f"The file is {found}; convert it to JPEG or PNG{how}."
+    )

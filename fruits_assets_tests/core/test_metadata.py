@@ -10,8 +10,10 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
+from fruits_assets.core.icc import clean_profile
 from fruits_assets.core.images import Photo, RejectedImage, examine
-from fruits_assets.core.metadata import MAX_JPEG_SCANS, strip
+from fruits_assets.core.jpeg import MAX_JPEG_SCANS
+from fruits_assets.core.metadata import strip
 
 _TOKEN = b"SECRET-TOKEN-48.8584N-2.2945E"
 _XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + _TOKEN + b"</x:xmpmeta>"
@@ -210,7 +212,16 @@ def test_pixels_are_untouched(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff", "heif", "avif"])
 def test_the_colour_profile_is_kept(kind: str) -> None:
     with Image.open(io.BytesIO(_examined(_FILES[kind]()).content)) as image:
-        assert image.info["icc_profile"] == _PROFILE
+        kept = image.info["icc_profile"]
+    assert kept == clean_profile(_PROFILE)
+    assert _converted(kept) == _converted(_PROFILE)
+
+
+def _converted(profile: bytes) -> bytes:
+    """The colours that a profile gives to a picture, in LAB."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    target = ImageCms.createProfile("LAB")
+    return ImageCms.buildTransform(source, target, "RGB", "LAB").apply(_picture()).tobytes()
 
 
 @pytest.mark.parametrize("kind", sorted(_FILES.keys() - {"gif", "bmp", "heif"}))
@@ -317,8 +328,8 @@ def test_heif_metadata_are_found_wherever_the_table_of_items_points() -> None:
     after = strip(before, "HEIF").content
     assert len(after) == len(before)
     assert _TOKEN not in after
-    assert b"abc" + bytes(len(_TOKEN)) + b"def" in after
-    assert after[-400:] == bytes(media).replace(b"x", b"\0")
+    assert not any(byte in after for byte in (b"abc", b"def"))  # which no picture has
+    assert after[-400:] == bytes(shift + 40) + b"p" * 20 + bytes(400 - shift - 60)
     assert not [kind for kind in (b"Exif", b"mime", b"cdsc", b"xxx") if kind in after]
 
 
@@ -398,10 +409,9 @@ def test_a_tiff_tag_with_too_many_values_counts_once() -> None:
 @pytest.mark.parametrize(
     ("offsets", "sizes", "reason"),
     [
-        ([1000, 1008], [8, 7], "truncated"),  # fewer pixels than the size asks for
+        ([1000, 1009], [8, 7], "truncated"),  # fewer pixels than the size asks for
         ([1000, 1012], [8, 8], "truncated"),  # beyond the end
-        ([1000] * 100, [16] * 100, "truncated"),  # each there, but not all of them
-        ([1000, 1008], [8], "corrupt"),
+        ([1000], [16], "truncated"),  # rows without a strip
     ],
 )
 def test_tiff_strips_must_hold_the_picture(
