@@ -37,7 +37,10 @@ class IngestConfig(ForceConfig):
         description="Share of the files that may be rejected before the run fails.",
     )
     max_megapixels: float = Field(
-        default=100.0, gt=0, description="Larger pictures are rejected before they are decoded."
+        default=220.0,
+        gt=0,
+        description="Pictures of more megapixels (millions of pixels) are rejected before they are "
+        "decoded; phones make 200.",
     )
     max_megabytes: float = Field(
         default=100.0, gt=0, description="Larger files are rejected before they are read."

@@ -167,7 +167,7 @@ def examine(data: bytes, *, max_pixels: int, on_size: OnSize = _ignore) -> Photo
         return _decode(data, image_format, max_pixels, on_size)
     except Exception as error:  # decoders raise whatever their parsers stumble over
         rejected = as_rejection(error, data)
-        if rejected.reason in {"corrupt", "truncated"} and was_text(data):
+        if was_text(data):
             raise transferred_as_text(image_format) from error
         if rejected is error:
             raise
@@ -295,9 +295,7 @@ def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) ->
         width, height = image.size
         if not size:
             on_size(width, height)
-        if image_format == "GIF":
-            _check_rows(content)
-        elif image_format != "JPEG" or not check_complete(content):
+        if image_format != "JPEG" or not check_complete(content):
             image.load()
         if image_format == "HEIF":  # may know its size only after decoding
             width, height = image.size
@@ -307,29 +305,6 @@ def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) ->
     if orientation >= 5:
         width, height = height, width
     return Photo(content, image_format, width, height, orientation)
-
-
-class _PaintedGif(GifImageFile):
-    """A GIF that is decoded onto one colour: rows that are missing keep it."""
-
-    paint = 0
-
-    def load_prepare(self) -> None:
-        super().load_prepare()
-        self.im.paste(self.paint, (0, 0, *self.size))
-
-
-def _check_rows(content: bytes) -> None:
-    """Decodes the first frame of a GIF onto two colours: what differs was not in the file."""
-    decoded: list[np.ndarray] = []
-    for paint in (0, 1):
-        with _PaintedGif(io.BytesIO(content)) as image:
-            image.paint = paint
-            left, upper, right, lower = image.tile[0].extents or (0, 0, *image.size)
-            image.load()
-            decoded.append(np.asarray(image)[upper:lower, left:right])
-    if not np.array_equal(decoded[0], decoded[1]):
-        raise truncated("rows of its GIF are missing")
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -269,9 +269,15 @@ def _check_holes(content: bytes, frame: Segment, segments: list[Segment]) -> Non
     for scan, following in pairwise(segments):
         if scan.code != _SCAN:
             continue
-        at = content.find(_HOLE, scan.end, following.start)
+        at = content.find(_HOLE, scan.end, _data_end(content, scan, following))
         if at >= 0 and not _zeros_end_blocks(scan, segments):
             raise corrupt(f"a hole of zeros at byte {at} of its JPEG")
+
+
+def _data_end(content: bytes, scan: Segment, following: Segment) -> int:
+    """Where the data of a scan end, and padding begins."""
+    data = content[scan.end : following.start]
+    return scan.end + len(data.rstrip(b"\0\xff"))
 
 
 def _zeros_end_blocks(scan: Segment, segments: list[Segment]) -> bool:
@@ -379,9 +385,18 @@ def _bare(content: bytes, *, taller: int, interval: int, tail: bytes) -> bytes:
                 parts.append(b"\xff\xdd\0\4" + struct.pack(">H", interval))
             if frame_code in _SEQUENTIAL:  # which have no use for these numbers
                 whole = whole[:-3] + b"\0\x3f\0"
-            whole += content[segment.end : following.start] + tail
+            data = content[segment.end : following.start].rstrip(b"\xff")  # before a marker
+            if frame_code in _SEQUENTIAL - _ARITHMETIC and not _zeros_end_blocks(segment, segments):
+                data = _unpadded(data)
+            whole += data + tail
         parts.append(whole)
     return b"".join(parts)
+
+
+def _unpadded(data: bytes) -> bytes:
+    """The data of a scan with few of the zeros at their end, which may be those of a lost block."""
+    bare = data.rstrip(b"\0")
+    return bare + bytes(min(len(data) - len(bare), _STRAY_BYTES))
 
 
 def _complaint(jpeg: bytes) -> str:
