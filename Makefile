@@ -178,12 +178,17 @@ java:
 
 # What only tests use. Tests that need what is missing are skipped, with the reason.
 .PHONY: test-tools
-test-tools: browser $(VERSITYGW)
+test-tools: browser exiftool $(VERSITYGW)
 
 .PHONY: browser
 browser:
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null \
 		|| $(call apt,chromium) || echo 'There is no Chromium: the tests in a browser are skipped.' >&2
+
+.PHONY: exiftool
+exiftool:
+	@command -v exiftool > /dev/null || $(call apt,libimage-exiftool-perl) \
+		|| echo 'There is no exiftool: no other program reads what is left of metadata.' >&2
 
 # An S3 server that keeps its objects as files, built once, of modules that Go's checksum database knows.
 $(VERSITYGW):

@@ -25,6 +25,18 @@ _TILE_WIDTH, _TILE_HEIGHT, _SAMPLE_FORMAT, _JPEG_TABLES, _PROFILE = 322, 323, 33
 _EXTRA_SAMPLES = 338
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706
+# None, fax, LZW, JPEG, Deflate, PackBits, ThunderScan, SGI's, LZMA, Zstandard.
+_COMPRESSIONS = frozenset(
+    {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34676, 34677, 34925, 50000}
+)
+_OTHER_COMPRESSIONS = {
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _YCBCR = 1, 6, 7, 6
 # How pixels of a sensor are stored, and compressed by Nikon, Sony, Pentax, Samsung and Kodak.
 _RAW_PHOTOMETRIC = frozenset({32803, 34892})
@@ -178,6 +190,9 @@ def _refuse_other_kinds(data: bytes, directory: _Directory) -> None:
         raise camera_raw(make.payload if make else b"", dng=_DNG_VERSION in directory.tags)
     if compression == _OLD_JPEG:
         raise unsupported("a TIFF with the obsolete JPEG compression (6)", by=_BY)
+    if compression not in _COMPRESSIONS:
+        name = _OTHER_COMPRESSIONS.get(compression, f"of number {compression}")
+        raise unsupported(f"a TIFF with a compression that the decoder lacks ({name})", by=_BY)
     if not directory.first(_WIDTH, 0) or not directory.first(_HEIGHT, 0):
         raise corrupt("a TIFF without width or height")
     lacking = _lacking(directory, compressed=compression != _UNCOMPRESSED)

@@ -119,6 +119,13 @@ def test_a_tiff_that_is_accepted_is_decoded_rightly(
     assert seen[20, 28, 0] < 5 or count == 1
 
 
+@pytest.mark.parametrize(("number", "name"), [(50001, "WebP"), (34712, "JPEG 2000"), (77, "77")])
+def test_a_tiff_with_another_compression_says_which(number: int, name: str) -> None:
+    error = _rejected(_without(_tiff(_samples("u1", 3)), 259, struct.pack("<I", number)))
+    assert error.reason == "unsupported_format"
+    assert name in error.detail
+
+
 def _without(data: bytes, tag: int, value: bytes | None = None) -> bytes:
     """A TIFF whose tag becomes one that nobody knows, or has another value."""
     changed = bytearray(data)
