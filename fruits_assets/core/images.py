@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from fruits_assets.core.isobmff import HEIF_BY, OTHER_BRANDS, clean_aperture
+from fruits_assets.core.isobmff import HEIF_BY, OTHER_BRANDS, check_holes, clean_aperture
 from fruits_assets.core.jpeg import check_complete
 from fruits_assets.core.metadata import GIF_IMAGE, gif_blocks, strip
 from fruits_assets.core.raw import named_raw
@@ -63,6 +63,8 @@ _FILES: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 }
 FORMATS = frozenset(_FILES)
 """Formats that are read, as Pillow names them."""
+
+_COMPRESSED = frozenset({"JPEG", "PNG", "GIF", "WEBP"})
 
 OnSize = Callable[[int, int], object]
 """Called with the width and the height that a file declares, before they are decoded."""
@@ -167,7 +169,8 @@ def examine(data: bytes, *, max_pixels: int, on_size: OnSize = _ignore) -> Photo
         return _decode(data, image_format, max_pixels, on_size)
     except Exception as error:  # decoders raise whatever their parsers stumble over
         rejected = as_rejection(error, data)
-        if was_text(data):
+        damaged = rejected.reason in {"corrupt", "truncated", "too_large"}
+        if damaged and image_format in _COMPRESSED and was_text(data):
             raise transferred_as_text(image_format) from error
         if rejected is error:
             raise
@@ -295,6 +298,8 @@ def _decode(data: bytes, image_format: str, max_pixels: int, on_size: OnSize) ->
         width, height = image.size
         if not size:
             on_size(width, height)
+        if image_format in {"HEIF", "AVIF"}:
+            check_holes(content)
         if image_format != "JPEG" or not check_complete(content):
             image.load()
         if image_format == "HEIF":  # may know its size only after decoding

@@ -67,6 +67,10 @@ _WRITERS = frozenset(
 )
 _COMPRESSORS = frozenset({b"\x0aAOM Coding", b"\x0bHEVC Coding", b""})
 _ITEM_NAMES = frozenset({b"", b"Color", b"Alpha", b"HEVC Image", b"Derived image"})
+_UNIT_LENGTH = 4
+# HEVC writes 0, 0, 3 for two zeros in front of another, so that three are in no unit (ITU-T H.265,
+# 7.4.2). What AV1 writes looks like chance.
+_HEVC_HOLE, _AV1_HOLE = bytes(3), bytes(64)
 _FREE = b"free"
 _IN_FILE, _IN_ITEM_DATA = 0, 1
 
@@ -153,6 +157,55 @@ def clean_aperture(content: bytes) -> tuple[int, int, int, int] | None:
     cut = (left, upper, left + round(across), upper + round(down))
     inside = 0 <= cut[0] < cut[2] <= width and 0 <= cut[1] < cut[3] <= height
     return cut if inside and cut != (0, 0, width, height) else None
+
+
+def check_holes(content: bytes) -> None:
+    """Finds where a block of the storage was lost: their decoders draw something all the same.
+
+    Args:
+        content: A HEIF or AVIF file without metadata.
+
+    Raises:
+        RejectedImage: Coded pictures have zeros inside that no encoder writes.
+    """
+    meta = next((box for box in _boxes(content, 0, len(content)) if box.kind == b"meta"), None)
+    if meta is None:
+        return
+    boxes = {box.kind: box for box in _boxes(content, meta.payload + 4, meta.end)}
+    if b"iinf" not in boxes or b"iloc" not in boxes:
+        return
+    data = bytearray(content)
+    types = _item_types(data, boxes[b"iinf"])
+    thumbnails = _thumbnails(content, boxes[b"iref"]) if b"iref" in boxes else set()
+    coded = {one for one, kind in types.items() if kind in _CODED["HEIF"] | _CODED["AVIF"]}
+    coded -= thumbnails  # which nobody is shown
+    pictures: dict[int, bytes] = {}
+    for item, start, size in _extents(data, boxes[b"iloc"], boxes.get(b"idat"), coded):
+        pictures[item] = pictures.get(item, b"") + content[start : start + size]
+    for item, picture in pictures.items():
+        units = (picture,) if types[item] in _CODED["AVIF"] else _units(picture)
+        hole = _AV1_HOLE if types[item] in _CODED["AVIF"] else _HEVC_HOLE
+        if any(hole in unit.rstrip(b"\0") for unit in units):
+            raise corrupt("a hole of zeros in its picture")
+
+
+def _thumbnails(content: bytes, references: _Box) -> set[int]:
+    """Numbers of the items that only show another in small."""
+    number_format = ">H" if content[references.payload] == 0 else ">I"
+    found = _boxes(content, references.payload + 4, references.end)
+    small = (box for box in found if box.kind == b"thmb")
+    return {struct.unpack_from(number_format, content, box.payload)[0] for box in small}
+
+
+def _units(picture: bytes) -> Iterator[bytes]:
+    """The NAL units of a picture of HEVC, each after its length."""
+    position = 0
+    while position + _UNIT_LENGTH < len(picture):
+        start = position + _UNIT_LENGTH
+        position = start + int.from_bytes(picture[position:start])
+        if position > len(picture):
+            raise corrupt("the units of its picture are longer than it is")
+        yield picture[start:position]
 
 
 def _primary(data: bytes | bytearray, box: _Box) -> int:
@@ -381,7 +434,7 @@ def _unlink_items(data: bytearray, references: _Box, hidden: set[int]) -> None:
 
 def _zero_items(data: bytearray, locations: _Box, item_data: _Box | None, hidden: set[int]) -> None:
     zeroed = 0
-    for start, size in list(_extents(data, locations, item_data, hidden)):
+    for _, start, size in list(_extents(data, locations, item_data, hidden)):
         if start + size > len(data):
             raise truncated("its metadata lie outside the file")
         zeroed += size
@@ -392,8 +445,8 @@ def _zero_items(data: bytearray, locations: _Box, item_data: _Box | None, hidden
 
 def _extents(
     data: bytearray, locations: _Box, item_data: _Box | None, hidden: set[int]
-) -> Iterator[tuple[int, int]]:
-    """Position and size of every stretch of the hidden items (box `iloc`, versions 0 to 2)."""
+) -> Iterator[tuple[int, int, int]]:
+    """Number of the item, position and size of every stretch (box `iloc`, versions 0 to 2)."""
     cursor = _Cursor(data, locations.payload, locations.end)
     version = cursor.integer(4) >> 24
     widths = cursor.integer(2)
@@ -420,7 +473,7 @@ def _extents(
         for _ in range(count):
             cursor.skip(index_width)
             offset = cursor.integer(offset_width)
-            yield base + offset, cursor.integer(length_width)
+            yield number, base + offset, cursor.integer(length_width)
 
 
 def _kept_extents(
@@ -428,7 +481,8 @@ def _kept_extents(
 ) -> list[tuple[int, int]] | None:
     """Position and size of every stretch of the pictures; None where one has no size of its own."""
     try:
-        kept = list(_extents(data, locations, item_data, set(shown)))
+        found = _extents(data, locations, item_data, set(shown))
+        kept = [(start, size) for _, start, size in found]
     except RejectedImage:  # which is for the decoder to say of a picture
         return None
     return kept if all(size for _, size in kept) else None

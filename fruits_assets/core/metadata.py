@@ -21,6 +21,8 @@ from fruits_assets.core.tiff import strip_tiff
 
 _WEBP_FRAME = frozenset({b"VP8 ", b"VP8L", b"ALPH"})
 _WEBP_CHUNKS = _WEBP_FRAME | {b"VP8X", b"ANIM", b"ICCP"}
+# What VP8 writes looks like chance: so many zeros are a block that the storage lost.
+_WEBP_HOLE = bytes(64)
 _WEBP_EXIF_AND_XMP_FLAGS, _WEBP_PROFILE_FLAG = 0x08 | 0x04, 0x20
 
 GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
@@ -77,6 +79,8 @@ def _webp_cleaned(kind: bytes, payload: bytes) -> bytes:
     if kind == b"VP8X":
         flags = bytes(flag & ~_WEBP_EXIF_AND_XMP_FLAGS for flag in payload[:1])
         return flags + payload[1:10]
+    if kind == b"VP8 " and _WEBP_HOLE in payload.rstrip(b"\0"):
+        raise corrupt("a hole of zeros in its picture")
     return payload[:6] if kind == b"ANIM" else payload
 
 

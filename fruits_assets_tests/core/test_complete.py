@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -279,3 +280,19 @@ def test_a_webp_without_its_last_data_is_rejected() -> None:
             "truncated",
             "corrupt",
         }
+
+
+@pytest.mark.parametrize(
+    ("image_format", "start"), [("HEIF", b"mdat"), ("AVIF", b"mdat"), ("WEBP", b"VP8 ")]
+)
+def test_a_hole_of_zeros_is_found_where_chance_would_not_make_one(
+    image_format: str, start: bytes
+) -> None:
+    """Their decoders draw something all the same, and warn of nothing."""
+    pillow_heif.register_heif_opener()
+    data = _saved(image_format, quality=90)
+    assert _examined(data).width == _SIZE
+    first = data.index(start) + 100
+    assert first < len(data) - 1000
+    for at in range(first, len(data) - 600, 211):
+        assert _reason(data[:at] + bytes(512) + data[at + 512 :]) in {"truncated", "corrupt"}

@@ -4,6 +4,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pillow_heif
@@ -34,7 +35,9 @@ def _rejected(data: bytes) -> RejectedImage:
     return caught.value
 
 
-def _tiff(samples: np.ndarray, *, order: str = "<", planes: int = 1, **tags: int) -> bytes:
+def _tiff(
+    samples: np.ndarray, *, order: Literal["<", ">"] = "<", planes: int = 1, **tags: int
+) -> bytes:
     """An uncompressed TIFF of one strip per plane: rows, columns, samples."""
     height, width, count = samples.shape
     kind = {"f": 3, "u": 1, "i": 2}[samples.dtype.kind]
@@ -107,7 +110,7 @@ def test_a_tiff_that_the_decoder_lacks_is_not_called_damaged(data: bytes, told: 
     [("u1", 3, 1), ("u1", 3, 2), ("u1", 4, 1), ("u1", 4, 2), ("u2", 3, 1), ("u2", 1, 1)],
 )
 def test_a_tiff_that_is_accepted_is_decoded_rightly(
-    kind: str, count: int, planes: int, order: str
+    kind: str, count: int, planes: int, order: Literal["<", ">"]
 ) -> None:
     samples = _samples(kind, count)
     extra = {"extra": 2} if count == 4 else {}
@@ -284,6 +287,15 @@ def test_damage_is_not_taken_for_a_transfer_as_text() -> None:
     Image.fromarray(noise).save(stream, "JPEG")
     data = stream.getvalue()
     assert "binary mode" not in _rejected(data[:9000] + bytes(900) + data[9900:]).detail
+
+
+def test_nor_are_pixels_that_are_not_compressed() -> None:
+    """In them, some bytes may well be missing."""
+    plain = Image.fromarray(np.resize(np.arange(14, 200, dtype=np.uint8), (90, 90)))
+    stream = io.BytesIO()
+    plain.save(stream, "TIFF")
+    for data in (stream.getvalue(), stream.getvalue().replace(b"\r", b"\x0e")):
+        assert "binary mode" not in _rejected(_without(data, 257, b"\xff\0\0\0")).detail
 
 
 def test_a_lossless_jpeg_is_accepted() -> None:
