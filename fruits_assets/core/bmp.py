@@ -50,6 +50,8 @@ def strip_bmp(data: bytes) -> Stripped:
     end = min(start + masks + palette, offset)
     if offset < start + masks:
         raise corrupt("the pixels of a BMP lie in its header")
+    if offset > len(data):
+        raise truncated("the pixels of a BMP lie outside the file")
     length = _pixel_bytes(data, offset, compression, (width, height, bits))
     gap = bytes(offset - end)
     head = data[:2] + struct.pack("<IIII", offset + length, 0, offset, size)

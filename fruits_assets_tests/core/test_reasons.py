@@ -234,6 +234,12 @@ def test_a_bmp_that_the_decoder_lacks_is_not_called_damaged(compression: int) ->
     assert _rejected(_bmp(compression)).reason == "unsupported_format"
 
 
+def test_a_bmp_whose_pixels_lie_far_beyond_its_end_takes_no_memory() -> None:
+    data = bytearray(_saved("BMP"))
+    struct.pack_into("<I", data, 10, 0xFF00003E)
+    assert _rejected(bytes(data)).reason == "truncated"
+
+
 def _jpeg_of(frame: int, **changes: bytes) -> bytes:
     data = _saved("JPEG")
     start = data.index(b"\xff\xc0")
@@ -291,7 +297,7 @@ def test_damage_is_not_taken_for_a_transfer_as_text() -> None:
 
 def test_nor_are_pixels_that_are_not_compressed() -> None:
     """In them, some bytes may well be missing."""
-    plain = Image.fromarray(np.resize(np.arange(14, 200, dtype=np.uint8), (90, 90)))
+    plain = Image.fromarray(np.resize(np.arange(11, 200, dtype=np.uint8), (90, 90)))
     stream = io.BytesIO()
     plain.save(stream, "TIFF")
     for data in (stream.getvalue(), stream.getvalue().replace(b"\r", b"\x0e")):
