@@ -73,6 +73,10 @@ test-all: test test-slow ## Run both.
 mutants: install test-tools ## Break promises in 300 places: which do the fast tests notice? (artifacts/mutants)
 	@$(BIN)/python -m benchmarks.mutants $(ARGS)
 
+.PHONY: collections
+collections: install ## Examine the test images of Pillow and other projects, fetched from PyPI.
+	@$(BIN)/python -m benchmarks.collections $(ARGS)
+
 .PHONY: fuzz
 fuzz: install ## Damaged images by the thousand (artifacts/fuzz/fuzz.json).
 	@$(BIN)/python -m benchmarks.fuzz $(ARGS)

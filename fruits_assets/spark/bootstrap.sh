@@ -56,6 +56,7 @@ MODULES = (
     "ai_edge_litert.interpreter",
     "PIL.Image",
     "pillow_heif",
+    "simplejpeg",
     "filetype",
     "boto3",
     "s3transfer",
