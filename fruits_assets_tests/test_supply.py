@@ -101,6 +101,7 @@ def test_go_modules_have_an_exact_version_and_are_in_the_checksum_database() -> 
 FETCHING = re.compile(r"urlopen|urlretrieve|requests\.get|httpx\.|spark\.jars\.packages|pooch")
 MAY_FETCH = {
     "fruits_assets/spark/jars.py": "by hashes",
+    "benchmarks/collections.py": "by hashes",
 }
 """Modules that fetch something over the network that is not the user's own -> how it is pinned."""
 

@@ -6,6 +6,7 @@ new file; all other tags, directories and bytes are left behind.
 """
 
 import struct
+import zlib
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ _OTHER_COMPRESSIONS = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+_DEFLATED = frozenset({8, 32946})
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _YCBCR = 1, 6, 7, 6
 # How pixels of a sensor are stored, and compressed by Nikon, Sony, Pentax, Samsung and Kodak.
 _RAW_PHOTOMETRIC = frozenset({32803, 34892})
@@ -63,6 +65,7 @@ _EXAMINED = frozenset({_MAKE, _ORIENTATION, _SUBFILE_TYPE, _DNG_VERSION})
 _DIRECTORIES = frozenset({330, 34665, 34853, 40965, 50740})
 _UNSIGNED, _FLOAT = 1, 3
 _BY = "ImageMagick"
+_PIECE = 1 << 16
 
 
 class _Value(NamedTuple):
@@ -137,8 +140,11 @@ def strip_tiff(data: bytes) -> Stripped:
     _refuse_other_kinds(data, directory)
     segments = _read_segments(data, directory)
     tags = _cleaned(directory)
-    if directory.first(_COMPRESSION, _UNCOMPRESSED) == _JPEG:
+    compression = directory.first(_COMPRESSION, _UNCOMPRESSED)
+    if compression == _JPEG:
         segments = _clean_jpegs(segments, tags)
+    elif compression in _DEFLATED:
+        segments = [_only_deflated(segment) for segment in segments]
     upright = directory.first(_ORIENTATION, 1)
     content = _write(tags, segments, directory.order)
     return Stripped(content, valid_orientation(upright))
@@ -300,6 +306,21 @@ def _cleaned(directory: _Directory) -> dict[int, _Value]:
     if directory.first(_COMPRESSION, _UNCOMPRESSED) != _JPEG:
         tags.pop(_JPEG_TABLES, None)
     return tags
+
+
+def _only_deflated(segment: bytes) -> bytes:
+    """A strip or tile up to the end of its data (RFC 1950)."""
+    unpacker, position, view = zlib.decompressobj(), 0, memoryview(segment)
+    try:
+        while position < len(segment) and not unpacker.eof:
+            piece: bytes | memoryview = view[position : position + _PIECE]
+            position += len(piece)
+            while piece and not unpacker.eof:
+                unpacker.decompress(piece, _PIECE)
+                piece = unpacker.unconsumed_tail
+    except zlib.error:
+        return segment  # which the decoder says
+    return segment[: position - len(unpacker.unused_data)]
 
 
 def _clean_jpegs(segments: list[bytes], tags: dict[int, _Value]) -> list[bytes]:

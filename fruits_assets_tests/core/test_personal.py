@@ -222,6 +222,26 @@ def _tiff_of_jpegs() -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + directory
 
 
+def _tiff_with_gaps(compression: str) -> bytes:
+    """After the data of its strip, inside what it says is the strip, and before its directory."""
+    stream = io.BytesIO()
+    _picture().save(stream, "TIFF", compression=compression, strip_size=10_000)
+    data = stream.getvalue()
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    changed = bytearray(data)
+    for at in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, _, count, value = struct.unpack_from("<HHII", data, at)
+        if tag == 273:
+            start, place = value, at + 8
+        if tag == 279:
+            assert count == 1
+            size = value
+            struct.pack_into("<I", changed, at + 8, value + len(SECRET))
+    struct.pack_into("<I", changed, place, len(changed) + len(SECRET))
+    return bytes(changed) + SECRET + data[start : start + size] + SECRET
+
+
 def _webp_with_chunks() -> bytes:
     data = _saved("WEBP", exif=_exif(), icc_profile=_personal_profile())
     more = b"MSFT" + struct.pack("<I", len(SECRET) + 1) + SECRET + b"\0\0"
@@ -251,6 +271,8 @@ _CORNERS: dict[str, Callable[[], bytes]] = {
     "times in a sequence": _sequence,
     "gaps in BMP": _bmp_with_gaps,
     "JPEGs in TIFF": _tiff_of_jpegs,
+    "gaps in TIFF": lambda: _tiff_with_gaps("raw"),
+    "gaps in deflated TIFF": lambda: _tiff_with_gaps("tiff_adobe_deflate"),
     "chunks in WebP": _webp_with_chunks,
     "blocks in GIF": _gif_with_blocks,
 }
