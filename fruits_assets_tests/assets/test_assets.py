@@ -149,7 +149,7 @@ def test_features_can_be_called_as_a_function(finished):
         model_weights=lake.current("model_weights"),
         config=FeaturesConfig(force=True, reduced_decoding=True),
     )
-    params = {"reduced_decoding": True, "max_seconds": 30.0}
+    params = {"reduced_decoding": True, "max_seconds": 60.0}
     assert spark.asked == ("featurize", params, True, ["images", "model"])
     assert isinstance(result.value, Snapshot)
     assert result.metadata["images"] == 90

@@ -230,15 +230,12 @@ def _tiff_with_gaps(compression: str) -> bytes:
     (directory,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, directory)
     changed = bytearray(data)
+    places: dict[int, int] = {}
     for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, _, count, value = struct.unpack_from("<HHII", data, at)
-        if tag == 273:
-            start, place = value, at + 8
-        if tag == 279:
-            assert count == 1
-            size = value
-            struct.pack_into("<I", changed, at + 8, value + len(SECRET))
-    struct.pack_into("<I", changed, place, len(changed) + len(SECRET))
+        places[struct.unpack_from("<H", data, at)[0]] = at + 8
+    start, size = (struct.unpack_from("<I", data, places[tag])[0] for tag in (273, 279))
+    struct.pack_into("<I", changed, places[279], size + len(SECRET))
+    struct.pack_into("<I", changed, places[273], len(changed) + len(SECRET))
     return bytes(changed) + SECRET + data[start : start + size] + SECRET
 
 
