@@ -236,10 +236,10 @@ def test_photos_that_are_not_square_keep_their_proportions(of_two: Gallery):
 LABELS = [
     "</script><script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"),
     "<img src=x onerror=alert(1)>",
-    "\"double\" 'single' `back` \\",
+    "\"double\" 'single' `back`",  # a backslash separates folders
     "two\nlines\r\ttabs",
     "\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe",
-    "\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}",
+    "one\N{LINE SEPARATOR}two\N{PARAGRAPH SEPARATOR}three",
     "=1+1",
     "\N{RED APPLE} {{ 7 * 7 }} ${7} {n}",
 ]
