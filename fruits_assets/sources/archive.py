@@ -29,17 +29,14 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources import reading
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import hidden_kind
 from fruits_assets.sources.listing import Listing, Row, listing_of
-from fruits_assets.sources.reading import Readers, watched
+from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import NO_UTF8, moment, printable
 from fruits_assets.storage.opening import CHANGED, NOT_REGULAR, open_regular
 
-READ_AHEAD, READ_AHEAD_BYTES = 16, 2**24
-"""Files, and their bytes, that are read before they are asked for."""
 PASS_BYTES = 2**26
 """Photos that one pass through a compressed archive collects: as many as a part holds."""
 RATIO = 300
@@ -149,22 +146,12 @@ class ArchivePhotos(PhotoStore):
                 labels=labels,
             )
 
-        return watched(
-            work,
-            progress=lambda: len(seen),
-            seconds=reading.LISTING_SECONDS,
-            doing=f"listing the source {self.root}",
-        )
+        return self._watched(work, progress=lambda: len(seen))
 
     def fetch(  # noqa: D102 - see PhotoStore
         self, rows: Sequence[Mapping[str, Any]]
     ) -> Iterator[Callable[[], bytes]]:
-        readers = Readers(1, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
-        try:
-            seconds = reading.READ_SECONDS
-            yield from readers.fetch(self._read, rows, root=self.root, seconds=seconds)
-        finally:
-            readers.close()
+        return read_ahead(self._read, rows, root=self.root)
 
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
         raise SourceError(f"{len(paths)} photos cannot be erased: {self.not_erasable}")
@@ -352,12 +339,7 @@ class CompressedTarPhotos(ArchivePhotos):
                 with self._told(), file:
                     return dict(_collected(file, wanted))
 
-            contents = watched(
-                work,
-                progress=file.position,
-                seconds=reading.LISTING_SECONDS,
-                doing=f"reading the source {self.root}",
-            )
+            contents = self._watched(work, progress=file.position, doing="reading")
             for row in group:
                 yield _Given(contents.pop(row["path"], None))
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources import reading
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.listing import Listing, Row, listing_of
-from fruits_assets.sources.reading import Readers, Result, watched
+from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import (
     LEADS_OUT,
@@ -41,9 +40,6 @@ from fruits_assets.storage.opening import (
     identity,
     read_at_most,
 )
-
-READ_AHEAD, READ_AHEAD_BYTES = 16, 2**24
-"""Files, and their bytes, that are read from a folder before they are asked for."""
 
 
 class FolderPhotos(PhotoStore):
@@ -74,17 +70,12 @@ class FolderPhotos(PhotoStore):
                 labels=labels,
             )
 
-        return self._watched(walk, work, "listing")
+        return self._watched(work, progress=lambda: walk.looked_at)
 
     def fetch(  # noqa: D102 - see PhotoStore
         self, rows: Sequence[Mapping[str, Any]]
     ) -> Iterator[Callable[[], bytes]]:
-        readers = Readers(1, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
-        try:
-            seconds = reading.READ_SECONDS
-            yield from readers.fetch(self._read, rows, root=self.root, seconds=seconds)
-        finally:
-            readers.close()
+        return read_ahead(self._read, rows, root=self.root)
 
     def named(self, paths: Iterable[str]) -> Iterator[Row]:
         """Rows of files that somebody names, in place of a walk. Raises SourceError.
@@ -123,18 +114,12 @@ class FolderPhotos(PhotoStore):
             SourceError: see PhotoStore.
         """
         walk = self._walk(recursive=True)
-        return self._watched(walk, lambda: self._erase(paths, walk), "erasing from")
+        return self._watched(
+            lambda: self._erase(paths, walk), progress=lambda: walk.looked_at, doing="erasing from"
+        )
 
     def _walk(self, *, recursive: bool) -> Walk:
         return Walk(self.root, recursive=recursive, follow_links=self._follow_links)
-
-    def _watched(self, walk: Walk, work: Callable[[], Result], doing: str) -> Result:
-        return watched(
-            work,
-            progress=lambda: walk.looked_at,
-            seconds=reading.LISTING_SECONDS,
-            doing=f"{doing} the source {self.root}",
-        )
 
     def _read(self, row: Mapping[str, Any]) -> bytes:
         try:

@@ -20,6 +20,8 @@ from fruits_assets.core.errors import SourceError
 
 READ_SECONDS = 60.0
 """Time limit of a read from a folder, beside a second for each MiB."""
+READ_AHEAD, READ_AHEAD_BYTES = 16, 2**24
+"""Files, and their bytes, that are read from this machine before they are asked for."""
 SLOWEST = 2**20
 """Bytes per second that every file is given time for."""
 LISTING_SECONDS = 120.0
@@ -116,6 +118,17 @@ class Readers:
                 job.run()
                 if job.lost:  # another thread has taken the place of this one
                     return
+
+
+def read_ahead(
+    read: Read, rows: Sequence[Mapping[str, Any]], *, root: str
+) -> Iterator[Callable[[], bytes]]:
+    """Reads files of this machine one after the other, ahead of whoever asks; see `Readers`."""
+    readers = Readers(1, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
+    try:
+        yield from readers.fetch(read, rows, root=root, seconds=READ_SECONDS)
+    finally:
+        readers.close()
 
 
 class _Job:

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fruits_assets.sources import reading
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.listing import Listing
+from fruits_assets.sources.reading import Result, watched
 from fruits_assets.storage.base import Folder
 
 
@@ -66,6 +68,17 @@ class PhotoStore(ABC):
         Raises:
             S3Error: it refuses all of them.
         """
+
+    def _watched(
+        self, work: Callable[[], Result], *, progress: Callable[[], int], doing: str = "listing"
+    ) -> Result:
+        """Does some work on the source, as long as it makes progress. Raises SourceError."""
+        return watched(
+            work,
+            progress=progress,
+            seconds=reading.LISTING_SECONDS,
+            doing=f"{doing} the source {self.root}",
+        )
 
     @property
     def not_erasable(self) -> str | None:

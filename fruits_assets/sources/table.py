@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from fruits_assets.core.errors import LakeError, SourceError
-from fruits_assets.sources import reading
 from fruits_assets.sources.archive import leads_out
 from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.sources.layout import Labels, Place, normal, split_named
 from fruits_assets.sources.listing import Listing, Row, listing_of
-from fruits_assets.sources.reading import watched
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import printable, unseen
 from fruits_assets.storage.base import Folder
@@ -76,12 +74,7 @@ class TablePhotos(PhotoStore):
                 given=given,
             )
 
-        return watched(
-            work,
-            progress=lambda: len(seen),
-            seconds=reading.LISTING_SECONDS,
-            doing=f"listing the source {self.root}",
-        )
+        return self._watched(work, progress=lambda: len(seen))
 
     def fetch(  # noqa: D102 - see PhotoStore
         self, rows: Sequence[Mapping[str, Any]]
