@@ -101,11 +101,6 @@ def strip_tables(data: bytes) -> bytes:
     return b"".join((_SOI, *kept, bytes((0xFF, _EOI))))
 
 
-def is_lossless(content: bytes) -> bool:
-    """Whether the picture is compressed without loss (ITU-T T.81, process 14)."""
-    return any(one.code == _LOSSLESS for one in _segments(content))
-
-
 def check_complete(content: bytes, *, tables: bytes = b"") -> bool:
     """Sees that the data of a JPEG are there, from the first block to the last.
 
@@ -318,22 +313,15 @@ def _check_data(content: bytes, frame: Segment, segments: list[Segment]) -> bool
         tail = _PADDING
     bare = _bare(content, taller=taller if counted else 0, interval=blocks, tail=tail)
     complaint = _complaint(bare)
-    if counted:
-        unused = _unused(complaint)
-        if unused is None:
-            return _judge(complaint)
-        stray = unused - len(_PADDING)
-        if stray < 0:
-            raise truncated("the data of its JPEG end before its last block")
-        end = segments[-1].start
-        _check_stray(stray, content[end - stray : end], most=_STRAY_BYTES)
-        return True
     unused = _unused(complaint)
     if unused is None:
-        return not complaint or _judge(complaint)
-    most = _STRAY_BYTES_IN_INTERVALS if interval else _STRAY_BYTES
+        return (not counted and not complaint) or _judge(complaint)
+    stray = unused - len(tail)
+    if stray < 0:
+        raise truncated("the data of its JPEG end before its last block")
     end = segments[-1].start
-    _check_stray(unused, content[end - unused : end], most=most)
+    most = _STRAY_BYTES_IN_INTERVALS if interval else _STRAY_BYTES
+    _check_stray(stray, content[end - stray : end], most=most)
     return True
 
 
