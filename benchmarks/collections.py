@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from fruits_assets.assets.raw_images import IngestConfig
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.rejection import RejectedImage
 
-MAX_PIXELS = 220_000_000
 SUFFIXES = frozenset(
     {".avif", ".avifs", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpe", ".jpeg", ".jpg"}
     | {".mpo", ".png", ".tif", ".tiff", ".webp"}
@@ -34,8 +34,8 @@ class Archive(NamedTuple):
     """A source distribution.
 
     Attributes:
-        address: Below the index's files.
-        sha256: Of the archive.
+        address: Path below the URL of the index's files.
+        sha256: SHA-256 of the archive, hexadecimal.
     """
 
     address: str
@@ -73,13 +73,13 @@ ARCHIVES = (
 
 
 class Outcome(NamedTuple):
-    """What became of one file.
+    """One file, accepted or rejected.
 
     Attributes:
-        file: Its path in its archive.
-        format: As Pillow names it, if it was accepted; else its suffix.
-        outcome: `accepted`, or the reason of its rejection.
-        detail: Of the rejection.
+        file: Path in its archive.
+        format: Name by Pillow if the file was accepted; else its suffix.
+        outcome: `accepted`, or the reason of the rejection.
+        detail: Sentence of the rejection; empty if the file was accepted.
     """
 
     file: str
@@ -117,6 +117,7 @@ def fetched(archive: Archive) -> bytes:
 
 def examined(archive: bytes, decoder: Decoder) -> Iterator[Outcome]:
     """The outcome of every file in a `.tar.gz` that is named like an image."""
+    most = IngestConfig().limits["max_pixels"]
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for member in members:
             suffix = PurePosixPath(member.name).suffix.lower()
@@ -124,7 +125,7 @@ def examined(archive: bytes, decoder: Decoder) -> Iterator[Outcome]:
             if file is None:
                 continue
             try:
-                photo = decoder.examine(file.read(), max_pixels=MAX_PIXELS)
+                photo = decoder.examine(file.read(), max_pixels=most)
                 decoder.pixels(photo.content, orientation=photo.orientation, size=224)
             except RejectedImage as error:
                 yield Outcome(member.name, suffix[1:].upper(), error.reason, error.detail)

@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from fruits_assets.core.mobilenet import DESCRIPTION as MODEL_DESCRIPTION
@@ -165,10 +164,9 @@ def splits_share_classes(
     raw_images: Snapshot,
 ) -> dg.AssetCheckResult:
     """Test and Validation share classes with Training: else no photo could be recognised."""
-    rows = raw_images.arrow(["path", "split", "label"])
-    classes = _classes(rows)
+    classes = _classes(raw_images)
     apart = oddities.strangers(classes)
-    paths = rows["path"].to_pylist() if apart else []
+    paths = raw_images.arrow(["path"])["path"].to_pylist() if apart else []
     advice = {it: oddities.shared_under(paths, it) for it in apart}
     told = [
         f"{split} shares no class with Training ({len(classes[split])} and "
@@ -200,7 +198,7 @@ def classes_in_all_splits(
     raw_images: Snapshot,
 ) -> dg.AssetCheckResult:
     """No class is in one split only: it could not be tested, or not be recognised."""
-    classes = _classes(raw_images.arrow(["split", "label"]))
+    classes = _classes(raw_images)
     alone = oddities.in_one_split(classes)
     told = "; ".join(f"{len(labels)} only in {split}" for split, labels in alone.items())
     return dg.AssetCheckResult(
@@ -250,7 +248,9 @@ def no_folder_twice(
     )
 
 
-def _classes(rows: pa.Table) -> Mapping[str, set[str]]:
+def _classes(raw_images: Snapshot) -> Mapping[str, set[str]]:
+    """Split -> the labels of its photos."""
+    rows = raw_images.arrow(["split", "label"])
     return oddities.classes_of(
         zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True)
     )

@@ -16,11 +16,11 @@ import click
 
 from fruits_assets.core.errors import DatasetError, FruitsError
 from fruits_assets.settings import Settings
+from fruits_assets.sources.layout import LABELS, Labels
 
 if TYPE_CHECKING:
     from fruits_assets.erasure.plan import Plan
     from fruits_assets.lake.lake import Lake
-    from fruits_assets.sources.layout import Labels
 
 ORDER = (
     *("rejected_images", "raw_images", "model_weights", "features", "pca_model", "pca_features"),
@@ -298,7 +298,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 @click.argument("source", required=False)
 @click.option(
     "--labels",
-    type=click.Choice(["parent", "first", "path"]),
+    type=click.Choice(LABELS),
     default="parent",
     help="Which of nested folders is the label (docs/data.md).",
 )

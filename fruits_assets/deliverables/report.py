@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fruits_assets.deliverables.escaping import markdown_table, visible
 from fruits_assets.sources.survey import ACCEPTED, Cell, Section, Surveyed, extension, report
@@ -11,23 +12,21 @@ from fruits_assets.storage.snapshot import Snapshot
 
 def of_lake(raw: Snapshot) -> list[Section]:
     """The report on what the last run found, from its tables. Raises DatasetError."""
-    columns = ["path", "bytes", "split", "label", "format", "sha256"]
-    accepted = raw.arrow(columns).select(columns)
-    refused = raw.siblings["rejected_images"].arrow(["path", "bytes", "reason"])
+    accepted = _rows(raw, ["path", "bytes", "split", "label", "format", "sha256"])
+    refused = _rows(raw.siblings["rejected_images"], ["path", "bytes", "reason"])
     files = [
         Surveyed(path, size, split, label, kind, ACCEPTED, digest)
-        for path, size, split, label, kind, digest in _rows(accepted.columns)
+        for path, size, split, label, kind, digest in accepted
     ]
-    refused = refused.select(["path", "bytes", "reason"])
     files += [
-        Surveyed(path, size, None, None, extension(path), reason)
-        for path, size, reason in _rows(refused.columns)
+        Surveyed(path, size, None, None, extension(path), reason) for path, size, reason in refused
     ]
     return report(files, raw.figures.get("passed_over", {}))
 
 
-def _rows(columns: Sequence) -> Iterator[tuple]:
-    return zip(*(column.to_pylist() for column in columns), strict=True)
+def _rows(snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    table = snapshot.arrow(columns)
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
 def as_markdown(sections: Sequence[Section]) -> str:

@@ -12,7 +12,6 @@ import errno
 import gzip
 import io
 import os
-import re
 import stat
 import struct
 import tarfile
@@ -34,7 +33,7 @@ from fruits_assets.sources.leftovers import hidden_kind
 from fruits_assets.sources.listing import Listing, Row, listing_of
 from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
-from fruits_assets.sources.walk import NO_UTF8, moment, printable
+from fruits_assets.sources.walk import NO_UTF8, leads_out, moment, plain, printable
 from fruits_assets.storage.opening import CHANGED, NOT_REGULAR, open_regular
 
 PASS_BYTES = 2**26
@@ -96,19 +95,13 @@ class Member:
         """Its path in a listing. A name that leads out of the archive stays as it is."""
         if self.problem == LEADS_OUT:
             return printable(self.name)
-        return printable("/".join(it for it in self.name.split("/") if it not in {"", "."}))
+        return printable(plain(self.name))
 
     @property
     def row(self) -> Row:
         """Its row of a listing."""
         problem = NO_UTF8 if printable(self.name) != self.name else self.problem
         return self.path, self.size, moment(self.modified_at), self.mark, problem
-
-
-def leads_out(name: str) -> bool:
-    """Whether a path is absolute, on any system, or holds `..`."""
-    plain = name.replace("\\", "/")
-    return plain.startswith("/") or ".." in plain.split("/") or bool(re.match("[A-Za-z]:", plain))
 
 
 class ArchivePhotos(PhotoStore):

@@ -82,7 +82,7 @@ def sidecars(paths: Sequence[str]) -> Mapping[str, str]:
     candidates = [
         (path, extension)
         for path in paths
-        if not path.endswith(COMMONEST) and (extension := _extension(path)) in SIDECARS
+        if not path.endswith(COMMONEST) and (extension := extension_of(path)) in SIDECARS
     ]
     if not candidates:
         return {}
@@ -109,7 +109,7 @@ class _Photos:
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> _Photos:
-        names = {path.casefold() for path in paths if _extension(path) in PHOTOS}
+        names = {path.casefold() for path in paths if extension_of(path) in PHOTOS}
         return cls(names, {_stem(name) for name in names})
 
     def have(self, path: str, extension: str) -> bool:
@@ -132,7 +132,8 @@ class _Photos:
         return base in self._stems or base in self._names or _stem(base) in self._names
 
 
-def _extension(path: str) -> str:
+def extension_of(path: str) -> str:
+    """The extension of a file in lower case, without its dot; empty where it has none."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot + 1 :].lower() if dot > 0 else ""
@@ -140,5 +141,5 @@ def _extension(path: str) -> str:
 
 def _stem(path: str) -> str:
     """A path without its extension."""
-    extension = _extension(path)
+    extension = extension_of(path)
     return path[: -len(extension) - 1] if extension else path

@@ -15,6 +15,7 @@ from fruits_assets.core.decoder import shared
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.sources import oddities
 from fruits_assets.sources.layout import TRAINING
+from fruits_assets.sources.leftovers import extension_of
 from fruits_assets.sources.store import PhotoStore
 
 ACCEPTED = "accepted"
@@ -67,8 +68,8 @@ class Section:
 
 def extension(path: str) -> str:
     """The kind of a file that is not a photo, for people."""
-    name = path.rstrip("/").rpartition("/")[2]
-    return f".{name.rpartition('.')[2].lower()}" if "." in name.strip(".") else "no extension"
+    found = extension_of(path.rstrip("/"))
+    return f".{found}" if found else "no extension"
 
 
 def survey(

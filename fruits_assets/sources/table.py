@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fruits_assets.core.errors import LakeError, SourceError
-from fruits_assets.sources.archive import leads_out
 from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.sources.layout import Labels, Place, normal, split_named
 from fruits_assets.sources.listing import Listing, Row, listing_of
 from fruits_assets.sources.store import PhotoStore
-from fruits_assets.sources.walk import printable, unseen
+from fruits_assets.sources.walk import leads_out, plain, printable, unseen
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.opening import open_regular
 
@@ -155,11 +154,7 @@ class TablePhotos(PhotoStore):
 
     def _path(self, text: str) -> str:
         """A path as the disk has it: one that was written on Windows has backslashes."""
-        path = (
-            text
-            if leads_out(text)
-            else "/".join(it for it in text.split("/") if it not in {"", "."})
-        )
+        path = text if leads_out(text) else plain(text)
         with contextlib.suppress(OSError, ValueError):
             if "\\" in path and not leads_out(path) and not Path(self._photos.root, path).exists():
                 return path.replace("\\", "/")

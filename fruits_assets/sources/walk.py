@@ -8,6 +8,7 @@ is looked into twice, so that neither a circle nor links that fan out have more 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -85,6 +86,21 @@ class Target:
         if os.path.commonpath([source, real]) == source:
             return cls(inside=True, names=names_of(os.path.relpath(real, source)))
         return cls(inside=False, names=names_of(real.lstrip("/")))
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path is absolute, on any system, or holds `..`."""
+    slashed = name.replace("\\", "/")
+    return (
+        slashed.startswith("/")
+        or ".." in slashed.split("/")
+        or bool(re.match("[A-Za-z]:", slashed))
+    )
+
+
+def plain(path: str) -> str:
+    """A relative path without empty names and `.`: `./a//b` is `a/b`."""
+    return "/".join(name for name in path.split("/") if name not in {"", "."})
 
 
 def names_of(path: str) -> Names:

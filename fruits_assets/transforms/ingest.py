@@ -254,13 +254,12 @@ class _Earlier:
         paths = {*photos["path"].to_pylist(), *refused["path"].to_pylist()}
         unread = {row["path"] for row in refused.to_pylist() if _is_unread(row["detail"])}
         known, held = _listed(raw), paths - unread
-        still = frozenset(one[0] for one in listing.entries() if one in known and one[0] in held)
+        entries = list(listing.entries())
+        still = frozenset(one[0] for one in entries if one in known and one[0] in held)
         # What a bucket has taken back into an archive is still what was read when it could be.
         unchanged = {_content(entry) for entry in known} - {None}
         accepted = set(photos["path"].to_pylist())
-        still |= {
-            one[0] for one in listing.entries() if one[0] in accepted and _content(one) in unchanged
-        }
+        still |= {one[0] for one in entries if one[0] in accepted and _content(one) in unchanged}
         return cls(raw, rejected, photos, refused, still, frozenset(paths - still))
 
     def missing_from(self, listing: Listing) -> Listing:
