@@ -54,7 +54,7 @@ class IngestConfig(ForceConfig):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What a file may be, as `ingest` is told."""
+        """The limits of a file, as parameters of `ingest`."""
         return {
             "max_pixels": int(self.max_megapixels * 1e6),
             "max_bytes": int(self.max_megabytes * 1e6),

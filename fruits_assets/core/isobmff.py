@@ -116,7 +116,7 @@ def strip_isobmff(data: bytes, image_format: str) -> Stripped:
 
 
 def clean_aperture(content: bytes) -> tuple[int, int, int, int] | None:
-    """What is to be shown of the primary picture (`clap`), before it is turned.
+    """The rectangle of the primary picture that is shown (`clap`), before it is turned.
 
     Args:
         content: A HEIF or AVIF file.

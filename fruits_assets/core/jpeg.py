@@ -211,7 +211,7 @@ def _profile_segments(profile: bytes) -> bytes:
 
 
 def _replacement(segment: Segment, profile: bytes | None) -> bytes | None:
-    """What to write instead of a segment; None to copy it."""
+    """Bytes to write instead of a segment; None to copy it."""
     code, _, payload, _ = segment
     if code in _FRAMES or code in _TABLES or code in {_SCAN, _EOI}:
         return None

@@ -207,7 +207,7 @@ def _refuse_other_kinds(data: bytes, directory: _Directory) -> None:
 
 
 def _lacking(directory: _Directory, *, compressed: bool) -> str:
-    """What of its pixels Pillow cannot decode, or decodes as noise; empty if nothing.
+    """The kind of its pixels, if Pillow cannot decode it or decodes it as noise; else empty.
 
     Tried with every width, type, order of bytes, compression and arrangement that tifffile writes.
     """

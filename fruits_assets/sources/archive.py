@@ -67,7 +67,7 @@ DAMAGED = (
     ValueError,
     OSError,
 )
-"""What libraries raise for archives that contradict themselves."""
+"""Errors that libraries raise for archives that contradict themselves."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class ArchivePhotos(PhotoStore):
 
 
 State = tuple[str, int, int, int]
-"""What changes with an archive: path, inode, size and modification time."""
+"""Path, inode, size and modification time of an archive: another archive has others."""
 
 
 def _state(root: str) -> State:
@@ -488,6 +488,6 @@ KINDS: Mapping[str, type[ArchivePhotos]] = {
 
 
 def kind_of(name: str) -> type[ArchivePhotos] | None:
-    """What reads an archive of this name; None where it is not one by its name."""
+    """The class that reads an archive of this name; None if the name is not that of an archive."""
     endings: Iterable[str] = sorted(KINDS, key=len, reverse=True)
     return next((KINDS[it] for it in endings if name.lower().endswith(it)), None)

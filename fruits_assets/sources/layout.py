@@ -18,7 +18,7 @@ SPLITS = {
 }
 """Words for a split -> the split. They are those that Hugging Face's `datasets` looks for."""
 AUTO, ALL = "auto", "all"
-"""What may be asked for instead of a split: Training where there is one, else all; or all."""
+"""Values in place of a split: `auto` is Training where there is one, else all; `all` is all."""
 FILLERS = frozenset(
     {
         *("set", "sets", "split", "data", "dataset", "datasets", "seg", "file", "files", "folder"),

@@ -1,4 +1,4 @@
-"""What lies beside photos and is passed over: leftovers of systems, and sidecars of photos."""
+"""Files beside photos that are passed over: leftovers of systems, and sidecars of photos."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_hidden(name: str) -> bool:
 
 
 def hidden_kind(name: str) -> str | None:
-    r"""What kind of leftover a file or folder of this name is; None where it is not one.
+    r"""The kind of leftover that has this name, a file or a folder; None if it is no leftover.
 
     Of a name with backslashes, which a zip file made on Windows leaves, every part counts.
 

@@ -1,4 +1,4 @@
-"""What photos there are to ingest.
+"""The list of all files of a source, which a run ingests.
 
 Listing is separate from reading: the listing is small, says what there is to do, and its
 fingerprint tells whether anything changed since the last run.

@@ -1,4 +1,4 @@
-"""What is odd about classes and folders, from the paths and labels of photos."""
+"""Finds what is odd about classes and folders, from the paths and labels of photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is in a source, in one place: files by kind and outcome, classes, copies, extremes."""
+"""Reports on a source: files by kind and outcome, classes, copies, the largest and slowest."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def survey(
 
 
 def report(files: Sequence[Surveyed], passed_over: Mapping[str, int]) -> list[Section]:
-    """What there is, and what is odd about it.
+    """Tables of the files of a source, and of what is odd about them.
 
     Args:
         files: that were examined.

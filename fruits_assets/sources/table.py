@@ -33,7 +33,7 @@ LEAVES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What a table says of one photo.
+    """One photo of a table.
 
     Attributes:
         lines: of the file that say it: the first, and the one after the last, from 0.
@@ -134,7 +134,7 @@ class TablePhotos(PhotoStore):
         return list(io.StringIO(text, newline=""))
 
     def _entry(self, lines: tuple[int, int], values: Mapping[str, Any]) -> Entry:
-        """What a line says. Raises SourceError."""
+        """The entry of one line. Raises SourceError."""
         found = {name: values.get(name) for name in COLUMNS}
         texts = {name: "" if value is None else value for name, value in found.items()}
         if not all(isinstance(value, str) for value in texts.values()):
@@ -168,7 +168,7 @@ class TablePhotos(PhotoStore):
 
     @abstractmethod
     def _entries(self, lines: Sequence[str]) -> Iterator[Entry]:
-        """What the lines say. Raises SourceError."""
+        """The entries of all lines. Raises SourceError."""
 
 
 class CsvPhotos(TablePhotos):
@@ -217,5 +217,5 @@ KINDS: Mapping[str, type[TablePhotos]] = {
 
 
 def kind_of(name: str) -> type[TablePhotos] | None:
-    """What reads a table of this name; None where it is not one by its name."""
+    """The class that reads a table of this name; None if the name is not that of a table."""
     return next((kind for ending, kind in KINDS.items() if name.lower().endswith(ending)), None)
