@@ -141,11 +141,6 @@ class ArchivePhotos(PhotoStore):
 
         return self._watched(work, progress=lambda: len(seen))
 
-    def fetch(  # noqa: D102 - see PhotoStore
-        self, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Callable[[], bytes]]:
-        return read_ahead(self._read, rows, root=self.root)
-
     def erase(self, paths: Sequence[str]) -> int:  # noqa: D102 - see PhotoStore
         raise SourceError(f"{len(paths)} photos cannot be erased: {self.not_erasable}")
 
@@ -160,24 +155,6 @@ class ArchivePhotos(PhotoStore):
     @abstractmethod
     def _members(self) -> Iterator[Member]:
         """Every entry that is not a folder. Raises what is in `DAMAGED`."""
-
-    @abstractmethod
-    def _kept(self) -> _Opened:
-        """The archive as it is now. Raises what is in `DAMAGED`."""
-
-    def _read(self, row: Mapping[str, Any]) -> bytes:
-        with self._told():
-            archive = self._kept()
-        member = _same(archive.members.get(row["path"]), row)
-        try:
-            content = archive.read(member)
-        except OSError:
-            raise
-        except DAMAGED as error:
-            raise OSError(errno.EIO, f"its entry in the archive is damaged ({error})") from error
-        if len(content) != row["bytes"]:
-            raise OSError(errno.EAGAIN, CHANGED)
-        return content
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -223,6 +200,33 @@ class _Opened:
         weakref.finalize(self, self.file.close)
 
 
+class IndexedPhotos(ArchivePhotos):
+    """The files of an archive of which each can be read without the others."""
+
+    def fetch(  # noqa: D102 - see PhotoStore
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Callable[[], bytes]]:
+        return read_ahead(self._read, rows, root=self.root)
+
+    @abstractmethod
+    def _kept(self) -> _Opened:
+        """The archive as it is now. Raises what is in `DAMAGED`."""
+
+    def _read(self, row: Mapping[str, Any]) -> bytes:
+        with self._told():
+            archive = self._kept()
+        member = _same(archive.members.get(row["path"]), row)
+        try:
+            content = archive.read(member)
+        except OSError:
+            raise
+        except DAMAGED as error:
+            raise OSError(errno.EIO, f"its entry in the archive is damaged ({error})") from error
+        if len(content) != row["bytes"]:
+            raise OSError(errno.EAGAIN, CHANGED)
+        return content
+
+
 def _hidden(path: str) -> tuple[str, str] | None:
     """The first file or folder of a path that is passed over for its name, and its kind."""
     names = PurePosixPath(path).parts
@@ -232,7 +236,7 @@ def _hidden(path: str) -> tuple[str, str] | None:
     return None
 
 
-class ZipPhotos(ArchivePhotos):
+class ZipPhotos(IndexedPhotos):
     """The files of a zip file."""
 
     def _members(self) -> Iterator[Member]:
@@ -294,7 +298,7 @@ def _same(member: Member | None, row: Mapping[str, Any]) -> Member:
     return member
 
 
-class TarPhotos(ArchivePhotos):
+class TarPhotos(IndexedPhotos):
     """The files of a tar file without compression: each is read where it lies."""
 
     def _members(self) -> Iterator[Member]:
@@ -335,9 +339,6 @@ class CompressedTarPhotos(ArchivePhotos):
             contents = self._watched(work, progress=file.position, doing="reading")
             for row in group:
                 yield _Given(contents.pop(row["path"], None))
-
-    def _kept(self) -> _Opened:
-        raise NotImplementedError  # nothing in it can be read without what comes before
 
     def _decompressed(self) -> _Metered:
         raw = open_regular(self.root)
