@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fruits_assets.core.images import Photo, RejectedImage, examine, upright_rgb
+from fruits_assets_tests.core.pictures import saved
 
 _SIZE = 120
 
@@ -23,9 +24,7 @@ def _picture(mode: str = "RGB") -> Image.Image:
 
 
 def _saved(image_format: str, *, mode: str = "RGB", **options: object) -> bytes:
-    stream = io.BytesIO()
-    _picture(mode).save(stream, image_format, **options)
-    return stream.getvalue()
+    return saved(_picture(mode), image_format, **options)
 
 
 def _examined(data: bytes) -> Photo:

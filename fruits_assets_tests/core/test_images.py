@@ -22,6 +22,7 @@ from fruits_assets.core.images import (
     pixels,
     upright_rgb,
 )
+from fruits_assets_tests.core.pictures import saved
 
 _MAX_PIXELS = 1_000_000
 _WHITE_POINT = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)
@@ -47,12 +48,6 @@ def _profile(curve: list[int]) -> bytes:
 def _noise(width: int = 40, height: int = 24) -> Image.Image:
     shades = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     return Image.fromarray(shades).resize((width, height))
-
-
-def _saved(image: Image.Image, image_format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
 
 
 def _examined(data: bytes) -> Photo:
@@ -85,7 +80,7 @@ def _heif_can_be_written() -> None:
 def test_an_rgb_jpeg_is_seen_exactly_as_pillow_resizes_it(
     size: tuple[int, int], options: dict[str, object]
 ) -> None:
-    data = _saved(_noise().resize(size), "JPEG", **options)
+    data = saved(_noise().resize(size), "JPEG", **options)
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(image.convert("RGB").resize((224, 224)))
     seen = _seen(data, 224)
@@ -95,7 +90,7 @@ def test_an_rgb_jpeg_is_seen_exactly_as_pillow_resizes_it(
 
 def test_a_reduced_decoding_keeps_twice_the_size_of_the_network() -> None:
     gradient = Image.linear_gradient("L").resize((1000, 800)).convert("RGB")
-    data = _saved(gradient, "JPEG", quality=95)
+    data = saved(gradient, "JPEG", quality=95)
     sizes = [(upright_rgb(data, orientation=1, at_least=side).size) for side in (1000, 400, 16)]
     assert sizes == [(1000, 800), (500, 400), (125, 100)]
     exact, rough = (
@@ -108,7 +103,7 @@ def test_a_reduced_decoding_keeps_twice_the_size_of_the_network() -> None:
 
 def test_only_large_jpegs_are_decoded_reduced() -> None:
     picture = _noise(400, 320)
-    for data, size in ((_saved(picture, "PNG"), 32), (_saved(picture, "JPEG"), 160)):
+    for data, size in ((saved(picture, "PNG"), 32), (saved(picture, "JPEG"), 160)):
         exact, reduced = (
             pixels(data, orientation=1, size=size, reduced=reduced) for reduced in (False, True)
         )
@@ -117,7 +112,7 @@ def test_only_large_jpegs_are_decoded_reduced() -> None:
 
 def test_an_srgb_profile_changes_no_pixel() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    plain, tagged = (_saved(_noise(), "JPEG", **o) for o in ({}, {"icc_profile": profile}))
+    plain, tagged = (saved(_noise(), "JPEG", **o) for o in ({}, {"icc_profile": profile}))
     assert b"ICC_PROFILE" in _examined(tagged).content
     assert np.array_equal(_seen(tagged), _seen(plain))
 
@@ -131,32 +126,32 @@ def test_an_approximate_srgb_profile_changes_no_pixel() -> None:
     converted = ImageCms.profileToProfile(_noise(), source, ImageCms.createProfile("sRGB"))
     assert converted is not None
     assert converted.tobytes() != _noise().tobytes()
-    data = _saved(_noise(), "PNG", icc_profile=profile)
-    assert np.array_equal(_seen(data), _seen(_saved(_noise(), "PNG")))
+    data = saved(_noise(), "PNG", icc_profile=profile)
+    assert np.array_equal(_seen(data), _seen(saved(_noise(), "PNG")))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("RGB", 188), ("L", 188), ("RGBA", 188)])
 def test_another_profile_is_converted(mode: str, expected: int) -> None:
     """Half the light is gray 188 in sRGB (IEC 61966-2-1)."""
     image = Image.new("RGB", (8, 8), (128, 128, 128)).convert(mode)
-    seen = _seen(_saved(image, "PNG", icc_profile=_profile([])))
+    seen = _seen(saved(image, "PNG", icc_profile=_profile([])))
     assert np.abs(seen.astype(int) - expected).max() <= 1
 
 
 def test_a_converted_picture_does_not_carry_its_old_profile() -> None:
-    photo = _examined(_saved(_noise(), "JPEG", icc_profile=_profile([])))
+    photo = _examined(saved(_noise(), "JPEG", icc_profile=_profile([])))
     assert not upright_rgb(photo.content, orientation=1).info
 
 
 @pytest.mark.parametrize("profile", [b"no profile at all", _profile([])[:150]])
 def test_a_broken_profile_is_ignored(profile: bytes) -> None:
-    plain = _saved(_noise(), "JPEG")
-    assert np.array_equal(_seen(_saved(_noise(), "JPEG", icc_profile=profile)), _seen(plain))
+    plain = saved(_noise(), "JPEG")
+    assert np.array_equal(_seen(saved(_noise(), "JPEG", icc_profile=profile)), _seen(plain))
 
 
 def test_a_profile_of_other_colours_is_ignored() -> None:
-    data = _saved(_noise().convert("CMYK"), "JPEG", icc_profile=_profile([]))
-    assert np.array_equal(_seen(data), _seen(_saved(_noise().convert("CMYK"), "JPEG")))
+    data = saved(_noise().convert("CMYK"), "JPEG", icc_profile=_profile([]))
+    assert np.array_equal(_seen(data), _seen(saved(_noise().convert("CMYK"), "JPEG")))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -166,7 +161,7 @@ def test_every_orientation_is_turned_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     stored = Image.new("L", (48, 32))
     stored.paste(255, (0, 0, 24, 16))  # bright where row 0 meets column 0
-    photo = _examined(_saved(stored, "JPEG", exif=exif))
+    photo = _examined(saved(stored, "JPEG", exif=exif))
     upright = np.asarray(upright_rgb(photo.content, orientation=photo.orientation))[..., 0]
     assert upright.shape == (photo.height, photo.width)
     assert (photo.width, photo.height) == ((48, 32) if orientation < 5 else (32, 48))
@@ -193,7 +188,7 @@ def test_transparency_lies_on_white(mode: str, image_format: str) -> None:
         palette = Image.new("P", image.size)
         image = Image.merge("PA", (palette.getchannel(0), image.getchannel("A")))
         image.putpalette([0, 0, 0])
-    seen = _seen(_saved(image.convert(mode), image_format), 16)
+    seen = _seen(saved(image.convert(mode), image_format), 16)
     assert seen[:, :4].min() >= 250
     assert seen[:, 12:].max() <= 5
 
@@ -202,7 +197,7 @@ def _transparent(mode: str, value: object, image_format: str = "PNG") -> bytes:
     image = Image.new(mode, (4, 4))
     if mode == "P":
         image.putpalette([0, 0, 0, 90, 90, 90])
-    return _saved(image, image_format, transparency=value)
+    return saved(image, image_format, transparency=value)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +217,7 @@ def test_a_transparent_colour_is_white(data: bytes) -> None:
 
 
 def test_half_transparency_is_half_white() -> None:
-    seen = _seen(_saved(Image.new("RGBA", (4, 4), (0, 100, 200, 128)), "PNG"))
+    seen = _seen(saved(Image.new("RGBA", (4, 4), (0, 100, 200, 128)), "PNG"))
     assert np.abs(seen[0, 0].astype(int) - [127, 177, 227]).max() <= 1
 
 
@@ -230,7 +225,7 @@ def _ramp(mode: str, high: float, kind: str) -> bytes:
     ramp = np.linspace(0, high, 256).reshape(1, 256)
     image = Image.fromarray(ramp.astype(kind))
     assert image.mode == mode
-    return _saved(image, "TIFF")
+    return saved(image, "TIFF")
 
 
 @pytest.mark.parametrize(
@@ -258,21 +253,21 @@ def test_gray_of_any_width_is_scaled_not_clipped(
 
 def test_gray_without_numbers_or_contrast_is_seen() -> None:
     values = np.array([[np.nan, np.inf, -np.inf, 1.0]], dtype=np.float32)
-    assert _seen(_saved(Image.fromarray(values), "TIFF")).max() == 255
-    assert _seen(_saved(Image.new("F", (4, 4), -7), "TIFF")).max() == 0
+    assert _seen(saved(Image.fromarray(values), "TIFF")).max() == 255
+    assert _seen(saved(Image.new("F", (4, 4), -7), "TIFF")).max() == 0
 
 
 def test_cmyk_and_lab_are_seen_in_colour() -> None:
     red = Image.new("RGB", (16, 16), (200, 30, 20))
     lab = Image.new("LAB", (16, 16), (110, 190, 180))  # L* 43, a* 62, b* 52
-    for data in (_saved(red.convert("CMYK"), "JPEG"), _saved(lab, "TIFF")):
+    for data in (saved(red.convert("CMYK"), "JPEG"), saved(lab, "TIFF")):
         assert np.abs(_seen(data)[0, 0].astype(int) - [200, 30, 20]).max() <= 12
 
 
 def test_only_the_first_frame_is_seen() -> None:
     first, second = Image.new("RGB", (8, 8), (250, 0, 0)), Image.new("RGB", (8, 8), (0, 250, 0))
     for image_format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
-        data = _saved(first, image_format, save_all=True, append_images=[second])
+        data = saved(first, image_format, save_all=True, append_images=[second])
         red, green, _ = _seen(data)[0, 0].astype(int)
         assert (red > 240, green < 10) == (True, True), image_format
 
@@ -297,7 +292,7 @@ def test_every_mode_of_every_format_is_accepted(mode: str, image_format: str) ->
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
     else:
         image = (image if mode == "PA" else _noise()).convert(mode)
-    photo = _examined(_saved(image, image_format))
+    photo = _examined(saved(image, image_format))
     assert (photo.format, photo.width, photo.height) == (image_format, 40, 24)
     seen = pixels(photo.content, orientation=photo.orientation, size=16)
     assert (seen.shape, seen.dtype) == ((16, 16, 3), np.dtype("uint8"))
@@ -322,8 +317,8 @@ def test_every_mode_of_every_format_is_accepted(mode: str, image_format: str) ->
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unsupported_format", "PostScript"),
         (b"8BPS\0\1" + bytes(20), "unsupported_format", "photoshop"),
         (b"\0\0\1\0\1\0" + bytes(20), "unsupported_format", "ico"),
-        (_saved(_noise(), "JPEG2000"), "unsupported_format", "jp"),
-        (_saved(_noise(), "PPM"), "unsupported_format", "Netpbm"),
+        (saved(_noise(), "JPEG2000"), "unsupported_format", "jp"),
+        (saved(_noise(), "PPM"), "unsupported_format", "Netpbm"),
     ],
 )  # fmt: skip
 def test_what_is_no_photo_is_named(data: bytes, reason: str, told: str) -> None:
@@ -334,20 +329,20 @@ def test_what_is_no_photo_is_named(data: bytes, reason: str, told: str) -> None:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 def test_a_file_cut_anywhere_is_rejected(image_format: str) -> None:
-    data = _saved(_noise(), image_format)
+    data = saved(_noise(), image_format)
     whole = len(data) - 12 if image_format == "PNG" else len(data)  # its last chunk is empty
     assert {_rejected(data[:length]).reason for length in range(1, whole)} == {"truncated"}
 
 
 @pytest.mark.parametrize("image_format", ["WEBP", "BMP", "TIFF", "AVIF", "HEIF", "GIF"])
 def test_a_file_cut_in_its_pixels_is_rejected(image_format: str) -> None:
-    data = _saved(_noise(), image_format)
+    data = saved(_noise(), image_format)
     for length in range(len(data) * 2 // 3, len(data) - 24, 3):
         assert _rejected(data[:length]).reason == "truncated"
 
 
 def test_damage_is_told_from_truncation() -> None:
-    data = bytearray(_saved(_noise(), "PNG"))
+    data = bytearray(saved(_noise(), "PNG"))
     data[16:20] = bytes(4)  # a width of 0, with a checksum that no longer fits
     assert _rejected(bytes(data)).reason == "corrupt"
     assert _rejected(b"\xff\xd8\xff\xd9").reason == "corrupt"
@@ -357,7 +352,7 @@ def test_damage_is_told_from_truncation() -> None:
     "image_format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"]
 )
 def test_the_pixel_limit_is_exact(image_format: str) -> None:
-    data = _saved(_noise(), image_format)
+    data = saved(_noise(), image_format)
     assert examine(data, max_pixels=40 * 24).width == 40
     error = _rejected(data, max_pixels=40 * 24 - 1)
     assert error.reason == "too_large"
@@ -374,7 +369,7 @@ def test_size_is_checked_before_pixels_are_decoded(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile._open", loads.append)
     monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile._open", loads.append)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", loads.append)
-    png = _saved(Image.new("1", (2000, 2000)), "PNG")
+    png = saved(Image.new("1", (2000, 2000)), "PNG")
     for data in (webp, gif, png):
         assert _rejected(data).reason == "too_large"
     assert not loads
@@ -384,7 +379,7 @@ def test_size_is_checked_before_pixels_are_decoded(monkeypatch: pytest.MonkeyPat
 def test_the_size_is_said_before_pixels_are_decoded(
     image_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = _saved(_noise(), image_format)
+    data = saved(_noise(), image_format)
     content = examine(data, max_pixels=10_000).content
     said: list[tuple[int, int]] = []
 
@@ -409,7 +404,7 @@ def test_running_out_of_memory_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
-    assert _rejected(_saved(_noise(), "PNG")).reason == "too_large"
+    assert _rejected(saved(_noise(), "PNG")).reason == "too_large"
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:
@@ -437,7 +432,7 @@ def test_damaged_bytes_are_a_photo_or_a_rejection_and_nothing_else(image_format:
     exif = Image.Exif()
     exif[0x0112] = 6
     options = {} if image_format in {"BMP", "GIF"} else {"exif": exif.tobytes()}
-    data = _saved(_noise(), image_format, **options)
+    data = saved(_noise(), image_format, **options)
     accepted = 0
     for _ in range(300):
         damaged = _mutated(data, chance)

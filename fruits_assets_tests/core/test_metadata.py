@@ -14,6 +14,7 @@ from fruits_assets.core.icc import clean_profile
 from fruits_assets.core.images import Photo, RejectedImage, examine
 from fruits_assets.core.jpeg import MAX_JPEG_SCANS
 from fruits_assets.core.metadata import strip
+from fruits_assets_tests.core.pictures import saved
 
 _TOKEN = b"SECRET-TOKEN-48.8584N-2.2945E"
 _XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + _TOKEN + b"</x:xmpmeta>"
@@ -42,40 +43,34 @@ def _exif(orientation: int = 6) -> bytes:
     return exif.tobytes()
 
 
-def _saved(image: Image.Image, image_format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
-
-
 def _segment(code: int, payload: bytes) -> bytes:
     return bytes([0xFF, code]) + struct.pack(">H", len(payload) + 2) + payload
 
 
 def _jpeg() -> bytes:
-    data = _saved(_picture(), "JPEG", exif=_exif(), icc_profile=_PROFILE, comment=_TOKEN, xmp=_XMP)
+    data = saved(_picture(), "JPEG", exif=_exif(), icc_profile=_PROFILE, comment=_TOKEN, xmp=_XMP)
     iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(_TOKEN)) + _TOKEN
     thumbnail = b"JFIF\0\1\1\0\0\1\0\1\x0a\1" + _TOKEN + b"!"  # 10 x 1 pixels
     extra = _segment(0xED, iptc) + _segment(0xE2, b"FPXR\0" + _TOKEN) + _segment(0xEB, _TOKEN)
     data = data[:2] + _segment(0xE0, thumbnail) + extra + data[20:]
-    return data + _saved(_picture(), "JPEG", exif=_exif())  # as an MPO's second picture
+    return data + saved(_picture(), "JPEG", exif=_exif())  # as an MPO's second picture
 
 
 def _mpo() -> bytes:
     second = _picture()
     second.info["exif"] = _exif()
-    return _saved(_picture(), "MPO", save_all=True, append_images=[second], exif=_exif())
+    return saved(_picture(), "MPO", save_all=True, append_images=[second], exif=_exif())
 
 
 def _progressive_jpeg() -> bytes:
-    data = _saved(_picture(), "JPEG", progressive=True, exif=_exif())
+    data = saved(_picture(), "JPEG", progressive=True, exif=_exif())
     second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     return data[:second_scan] + _segment(0xFE, _TOKEN) + data[second_scan:]
 
 
 def _jpeg_of_scans(count: int, *, size: int = 48) -> bytes:
     """A progressive JPEG that goes over the picture again and again."""
-    data = _saved(_picture().resize((size, size)), "JPEG", progressive=True)
+    data = saved(_picture().resize((size, size)), "JPEG", progressive=True)
     starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
     again = data[starts[1] : starts[2]]  # with the tables of the next one
     more = max(0, count - len(starts))
@@ -83,7 +78,7 @@ def _jpeg_of_scans(count: int, *, size: int = 48) -> bytes:
 
 
 def _cmyk_jpeg() -> bytes:
-    return _saved(_picture("CMYK"), "JPEG", exif=_exif())
+    return saved(_picture("CMYK"), "JPEG", exif=_exif())
 
 
 def _png() -> bytes:
@@ -92,22 +87,22 @@ def _png() -> bytes:
     text.add_text("Zipped", _TOKEN.decode(), zip=True)
     text.add_itxt("XML:com.adobe.xmp", _XMP.decode())
     text.add(b"prVt", _TOKEN)
-    return _saved(_picture(), "PNG", pnginfo=text, exif=_exif(), icc_profile=_PROFILE) + _TOKEN
+    return saved(_picture(), "PNG", pnginfo=text, exif=_exif(), icc_profile=_PROFILE) + _TOKEN
 
 
 def _animated_png() -> bytes:
     frames = [_picture("L")]
-    return _saved(_picture(), "PNG", save_all=True, append_images=frames, exif=_exif())
+    return saved(_picture(), "PNG", save_all=True, append_images=frames, exif=_exif())
 
 
 def _webp(**options: object) -> bytes:
     metadata = {"exif": _exif(), "xmp": _XMP, "icc_profile": _PROFILE}
-    return _saved(_picture(), "WEBP", **metadata, **options) + _TOKEN
+    return saved(_picture(), "WEBP", **metadata, **options) + _TOKEN
 
 
 def _gif() -> bytes:
     timing = {"save_all": True, "append_images": [_picture("L").rotate(9)], "duration": 70}
-    data = _saved(_picture("P"), "GIF", comment=_TOKEN, loop=5, **timing)
+    data = saved(_picture("P"), "GIF", comment=_TOKEN, loop=5, **timing)
     blocks = bytes([len(_TOKEN)]) + _TOKEN + b"\0"
     xmp = b"!\xff\x0bXMP DataXMP" + blocks
     plain_text = b"!\x01\x0c" + bytes(12) + blocks
@@ -116,7 +111,7 @@ def _gif() -> bytes:
 
 
 def _bmp() -> bytes:
-    return _saved(_picture(), "BMP") + _TOKEN
+    return saved(_picture(), "BMP") + _TOKEN
 
 
 def _tiff(mode: str = "RGB", **options: object) -> bytes:
@@ -125,7 +120,7 @@ def _tiff(mode: str = "RGB", **options: object) -> bytes:
         exif.load(_exif())
     exif.update({270: _TOKEN.decode(), 274: 6, 700: _XMP, 33723: _TOKEN, 34377: _TOKEN})
     second = [_picture("1" if mode == "1" else "L")]
-    return _saved(
+    return saved(
         _picture(mode),
         "TIFF",
         exif=exif,
@@ -137,7 +132,7 @@ def _tiff(mode: str = "RGB", **options: object) -> bytes:
 
 
 def _isobmff(image_format: str) -> bytes:
-    data = _saved(_picture(), image_format, exif=_exif(), xmp=_XMP, icc_profile=_PROFILE)
+    data = saved(_picture(), image_format, exif=_exif(), xmp=_XMP, icc_profile=_PROFILE)
     return data + struct.pack(">I4s", 8 + len(_TOKEN), b"uuid") + _TOKEN
 
 
@@ -255,14 +250,14 @@ def test_stripping_twice_changes_nothing_more(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_invalid_orientation_is_none(orientation: int) -> None:
-    assert _examined(_saved(_picture(), "JPEG", exif=_exif(orientation))).orientation == 1
+    assert _examined(saved(_picture(), "JPEG", exif=_exif(orientation))).orientation == 1
 
 
 def test_imagemagick_keeps_exif_in_png_text() -> None:
     exif = _exif()
     text = PngImagePlugin.PngInfo()
     text.add_text("Raw profile type exif", f"\nexif\n{len(exif)}\n{exif.hex()}\n", zip=True)
-    photo = _examined(_saved(_picture(), "PNG", pnginfo=text))
+    photo = _examined(saved(_picture(), "PNG", pnginfo=text))
     assert photo.orientation == 6
 
 
@@ -271,12 +266,12 @@ def test_a_png_text_that_explodes_is_refused() -> None:
     text = PngImagePlugin.PngInfo()
     text.add(b"zTXt", bomb)
     with pytest.raises(RejectedImage) as caught:
-        _examined(_saved(_picture(), "PNG", pnginfo=text))
+        _examined(saved(_picture(), "PNG", pnginfo=text))
     assert caught.value.reason == "too_large"
 
 
 def test_a_png_with_a_wrong_checksum_is_corrupt() -> None:
-    data = bytearray(_saved(_picture(), "PNG"))
+    data = bytearray(saved(_picture(), "PNG"))
     data[-13] ^= 1  # the last byte of the checksum of IDAT
     with pytest.raises(RejectedImage) as caught:
         _examined(bytes(data))
@@ -437,7 +432,7 @@ def test_a_camera_raw_file_is_not_its_preview(tag: int) -> None:
     exif = Image.Exif()
     exif[tag] = 1
     with pytest.raises(RejectedImage) as caught:
-        _examined(_saved(_picture(), "TIFF", exif=exif))
+        _examined(saved(_picture(), "TIFF", exif=exif))
     assert caught.value.reason == "unsupported_format"
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from benchmarks.fuzz import FORMATS, SECRET, samples
 from fruits_assets.core.icc import clean_profile
 from fruits_assets.core.images import Photo, RejectedImage, examine, upright_rgb
+from fruits_assets_tests.core.pictures import saved
 
 _SHARED = os.environ.get("FRUITS_SHARED_DATA")
 _DATA = Path(_SHARED) if _SHARED else Path(__file__).parents[3] / "shared" / "data"
@@ -53,9 +54,7 @@ def _examined(data: bytes) -> Photo:
 
 
 def _saved(image_format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    _picture().save(stream, image_format, **options)
-    return stream.getvalue()
+    return saved(_picture(), image_format, **options)
 
 
 def _picture() -> Image.Image:
