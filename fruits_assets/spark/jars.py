@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from fruits_assets.core.errors import SparkError
 
@@ -24,7 +24,6 @@ PINNED = Path(__file__).with_name("jars.json")
 SECONDS = 60
 """To wait for an answer, and for more bytes of one."""
 CHUNK_BYTES = 2**20
-Purpose = Literal["s3a", "delta"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,15 @@ class Jar:
     sha256: str
 
     @classmethod
-    def all_for(cls, purpose: Purpose) -> tuple[Self, ...]:
-        """Those that Spark needs for a purpose, with all that they need themselves."""
-        pinned = json.loads(PINNED.read_text())[purpose]
-        return tuple(cls.of(name, digest) for name, digest in pinned.items())
+    def all_for(cls, purpose: str, pinned: Path = PINNED) -> tuple[Self, ...]:
+        """The jars that a purpose needs, with all that they need themselves.
+
+        Args:
+            purpose: a key of the file of pins, such as `s3a` or `delta`.
+            pinned: the file of pins: purpose -> coordinates -> SHA-256.
+        """
+        pins = json.loads(pinned.read_text())[purpose]
+        return tuple(cls.of(name, digest) for name, digest in pins.items())
 
     @classmethod
     def of(cls, coordinates: str, sha256: str) -> Self:
@@ -67,18 +71,19 @@ class Jar:
         return f"{CENTRAL}/{folders}/{self.artifact}/{self.version}/{self.name}"
 
 
-def fetched(purpose: Purpose, folder: Path | None = None) -> list[Path]:
+def fetched(purpose: str, folder: Path | None = None, *, pinned: Path = PINNED) -> list[Path]:
     """Files that are what was pinned; those that are not here yet are fetched.
 
     Args:
-        purpose: what Spark needs them for.
+        purpose: a key of the file of pins, such as `s3a` or `delta`.
         folder: that they are kept in; one of this user's without.
+        pinned: the file of pins.
 
     Raises:
         SparkError: one cannot be fetched, or is not what was pinned.
     """
     folder = folder or Path.home() / ".cache" / "fruits" / "jars"
-    return [_fetched(jar, folder) for jar in Jar.all_for(purpose)]
+    return [_fetched(jar, folder) for jar in Jar.all_for(purpose, pinned)]
 
 
 def provided(settings: Mapping[str, str]) -> dict[str, str]:
