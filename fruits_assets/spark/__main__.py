@@ -45,7 +45,8 @@ def launch(options: argparse.Namespace) -> int:
     """
     emr = _emr()
     plan = emr.plan_of(options.cores)
-    request = emr.request(plan, emr.ship(_tell))
+    emr.ship(_tell)
+    request = emr.request(plan)
     shared = f"shared-{uuid.uuid4().hex[:8]}"  # in the place of the run that others are of
     if options.dry_run:
         name = emr.own_clusters.name(shared)

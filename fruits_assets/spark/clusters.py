@@ -91,22 +91,17 @@ class GivenCluster(Clusters):
     """A cluster that somebody else started, and ends."""
 
     def __init__(
-        self,
-        region: str,
-        cluster: str,
-        bootstrap: Mapping[str, Any],
-        expected: Mapping[str, str] | None = None,
+        self, region: str, cluster: str, expected: Mapping[str, str] | None = None
     ) -> None:
-        """Of a cluster with a bootstrap action, and with some fields as `DescribeCluster` has them.
+        """Takes a cluster with some fields as `DescribeCluster` has them.
 
         Args:
             region: of AWS.
             cluster: its id.
-            bootstrap: path and arguments of the action that has prepared it.
             expected: name of a field -> its value.
         """
         super().__init__(region)
-        self._cluster, self._bootstrap, self._expected = cluster, bootstrap, expected or {}
+        self._cluster, self._expected = cluster, expected or {}
 
     def acquire(self, run: str, launch: Launch) -> str:  # noqa: ARG002, D102 - see Clusters
         described = self.describe(self._cluster)
@@ -124,17 +119,21 @@ class GivenCluster(Clusters):
                     f"{value!r}. Start one with `python -m fruits_assets.spark launch` "
                     "(docs/emr.md)."
                 )
-        with told(self.region):
-            actions = self.client.list_bootstrap_actions(ClusterId=self._cluster)
-        done = [(action["ScriptPath"], action["Args"]) for action in actions["BootstrapActions"]]
-        if (self._bootstrap["Path"], self._bootstrap["Args"]) not in done:
+        if not _says_how_many_executors(described.get("Configurations", ())):
             raise SparkError(
-                f"the cluster {self._cluster} was not prepared for this version of the pipeline: "
-                f"{self._bootstrap['Path']} with {self._bootstrap['Args']} is not among its "
-                "bootstrap actions. Start one with `python -m fruits_assets.spark launch` "
-                "(docs/emr.md)."
+                f"the cluster {self._cluster} does not say how many executors it has room for "
+                "(spark.executor.instances in its spark-defaults). Start one with "
+                "`python -m fruits_assets.spark launch` (docs/emr.md)."
             )
         return self._cluster
+
+
+def _says_how_many_executors(configurations: Sequence[Mapping[str, Any]]) -> bool:
+    return any(
+        one.get("Classification") == "spark-defaults"
+        and "spark.executor.instances" in one.get("Properties", {})
+        for one in configurations
+    )
 
 
 class OwnClusters(Clusters):

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fruits_assets
 from fruits_assets.spark import environment
@@ -20,7 +19,6 @@ LAYERS = ("core", "sources", "storage", "transforms")
 """The packages that need neither Dagster nor TensorFlow."""
 ROOT = Path(fruits_assets.__file__).parent
 ENTRY = ROOT / "transforms" / "__main__.py"
-BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: the same code has the same bytes."""
 
@@ -32,12 +30,12 @@ class Code:
     Attributes:
         package: zip file with the packages of `LAYERS`.
         entry: the program that `spark-submit` starts.
-        bootstrap: EMR's bootstrap action that installs the environment on every machine.
+        environment: archive of the packages that it needs (`environment.py`).
     """
 
     package: str
     entry: str
-    bootstrap: dict[str, Any]
+    environment: str
 
 
 def ship(place: Folder, architecture: Architecture, *, log: Callable[[str], None]) -> Code:
@@ -61,18 +59,15 @@ def ship(place: Folder, architecture: Architecture, *, log: Callable[[str], None
         return place.at(name)
 
     archive = environment.name(architecture)
-    digest = f"{archive}.sha256"  # written last: where it is, the archive is whole
-    if digest not in there:
+    if archive not in there:
         log(f"building the cluster's Python environment for {architecture}")
         with tempfile.TemporaryDirectory() as folder:
             content = environment.archive(architecture, Path(folder)).read_bytes()
         place.write(archive, content)
-        place.write(digest, hashlib.sha256(content).hexdigest().encode())
-    arguments = [place.at(archive), place.read(digest).decode()]
     return Code(
         put("fruits", ".zip", packed()),
         put("run", ".py", ENTRY.read_bytes()),
-        {"Path": put("bootstrap", ".sh", BOOTSTRAP.read_bytes()), "Args": arguments},
+        place.at(archive),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,26 +12,20 @@ from typing import Any
 
 import dagster as dg
 
-from fruits_assets.core import errors
 from fruits_assets.core.errors import FruitsError, SparkError
-from fruits_assets.lake.resource import Place, told
-from fruits_assets.spark import lifecycle, pipes, sizing
+from fruits_assets.spark import lifecycle, sizing
 from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrLimits
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
 from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.sizing import Bill, Plan, Prices, Work
-from fruits_assets.spark.steps import Patience, StepFailedError, Steps
-from fruits_assets.spark.target import Call, SparkTarget
-from fruits_assets.storage.base import S3
-from fruits_assets.storage.region import check_region
-from fruits_assets.storage.snapshot import Output
-from fruits_assets.transforms.arguments import to_json
+from fruits_assets.spark.steps import Patience, Steps
+from fruits_assets.spark.submitted import Job, SubmittedSpark, add_metadata
+from fruits_assets.spark.target import Call
 
-STEPS_AT_ONCE = 2
-"""A transform and a check: no two transforms of one run could work at once."""
+SUBMIT = ("spark-submit", "--master", "yarn", "--deploy-mode", "cluster")
 
 
-class EmrSpark(Place, SparkTarget):
+class EmrSpark(SubmittedSpark):
     """Runs every transform as a step of a cluster that all assets of a run share."""
 
     account: EmrAccount
@@ -41,44 +35,29 @@ class EmrSpark(Place, SparkTarget):
     def uri(self) -> str:  # noqa: D102 - see Place
         return self.account.pipes
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Refuses what no cluster could see, before any asset starts. Raises dg.Failure."""
-        with told():
-            _check_visible("the lake", self.lake.base)
-        super().setup_for_execution(context)
+    @property
+    def deadline_minutes(self) -> float:  # noqa: D102 - see SubmittedSpark
+        return self.limits.step_minutes
 
-    def execute(self, call: Call) -> dict[str, Output]:  # noqa: D102 - see SparkTarget
-        for name, value in call.inputs.items():
-            _check_visible(name, value.place)
-        log = call.context.log.info
-        code = self.ship(log)
-        clusters = self._clusters(code.bootstrap)
-        launch = partial(self._launch, call, code)
-        steps = Steps(
-            clusters,
-            clusters.acquire(call.context.run.run_id, launch),
-            self.account.logs,
-            self._patience,
-            log,
-            self.bucket_owner,
-        )
-        reports: list[Mapping[str, Any]] = []
-        try:
-            place, asked = self.folder(self.account.pipes), self.asked(call)
-            with pipes.session(call.context, place, asked, reports) as arguments:
-                step = steps.submit(call.transform.name, self._submit(code, arguments))
-                seconds = steps.wait(step)
-        except StepFailedError as failure:
-            raise _error(reports, steps, failure) from failure
-        outputs = _outputs(reports, step)
-        self._tell_cost(call, steps, step, seconds)
-        return outputs
-
-    def ship(self, log: Callable[[str], None]) -> Code:
-        """What clusters run, where they find it. Raises FruitsError."""
+    def ship(self, log: Callable[[str], None]) -> Code:  # noqa: D102 - see SubmittedSpark
         for place in (self.account.pipes, self.account.logs):
             self.folder(place)
         return ship(self.folder(self.account.code), self.account.architecture, log=log)
+
+    def run_job(self, call: Call, job: Job) -> str:  # noqa: D102 - see SubmittedSpark
+        clusters = self._clusters
+        steps = Steps(
+            clusters,
+            clusters.acquire(call.context.run.run_id, partial(self._launch, call)),
+            self.account.logs,
+            self._patience,
+            call.context.log.info,
+            self.bucket_owner,
+        )
+        step = steps.submit(job.name, [*SUBMIT, *job.options, job.code.entry, *job.arguments])
+        seconds = steps.wait(step, begun=job.begun)
+        self._tell_cost(call, steps, step, seconds)
+        return f"step {step}"
 
     def definitions(self) -> dg.Definitions:  # noqa: D102 - see SparkTarget
         return lifecycle.definitions(self)
@@ -115,22 +94,22 @@ class EmrSpark(Place, SparkTarget):
         """What clusters have cost so far. Raises SparkError."""
         instances = self.own_clusters.instances
         machines = [machine for cluster in clusters for machine in instances(cluster)]
-        return sizing.bill(machines, self._prices, self._region, datetime.now(UTC))
+        return sizing.bill(machines, self._prices, self.checked_region, datetime.now(UTC))
 
     @property
     def own_clusters(self) -> OwnClusters:
         """All those of this stack. Raises RegionError."""
         account = self.account
         return OwnClusters(
-            self._region, account.tag, account.pipes, self.kms_key, self.bucket_owner
+            self.checked_region, account.tag, account.pipes, self.kms_key, self.bucket_owner
         )
 
-    def _clusters(self, bootstrap: Mapping[str, Any]) -> Clusters:
+    @property
+    def _clusters(self) -> Clusters:
         if self.account.cluster:
             return GivenCluster(
-                self._region,
+                self.checked_region,
                 self.account.cluster,
-                bootstrap,
                 {
                     "ReleaseLabel": self.account.release,
                     "SecurityConfiguration": self.account.security_configuration,
@@ -138,13 +117,13 @@ class EmrSpark(Place, SparkTarget):
             )
         return self.own_clusters
 
-    def _launch(self, call: Call, code: Code) -> dict[str, Any]:
+    def _launch(self, call: Call) -> dict[str, Any]:
         """The parameters of RunJobFlow, once their price is said and found acceptable."""
         plan = self.plan(call)
         call.context.log.info(plan.sentence())
-        _add_metadata(call, plan.told())
+        add_metadata(call, _named(plan.told()))
         plan.check()
-        return self.request(plan, code)
+        return self.request(plan)
 
     def plan(self, call: Call) -> Plan:
         """How large a cluster the work that is left asks for, and what it will cost."""
@@ -170,9 +149,10 @@ class EmrSpark(Place, SparkTarget):
             max_cost_eur=self.limits.max_cost_eur,
         )
         architecture = self.account.architecture
-        return sizing.plan(work, limits, self._prices, self._region, architecture, cores=cores)
+        region = self.checked_region
+        return sizing.plan(work, limits, self._prices, region, architecture, cores=cores)
 
-    def request(self, plan: Plan, code: Code) -> dict[str, Any]:
+    def request(self, plan: Plan) -> dict[str, Any]:
         """The parameters of RunJobFlow for a plan, all but the name."""
         account = self.account
         tags = {MANAGED: "true", STACK: account.tag}
@@ -192,33 +172,15 @@ class EmrSpark(Place, SparkTarget):
                 "KeepJobFlowAliveWhenNoSteps": True,
                 "TerminationProtected": False,
             },
-            "BootstrapActions": [
-                {"Name": "Python environment", "ScriptBootstrapAction": code.bootstrap}
-            ],
-            "Configurations": sizing.configurations(),
-            "StepConcurrencyLevel": STEPS_AT_ONCE,
+            "Configurations": sizing.configurations(plan.cores),
             "AutoTerminationPolicy": {"IdleTimeout": round(self.limits.idle_minutes * 60)},
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         }
 
-    def asked(self, call: Call) -> dict[str, Any]:
-        """What the step is asked to do; see `fruits_assets.transforms.__main__`."""
-        return {
-            "transform": call.transform.address,
-            "arguments": to_json(call.arguments),
-            "deadline_seconds": self.limits.step_minutes * 60,
-        }
-
-    def _submit(self, code: Code, arguments: Mapping[str, str]) -> list[str]:
-        options = ["--master", "yarn", "--deploy-mode", "client", "--py-files", code.package]
-        given = [text for argument in arguments.items() for text in argument]
-        owner = ["--bucket-owner", self.bucket_owner] if self.bucket_owner else []
-        return ["spark-submit", *options, code.entry, "--region", self._region, *owner, *given]
-
     def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
         try:
             instances = steps.clusters.instances(steps.cluster)
-            eur = sizing.rate(instances, self._prices, self._region) * seconds / 3600
+            eur = sizing.rate(instances, self._prices, self.checked_region) * seconds / 3600
         except FruitsError as error:  # what was made is not lost for want of its price
             call.context.log.warning("what step %s cost is not known: %s", step, error)
             return
@@ -232,11 +194,7 @@ class EmrSpark(Place, SparkTarget):
             "cost_eur_per_1000_images": round(1000 * eur / max(1, images), 4),
         }
         call.context.log.info(", ".join(f"{name} {value}" for name, value in told.items()))
-        _add_metadata(call, told)
-
-    @property
-    def _region(self) -> str:
-        return check_region(self.region)
+        add_metadata(call, _named(told))
 
     @property
     def _prices(self) -> Prices:
@@ -255,40 +213,5 @@ class EmrSpark(Place, SparkTarget):
         return Patience(of.poll_seconds, of.start_minutes, of.step_minutes)
 
 
-def _check_visible(what: str, place: str) -> None:
-    if not place.startswith(S3):
-        raise SparkError(
-            f"FRUITS_SPARK is emr, but {what} lies in {place}, which no cluster can see. Put it in "
-            "a bucket in the EU: FRUITS_LAKE and FRUITS_SOURCE are s3://bucket/prefix then "
-            "(`make deploy` prints both)."
-        )
-
-
-def _error(
-    reports: Sequence[Mapping[str, Any]], steps: Steps, failure: StepFailedError
-) -> FruitsError:
-    """Why a step failed, by its own report, or else by the end of what it printed."""
-    report = reports[-1] if reports else {}
-    if kind := report.get("error"):  # a FruitsError, by name: as if it had been raised here
-        return getattr(errors, kind)(report["text"])
-    return SparkError(f"{failure}\n{report.get('text') or steps.tail(failure.step)}")
-
-
-def _outputs(reports: Sequence[Mapping[str, Any]], step: str) -> dict[str, Output]:
-    """What a step wrote, by its own report."""
-    for report in reports:
-        if "outputs" in report:
-            return {name: Output.from_dict(output) for name, output in report["outputs"].items()}
-    raise SparkError(
-        f"step {step} has completed, but its report never arrived: messages below "
-        "FRUITS_EMR_PIPES were lost. Nothing was published. Run again: finished parts are found, "
-        "and not computed twice."
-    )
-
-
-def _add_metadata(call: Call, metadata: Mapping[str, Any]) -> None:
-    """To the assets that this call makes; checks and ops have none."""
-    if isinstance(call.context, dg.AssetExecutionContext):
-        for key in call.context.selected_asset_keys:
-            named = {f"emr_{name}": value for name, value in metadata.items()}
-            call.context.add_asset_metadata(named, asset_key=key)
+def _named(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"emr_{name}": value for name, value in metadata.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -19,13 +20,26 @@ MESSAGE_SECONDS = 1.0
 """Between two looks for messages, at least."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """A session that a program on a cluster takes part in.
+
+    Attributes:
+        arguments: by which the program finds it.
+        begun: whether the program has opened it.
+    """
+
+    arguments: Mapping[str, str]
+    begun: Callable[[], bool]
+
+
 @contextlib.contextmanager
 def session(
     context: Context,
     place: Folder,
     request: Mapping[str, Any],
     reports: list[Mapping[str, Any]],
-) -> Iterator[Mapping[str, str]]:
+) -> Iterator[Session]:
     """A session whose request and messages lie below prefixes of their own.
 
     The request is no argument of the step: whoever may describe steps could read it there.
@@ -35,9 +49,6 @@ def session(
         place: a folder of a bucket, below which the messages of all steps lie.
         request: `extras` of the session.
         reports: the step's custom messages are added to it when the session is closed.
-
-    Yields:
-        The arguments by which the step finds the session.
 
     Raises:
         S3Error: the bucket refuses.
@@ -61,7 +72,10 @@ def session(
                 extras=dict(request),
             ) as opened,
         ):
-            yield opened.get_bootstrap_cli_arguments()
+            handler = opened.message_handler
+            yield Session(
+                opened.get_bootstrap_cli_arguments(), lambda: handler.received_opened_message
+            )
     finally:
         if opened:
             reports += opened.get_custom_messages()

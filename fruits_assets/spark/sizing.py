@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark import workers
+from fruits_assets.spark import doors
 from fruits_assets.spark.prices import FAMILIES, ON_DEMAND, SPOT, XLARGE_VCPUS, Prices, vcpus
+from fruits_assets.spark.submitted import ENVIRONMENT
 
 if TYPE_CHECKING:
     from fruits_assets.spark.account import Architecture
@@ -35,8 +36,6 @@ STAGE_OF = {
 }
 """Transforms that are part of a stage of another name -> the stage."""
 SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge")
-MIN_TYPES = 10
-"""AWS asks for 10 types or more in a Spot fleet (EMR best practices: Spot usage)."""
 STEP_MINUTES = 0.5
 """Assumed: from a step's submission until its executors work, and its end until it is seen."""
 ROOT_GB = 15
@@ -325,9 +324,8 @@ def types(architecture: Architecture) -> tuple[str, ...]:
 def fleets(plan: Plan) -> list[dict[str, Any]]:
     """The `InstanceFleets` of RunJobFlow: primary and core node on demand, the others on Spot.
 
-    Task machines may be larger than the capacity that is asked for, where there would be fewer than
-    `MIN_TYPES` types otherwise; Spot may then bring more cores than planned, which cost more and
-    end sooner.
+    No task machine is larger than the capacity that is asked for: Spot rounds up to whole machines,
+    and a machine of 32 cores for 4 that are wanted would cost eight times what was forecast.
     """
     small = [_type(family, "xlarge") for family in plan.families]
     on_demand = {
@@ -364,15 +362,12 @@ def fleets(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _task_types(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The smallest sizes first, until there are enough types and none fits what is asked for."""
-    count = 0
+    """The sizes that divide what is asked for, so that no machine brings more."""
     for size in SIZES:
         capacity = vcpus(f"m.{size}")
-        if count >= MIN_TYPES and capacity > plan.task_cores:
-            return
-        for family in plan.families:
-            yield {**_type(family, size), "WeightedCapacity": capacity}
-            count += 1
+        if plan.task_cores % capacity == 0:
+            for family in plan.families:
+                yield {**_type(family, size), "WeightedCapacity": capacity}
 
 
 def _type(family: str, size: str) -> dict[str, Any]:
@@ -385,67 +380,59 @@ def _type(family: str, size: str) -> dict[str, Any]:
     }
 
 
-AM_MB = 896
-"""YARN container of an application master: 512 MB of heap and 384 MB beside it."""
-APPLICATIONS = 2
-"""That run at once: a transform, and a check of another asset."""
-EXECUTOR_HEAP_MB, EXECUTOR_OVERHEAD_MB = 2048, 8448
+EXECUTOR_HEAP_MB, EXECUTOR_OVERHEAD_MB = 2048, 8192
+DRIVER_HEAP_MB, DRIVER_OVERHEAD_MB = 1024, 1024
 XLARGE_YARN_MB = 12_288
 """What EMR gives YARN on an m5.xlarge, as on all xlarge machines with 16 GiB (EMR Release Guide,
 "Task configuration": `yarn.nodemanager.resource.memory-mb`)."""
-PYTHON = "/opt/fruits/bin/python"
-"""Where the bootstrap action puts the environment, on every machine."""
 
 
-def configurations() -> list[dict[str, Any]]:
+def configurations(cores: int) -> list[dict[str, Any]]:
     """The `Configurations` of RunJobFlow.
 
     One executor of four cores fills an xlarge: the JVM needs little, for images and features never
     pass through it, and four Python workers share the rest (2 GB each; 0.4 GB measured at 12
-    megapixels). Beside it, the core node has room for the application masters of `APPLICATIONS`.
+    megapixels). Beside it, the core node has room for one driver: steps run one after the other.
 
     YARN's default calculator looks at memory alone. All families have 4 GiB per vCPU, so that it
     never leaves cores idle; of larger machines EMR keeps a smaller share for itself, and YARN may
     fit an executor more than there are cores for. Their processes then share the cores.
+
+    Args:
+        cores: that executors have together: a multiple of 4.
     """
     spark = {
-        # Between machines, everything is authenticated and encrypted.
-        "spark.authenticate": "true",
-        "spark.network.crypto.enabled": "true",
+        "spark.executor.instances": str(cores // XLARGE_VCPUS),
+        # Known before any executor is there: a session that begins sees 2 cores otherwise.
+        "spark.default.parallelism": str(cores),
         "spark.executor.cores": str(XLARGE_VCPUS),
         "spark.executor.memory": f"{EXECUTOR_HEAP_MB}m",
         "spark.executor.memoryOverhead": f"{EXECUTOR_OVERHEAD_MB}m",
+        "spark.driver.memory": f"{DRIVER_HEAP_MB}m",
+        "spark.driver.memoryOverhead": f"{DRIVER_OVERHEAD_MB}m",
+        # A second attempt would begin while nobody listens: a step reports once.
+        "spark.yarn.maxAppAttempts": "1",
+        "spark.yarn.appMasterEnv.PYTHONPATH": ENVIRONMENT,
         # EMR would make executors of other sizes where they seem to fit better.
         "spark.yarn.heterogeneousExecutors.enabled": "false",
-        "spark.yarn.am.memory": "512m",
-        "spark.yarn.am.memoryOverhead": "384m",
-        # Machines come and go with Spot: executors are wherever there is room.
-        "spark.dynamicAllocation.enabled": "true",
+        # What a lost executor had shuffled is kept by its machine.
         "spark.shuffle.service.enabled": "true",
-        "spark.pyspark.python": PYTHON,
-        "spark.pyspark.driver.python": PYTHON,
-        "spark.executorEnv.PYSPARK_PYTHON": PYTHON,
-        **workers.SETTINGS,
     }
     yarn = {
-        # An application dies with its master: masters stay off Spot. EMR labels core nodes CORE,
+        # An application dies with its driver: drivers stay off Spot. EMR labels core nodes CORE,
         # which since release 6 has to be asked for; executors go everywhere all the same.
         "yarn.node-labels.enabled": "true",
         "yarn.node-labels.am.default-node-label-expression": "CORE",
-        # The shuffle service reads YARN's settings, not Spark's.
-        "spark.authenticate": "true",
+        # A machine that is gone is given up after a minute, and not after ten.
+        "yarn.resourcemanager.nm.liveness-monitor.expiry-interval-ms": "60000",
+        "yarn.nm.liveness-monitor.expiry-interval-ms": "60000",
+        # The shuffle service reads YARN's settings, not Spark's, and has to speak as executors do.
+        **doors.PROTECTED,
     }
-    # Masters may take a tenth of a node by default, which is one at a time.
+    # Drivers may take a tenth of a node by default, which is less than one needs.
     scheduler = {"yarn.scheduler.capacity.maximum-am-resource-percent": "0.2"}
-    # What `spark-submit` starts the driver with, on the primary node.
-    exported = {"PYSPARK_PYTHON": PYTHON, "PYSPARK_DRIVER_PYTHON": PYTHON}
     return [
         {"Classification": "spark-defaults", "Properties": spark},
-        {
-            "Classification": "spark-env",
-            "Properties": {},
-            "Configurations": [{"Classification": "export", "Properties": exported}],
-        },
         {"Classification": "yarn-site", "Properties": yarn},
         {"Classification": "capacity-scheduler", "Properties": scheduler},
     ]

@@ -8,11 +8,13 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.spark.aws import told
 from fruits_assets.spark.clusters import DYING, Clusters
+from fruits_assets.spark.submitted import JobFailedError
 from fruits_assets.storage.base import join
 from fruits_assets.storage.places import folder_at
 
@@ -28,18 +30,6 @@ class StepEndedError(SparkError):
     """The step is over: there is nothing to cancel."""
 
 
-class StepFailedError(StepEndedError):
-    """The step's own program failed.
-
-    Attributes:
-        step: its id.
-    """
-
-    def __init__(self, text: str, step: str) -> None:
-        super().__init__(text)
-        self.step = step
-
-
 @dataclass(frozen=True)
 class Patience:
     """How long to wait for what.
@@ -47,11 +37,13 @@ class Patience:
     Attributes:
         poll_seconds: between two looks.
         start_minutes: until the cluster is up, from when the step was submitted.
+        begin_minutes: until the step's program has said that it is at work, from when EMR began it.
         step_minutes: until the step has ended, from when it began; and for which it may be queued.
     """
 
     poll_seconds: float = 10.0
     start_minutes: float = 30.0
+    begin_minutes: float = 10.0
     step_minutes: float = 120.0
 
 
@@ -112,26 +104,30 @@ class Steps:
             if other["Id"] != step and other["Config"]["Args"] == arguments:
                 self._cancel(other["Id"])
 
-    def wait(self, step: str) -> float:
+    def wait(self, step: str, *, begun: Callable[[], bool]) -> float:
         """Follows a step to its end, and cancels it if this process is not to see that.
+
+        Args:
+            step: its id.
+            begun: whether its program has said that it is at work.
 
         Returns:
             How long it ran, in seconds.
 
         Raises:
-            StepFailedError: it failed, and its log may say why.
+            JobFailedError: it failed, and its log may say why.
             SparkError: it did not complete, for whatever other reason.
         """
         try:
-            return self._follow(step)
-        except StepEndedError:
+            return self._follow(step, begun)
+        except (StepEndedError, JobFailedError):
             raise
         except BaseException:  # an interrupt, a deadline, credentials: nobody waits for it any more
             with contextlib.suppress(FruitsError):
                 self._cancel(step)
             raise
 
-    def _follow(self, step: str) -> float:
+    def _follow(self, step: str, begun: Callable[[], bool]) -> float:
         submitted, began, queued = time.monotonic(), 0.0, 0.0
         state = cluster = ""
         while True:
@@ -153,6 +149,14 @@ class Steps:
             if state == "RUNNING":
                 began = began or now
                 self._check(now - began, self.patience.step_minutes, step, "did not end")
+                if now - began > self.patience.begin_minutes * 60 and not begun():
+                    raise SparkError(
+                        f"the program of step {step} on {self.cluster} has not begun within "
+                        f"{self.patience.begin_minutes:g} minutes, and is cancelled: YARN has no "
+                        "room for its driver (spark.driver.memory and its overhead, on a core "
+                        "node), or no machine with the label that drivers ask for (CORE). See the "
+                        "step's log and the cluster's `yarn application -status`."
+                    )
             elif cluster in BOOTING:
                 self._check(now - submitted, self.patience.start_minutes, step, "did not begin")
             else:  # behind others, on a cluster that several runs share
@@ -183,7 +187,7 @@ class Steps:
                 StepCancellationOption="TERMINATE_PROCESS",
             )
 
-    def _why(self, step: str, status: Mapping[str, Any]) -> StepEndedError:
+    def _why(self, step: str, status: Mapping[str, Any]) -> SparkError:
         described = self.clusters.describe(self.cluster)["Status"]
         if described["State"] in DYING:
             return StepEndedError(self._end_of_cluster(described))
@@ -193,7 +197,9 @@ class Steps:
             f"step {step} on {self.cluster} ended as {status['State']} ({reason}). "
             f"Its logs: {join(self.logs, self.cluster, 'steps', step)}/"
         )
-        return StepFailedError(text, step) if status["State"] == "FAILED" else StepEndedError(text)
+        if status["State"] == "FAILED":
+            return JobFailedError(text, step, partial(self.tail, step))
+        return StepEndedError(text)
 
     def _end_of_cluster(self, status: Mapping[str, Any]) -> str:
         reason = status.get("StateChangeReason") or {}
@@ -231,13 +237,12 @@ class Steps:
 
 
 ADVICE = {
-    "BOOTSTRAP_FAILURE": "See the logs of the bootstrap action below node/ in the log bucket, and "
-    "`make emr-check`.",
     "VALIDATION_ERROR": "See that quotas, roles and subnets allow it: `make emr-check`.",
     "INSTANCE_FAILURE": "Machines were lost; run again.",
     "INTERNAL_ERROR": "EMR or EC2 could not provide machines; run again later, or in another zone.",
     "USER_REQUEST": "Somebody, or a sensor of an ended run, ended it.",
-    "AUTO_TERMINATION": "It was idle for longer than FRUITS_EMR_IDLE_MINUTES.",
+    "INSTANCE_FLEET_TIMEOUT": "Its machines were not to be had in time; run again later, or in "
+    "another zone.",
 }
 """Code of EMR -> what to do."""
 ADVICE_OTHERWISE = "See its events in the EMR console, and `make emr-check`."

@@ -11,10 +11,14 @@ import argparse
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
 
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from dagster_pipes import (
     PipesCliArgsParamsLoader,
     PipesContext,
@@ -24,7 +28,7 @@ from dagster_pipes import (
 )
 from pyspark.sql import SparkSession
 
-from fruits_assets.core.errors import FruitsError, without_secrets
+from fruits_assets.core.errors import FruitsError, SparkError, without_secrets
 from fruits_assets.storage import clients
 from fruits_assets.storage.snapshot import Output
 from fruits_assets.transforms.arguments import from_json, regions
@@ -36,6 +40,13 @@ LAST_LINES = 50
 """Of a traceback."""
 DEADLINE_PASSED = 124
 """Exit code, as of the command `timeout`."""
+WITHDRAWN = 125
+"""Exit code of a program whose request is gone."""
+WATCH_SECONDS = 10.0
+"""Between two looks at the request."""
+EXECUTOR_SECONDS = 300.0
+"""To wait for the first executor."""
+MEMORY = ("memory", "memoryOverhead")
 
 
 def main() -> int:
@@ -45,8 +56,10 @@ def main() -> int:
     parser.add_argument("--bucket-owner")
     options, _ = parser.parse_known_args()
     client = clients.client("s3", options.region, Config(), owner=options.bucket_owner)
+    params = PipesCliArgsParamsLoader()
+    _end_when_withdrawn(client, **params.load_context_params())
     with open_dagster_pipes(
-        params_loader=PipesCliArgsParamsLoader(),
+        params_loader=params,
         context_loader=PipesS3ContextLoader(client),
         message_writer=PipesS3MessageWriter(client, interval=MESSAGE_SECONDS),
     ) as pipes:
@@ -74,6 +87,7 @@ def run(pipes: PipesContext) -> Mapping[str, Output]:
     spark = _session(transform.name, regions(arguments))
     try:
         spark.sparkContext.setLogLevel("ERROR")
+        _wait_for_executors(spark)
         return transform.function(spark, log=pipes.log.info, **arguments)
     finally:
         spark.stop()
@@ -90,6 +104,24 @@ def _session(name: str, regions: Mapping[str, str]) -> SparkSession:
     return builder.getOrCreate()
 
 
+def _wait_for_executors(spark: SparkSession) -> None:
+    """Without any executor, Spark would wait for ever. Raises SparkError."""
+    context: Any = spark.sparkContext
+    scheduler = context._jsc.sc()  # noqa: SLF001 - PySpark itself does not say it
+    deadline = time.monotonic() + EXECUTOR_SECONDS
+    while scheduler.getExecutorMemoryStatus().size() < 2:  # the driver is one of them
+        if time.monotonic() > deadline:
+            settings = spark.sparkContext.getConf()
+            memory = [settings.get(f"spark.executor.{name}", "the default") for name in MEMORY]
+            raise SparkError(
+                f"the cluster has given no executor within {EXECUTOR_SECONDS:.0f} s: no machine "
+                f"has room for one of {settings.get('spark.executor.cores', '1')} cores and "
+                f"{' + '.join(memory)} of memory beside the driver, or all are taken. Ask for "
+                "smaller executors, or for a larger cluster."
+            )
+        time.sleep(1)
+
+
 def _shortened(text: str) -> str:
     """The JVM's errors are long: what happened is said at their begin, and why at their end."""
     lines = text.splitlines()
@@ -101,14 +133,34 @@ def _shortened(text: str) -> str:
 
 def _end_at_deadline(seconds: float) -> None:
     """Even if nobody is left to cancel the step: a cluster ends only once it is idle."""
-
-    def end() -> None:
-        print(f"not done within {seconds:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(DEADLINE_PASSED)
-
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(seconds, _end, (f"not done within {seconds:.0f} s", DEADLINE_PASSED))
     timer.daemon = True
     timer.start()
+
+
+def _end_when_withdrawn(client: Any, bucket: str, key: str) -> None:
+    """Ends this program once its request is gone: whoever asked does not wait any more.
+
+    A driver on a cluster does not end with the command that has submitted it.
+    """
+
+    def watch() -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            try:
+                client.head_object(Bucket=bucket, Key=key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                    _end("the request was withdrawn", WITHDRAWN)
+            except BotoCoreError:  # of a network that is away for a while
+                continue
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _end(reason: str, code: int) -> None:
+    print(reason, file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 from fruits_assets_tests.emulator.api import Service
 from fruits_assets_tests.emulator.processes import SESSIONS
 from fruits_assets_tests.emulator.server import Application
+from fruits_assets_tests.yarn import cluster
 
 PARENT_SECONDS = 0.5
 """How often to look whether the process that started this one is still there."""
@@ -41,6 +42,7 @@ def main() -> None:
         server.serve_forever()
     finally:
         SESSIONS.close()
+        cluster.stop_all()
 
 
 def _leave(*_: object) -> NoReturn:

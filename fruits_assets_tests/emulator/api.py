@@ -89,7 +89,6 @@ class Service:
             "GetAutoTerminationPolicy": self._get_auto_termination_policy,
             "GetBlockPublicAccessConfiguration": self._get_block_public_access,
             "GetManagedScalingPolicy": self._get_managed_scaling_policy,
-            "ListBootstrapActions": self._list_bootstrap_actions,
             "ListClusters": self._list_clusters,
             "ListInstanceFleets": self._list_instance_fleets,
             "ListInstanceGroups": self._list_instance_groups,
@@ -327,20 +326,6 @@ class Service:
             status = _group_status(cluster)
             found.append({**group, "RunningInstanceCount": len(running), "Status": status})
         return _page("InstanceGroups", found, asked)
-
-    def _list_bootstrap_actions(self, region: str, asked: Parameters) -> Answer:
-        cluster = self._find(region, asked["ClusterId"])
-        found = [
-            {
-                "Name": action["Name"],
-                "ScriptPath": action["ScriptBootstrapAction"]["Path"],
-                "Args": action["ScriptBootstrapAction"].get("Args", []),
-            }
-            for action in cluster.request.get("BootstrapActions", ())
-        ]
-        return _page("BootstrapActions", found, asked)
-
-    # -------------------------------------------------------------------------------- account
 
     def _list_release_labels(self, _: str, asked: Parameters) -> Answer:
         prefix = (asked.get("Filters") or {}).get("Prefix", "")

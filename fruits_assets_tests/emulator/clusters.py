@@ -24,6 +24,7 @@ from fruits_assets_tests.emulator import processes, spark_submit
 from fruits_assets_tests.emulator.node import Node
 from fruits_assets_tests.emulator.plan import Plan
 from fruits_assets_tests.emulator.processes import SESSIONS
+from fruits_assets_tests.yarn.cluster import Machine, Yarn
 
 ACCOUNT = "123456789012"
 OVER = frozenset({"TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS"})
@@ -38,6 +39,8 @@ INSTANCE_STATES = {
 }
 """State of a cluster -> state of its machines."""
 ERROR_LINE = re.compile(r"(Exception in thread|[\w.]*(Error|Exception)(:|$))")
+TASK_MACHINES = 2
+"""NodeManagers for the task nodes of a cluster, at most: this machine has to run them."""
 CAPITALS = string.ascii_uppercase + string.digits
 _random = random.SystemRandom()
 
@@ -151,8 +154,9 @@ class Cluster:
         self.fleets, self.groups, self.instances = _machines(wanted)
         self.steps: list[Step] = []
         self.changed = threading.Condition(threading.RLock())
+        self._starting = threading.Lock()
         self.idle_since = math.inf
-        self.bootstrap_session: int | None = None
+        self._yarn: Yarn | None = None
         self._folder = folder / self.id
         self.node = Node(
             self._folder,
@@ -181,8 +185,7 @@ class Cluster:
     def sessions(self) -> list[int]:
         """Of everything that runs on it."""
         with self.changed:
-            own = [self.bootstrap_session, *(step.session for step in self.steps)]
-            return [session for session in own if session is not None]
+            return [step.session for step in self.steps if step.session is not None]
 
     def start(self) -> None:
         """Begins its life."""
@@ -228,13 +231,13 @@ class Cluster:
             return True
 
     def lose_spot(self) -> str:
-        """Kills an executor of the running application, with the Spot machine that it was on.
+        """Switches off a Spot machine that an application works on.
 
         Returns:
             The machine's identifier in EC2.
 
         Raises:
-            LookupError: no executor runs, or the cluster has no Spot machine left.
+            LookupError: nothing runs on any.
         """
         with self.changed:
             spot = [
@@ -242,23 +245,39 @@ class Cluster:
                 for one in self.instances
                 if (one.kind, one.market, one.ended) == ("TASK", "SPOT", None)
             ]
-            found = [
-                process
-                for step in self.steps
-                if step.session is not None
-                for process in processes.executors(step.session)
+            machines = self._yarn.machines if self._yarn else ()
+            used = [
+                machine
+                for machine in machines
+                if machine.label == "TASK" and self.yarn.containers(machine)
             ]
-            if not spot or not found:
-                raise LookupError(
-                    f"{self.id} has {len(spot)} Spot machines, {len(found)} executors"
-                )
-            processes.kill_tree(found[0])
+            if not spot or not used:
+                raise LookupError(f"{self.id} has {len(spot)} Spot machines, {len(used)} at work")
+            self.yarn.switch_off(used[0])
             spot[0].ended = now()
             spot[0].reason = (
                 "INSTANCE_FAILURE",
                 f"Instance {spot[0].ec2_id} was terminated: Spot Instance interruption.",
             )
             return spot[0].ec2_id
+
+    @property
+    def yarn(self) -> Yarn:
+        """Its resource manager, started when a first application needs it."""
+        with self._starting:
+            if self._yarn is None:
+                task = sum(one.kind == "TASK" for one in self.instances)
+                labels = ["CORE", *["TASK"] * min(task, TASK_MACHINES)]
+                configurations = self.request.get("Configurations", ())
+                self._yarn = Yarn(
+                    self._folder / "yarn",
+                    [Machine(label) for label in labels],
+                    self.node.environment,
+                    site=spark_submit.classified(configurations, "yarn-site"),
+                    scheduler=spark_submit.classified(configurations, "capacity-scheduler"),
+                )
+                self._yarn.start()
+            return self._yarn
 
     def _enter(self, state: str) -> None:
         if self.state != state:
@@ -268,7 +287,6 @@ class Cluster:
     def _live(self) -> None:
         try:
             self._boot()
-            self._bootstrap()
             self._work()
         except Exception as problem:  # whatever it is, tests have to see it
             self.end("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", f"The emulator: {problem!r}")
@@ -281,43 +299,6 @@ class Cluster:
                 self.end("TERMINATED_WITH_ERRORS", *self.plan.fail)
             if self.end_reason is None:
                 self._enter("BOOTSTRAPPING")
-
-    def _bootstrap(self) -> None:
-        """Runs the bootstrap actions, one after the other."""
-        for number, action in enumerate(self.request.get("BootstrapActions", ()), start=1):
-            script = action["ScriptBootstrapAction"]
-            folder = self._folder / "bootstrap-actions" / str(number)
-            failure = self._run_action(script["Path"], script.get("Args", ()), folder)
-            place = f"{self.id}/node/{self.master.ec2_id}/bootstrap-actions/{number}"
-            self.node.archive_logs(folder, place)
-            if failure:
-                message = (
-                    f"On the master instance ({self.master.ec2_id}), "
-                    f"bootstrap action {number} {failure}"
-                )
-                self.end("TERMINATED_WITH_ERRORS", "BOOTSTRAP_FAILURE", message)
-                return
-
-    def _run_action(self, path: str, args: Any, folder: Path) -> str | None:
-        """Runs a script of a bucket; returns how it failed."""
-        try:
-            file = self.node.fetch(path, folder / "script")
-        except FileNotFoundError as problem:
-            (folder / "stderr").write_text(f"{problem}\n")
-            return "failed to download"
-        file.write_text(self.node.placed(file.read_text()))
-        command = ["bash", str(file), *(self.node.placed(arg) for arg in args)]
-        (folder / "controller").write_text(f"INFO startExec '{shlex.join(command)}'\n")
-        with self.changed:
-            if self.end_reason is not None:
-                return None
-            process = SESSIONS.start(command, folder, self.node.environment)
-            self.bootstrap_session = process.pid
-        code = process.wait()
-        with self.changed:
-            self.bootstrap_session = None
-        SESSIONS.end(process.pid)
-        return "returned a non-zero return code" if code else None
 
     def _work(self) -> None:
         """Runs steps, until there is a reason to end."""
@@ -365,6 +346,8 @@ class Cluster:
         """The end of the end, once nothing runs any more."""
         with self.changed:
             self.changed.wait_for(lambda: all(s.state != "RUNNING" for s in self.steps))
+            if self._yarn:
+                self._yarn.stop()
             assert self.end_reason is not None
             self.ended = now()
             for instance in self.instances:
@@ -384,12 +367,7 @@ class Cluster:
             step_state = "INTERRUPTED" if ended.failed else "CANCELLED"
         place = f"{self.id}/steps/{step.id}"
         self.node.archive_logs(step.folder, place, delay=self.plan.log_delay)
-        for name in (
-            "spark",
-            "tmp",
-            "downloads",
-        ):  # executors leave their copies of what is shipped
-            shutil.rmtree(step.folder / name, ignore_errors=True)
+        shutil.rmtree(step.folder / "tmp", ignore_errors=True)
         with self.changed:
             step.ended = now()
             if step_state == "FAILED":
@@ -448,10 +426,10 @@ class Cluster:
                 args,
                 node=self.node,
                 folder=step.folder,
-                master=self.plan.master,
+                yarn=self.yarn,
                 configurations=self.request.get("Configurations", ()),
             )
-        return [self.node.placed(arg) for arg in (program, *args)], self.node.environment
+        return [program, *args], self.node.environment
 
 
 def _cause(folder: Path) -> str:

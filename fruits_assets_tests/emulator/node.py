@@ -16,11 +16,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fruits_assets_tests.emulator import aws_cp
 from fruits_assets_tests.emulator.plan import NODE_KEY, SECRET_KEY
 
-INSTALLED = "/opt/fruits"
-"""Where bootstrap actions install things on a real machine: a folder of its own for each here."""
 PASSED_ON = frozenset(
     {"JAVA_HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
 )
@@ -31,7 +28,7 @@ PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version
 
 @dataclass(frozen=True)
 class Node:
-    """A machine that bootstrap actions and steps run on.
+    """The primary machine of a cluster, which steps run on.
 
     Attributes:
         folder: for all of it.
@@ -51,20 +48,11 @@ class Node:
 
     def set_up(self) -> None:
         """Makes its folders and programs."""
-        for name in ("bin", "home", "tmp", INSTALLED[1:]):
+        for name in ("bin", "home", "tmp"):
             (self.folder / name).mkdir(parents=True)
-        quoted = shlex.quote
-        aws = f"{quoted(sys.executable)} -I {quoted(aws_cp.__file__)}"
-        programs = {
-            # Everything belongs to whoever runs the tests: there is nobody else to become.
-            "sudo": 'while [[ "$1" == -* ]]; do shift; done\nexec env "$@"',
-            "aws": f'exec {aws} "$@"',
-            "python3": f'exec {quoted(str(PYTHON))} "$@"',
-            PYTHON.name: f'exec {quoted(str(PYTHON))} "$@"',
-        }
-        for name, text in programs.items():
+        for name in ("python3", PYTHON.name):
             file = self.folder / "bin" / name
-            file.write_text(f"#!/bin/bash\n{text}\n")
+            file.write_text(f'#!/bin/bash\nexec {shlex.quote(str(PYTHON))} "$@"\n')
             file.chmod(0o755)
 
     @property
@@ -83,32 +71,11 @@ class Node:
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONNOUSERSITE": "1",
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
             "AWS_ACCESS_KEY_ID": NODE_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_EC2_METADATA_DISABLED": "true",
-            **{name: self.placed(value) for name, value in self.extra_env.items()},
+            **self.extra_env,
         }
-
-    def placed(self, text: str) -> str:
-        """A text in which the folder for what is installed is the one of this machine."""
-        return text.replace(INSTALLED, str(self.folder / INSTALLED[1:]))
-
-    def fetch(self, uri: str, folder: Path) -> Path:
-        """Copies an object into a folder, under its own name.
-
-        Raises:
-            FileNotFoundError: there is no such object, or it cannot be read.
-        """
-        bucket, key = split(uri)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / key.rpartition("/")[2]
-        try:
-            _s3(self.endpoint, self.region).download_file(bucket, key, str(file))
-        except (BotoCoreError, ClientError) as error:
-            raise FileNotFoundError(f"{uri} cannot be downloaded: {error}") from error
-        return file
 
     def archive_logs(self, folder: Path, place: str, *, delay: float = 0.0) -> None:
         """Puts stdout, stderr and controller of a folder to where EMR keeps the logs of a cluster.

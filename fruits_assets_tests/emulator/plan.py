@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LOCAL_CLUSTER = "local-cluster[2,1,1024]"
-"""Two executors, each a JVM of its own with one core and 1 GiB: nothing in them is shared."""
 NODE_KEY = "AKIAEMULATEDNODE"
 """Access key of the machines of clusters, and of the emulator itself."""
 OBSERVER_KEY = "AKIATESTSLOOKINGON"
@@ -23,20 +21,18 @@ class Plan:
         fail: (code, message) with which it fails while STARTING.
         refuse: (error code, message) with which RunJobFlow itself is refused.
         time_scale: so many seconds of idleness pass in one second.
-        master: that Spark applications get instead of YARN.
         log_delay: seconds from the end of a step to when its logs are in the bucket. Without any,
             they are there before the step's state says that it has ended.
         hang_steps: steps are stopped (SIGSTOP) as soon as they have started, and stay RUNNING.
         lose_messages: `s3://bucket/prefix` below which objects that are put are not stored,
             though the answer says so.
-        extra_env: variables that bootstrap actions and steps get in addition.
+        extra_env: variables that steps get in addition.
     """
 
     boot_seconds: float = 0.1
     fail: tuple[str, str] | None = None
     refuse: tuple[str, str] | None = None
     time_scale: float = 1.0
-    master: str = LOCAL_CLUSTER
     log_delay: float = 0.0
     hang_steps: bool = False
     lose_messages: str | None = None

@@ -17,8 +17,6 @@ from pathlib import Path
 import psutil
 
 KILL_SECONDS = 10
-EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
-"""Main class of the JVM of an executor, in all of Spark's cluster managers but local mode."""
 
 
 class Sessions:
@@ -105,22 +103,3 @@ def kill(session: int) -> None:
         time.sleep(0.01)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{found} cannot be killed")
-
-
-def executors(session: int) -> list[psutil.Process]:
-    """The JVMs of a session that are Spark's executors."""
-    found = []
-    for process in members(session):
-        with contextlib.suppress(psutil.Error):
-            if EXECUTOR in process.cmdline():
-                found.append(process)
-    return found
-
-
-def kill_tree(process: psutil.Process) -> None:
-    """Kills a process together with all that it has started, as a machine that is switched off."""
-    family = [process, *process.children(recursive=True)]
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(family, timeout=KILL_SECONDS)

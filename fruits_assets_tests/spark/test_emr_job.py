@@ -123,7 +123,7 @@ def test_steps_say_nothing_of_what_they_work_on(job: Finished):
 
 
 def test_messages_are_gone_and_code_stays(job: Finished):
-    job.user.emr.plan(time_scale=5, master="local[2]")
+    job.user.emr.plan(time_scale=5)
     client = job.user.emr.s3.client
     left = client.list_object_versions(Bucket=job.user.bucket, Prefix="pipes/")
     assert {found["Key"].split("/")[1] for found in left["Versions"]} == {"clusters"}
@@ -170,7 +170,7 @@ def test_an_error_meant_for_people_arrives_as_it_would_from_this_machine(job: Fi
 
 
 def test_a_run_that_is_interrupted_cancels_its_step_and_ends_its_cluster(user: User):
-    user.emr.plan(time_scale=5, master="local[2]")
+    user.emr.plan(time_scale=5)
     with user.job(**CONFIG) as process:
         cluster = eventually(lambda: _with_running_step(user))
         os.kill(process.pid, signal.SIGINT)

@@ -1,6 +1,6 @@
 """YARN's daemons as processes of this machine: started, looked at, harmed and ended.
 
-with running(folder, machines=[Machine("CORE"), Machine("TASK")]) as yarn:
+with running(Yarn(folder, [Machine("CORE"), Machine("TASK")], os.environ)) as yarn:
     environment = {"HADOOP_CONF_DIR": str(yarn.conf)}  # of a client such as spark-submit
     yarn.switch_off(yarn.machines[1])
 """
@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import psutil
 
@@ -55,6 +54,11 @@ SHUFFLE_JARS = (
 """Beginnings of the names of the jars of PySpark that its shuffle service is made of."""
 
 
+def _network() -> str:
+    numbers = random.SystemRandom()
+    return f"127.{numbers.randrange(1, 255)}.{numbers.randrange(1, 255)}"
+
+
 @dataclass
 class Machine:
     """A machine with a NodeManager.
@@ -70,19 +74,24 @@ class Machine:
 
 @dataclass
 class Yarn:
-    """A running cluster.
+    """A cluster.
 
     Attributes:
         folder: of all its files.
-        network: the first three numbers of its addresses.
         machines: with NodeManagers.
         environment: of the daemons, and so of all containers.
+        site: further settings of YARN, by EMR's names.
+        scheduler: further settings of its scheduler.
+        network: the first three numbers of its addresses.
     """
 
     folder: Path
-    network: str
     machines: Sequence[Machine]
     environment: Mapping[str, str]
+    site: Mapping[str, str] = field(default_factory=dict)
+    scheduler: Mapping[str, str] = field(default_factory=dict)
+    # A network of its own, so that each daemon has the port that it has everywhere.
+    network: str = field(default_factory=_network)
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -104,7 +113,7 @@ class Yarn:
         """Calls the ResourceManager's REST API, as an administrator."""
         url = f"http://{self.primary}:{WEB_PORT}/ws/v1/cluster/{path}?user.name={_user()}"
         data = json.dumps(body).encode() if body is not None else None
-        request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
+        request = Request(url, data, {"Content-Type": "application/json"}, method=method)
         with urlopen(request, timeout=30) as answer:  # noqa: S310 - of loopback
             content = answer.read()
         return json.loads(content) if content.startswith(b"{") else content.decode()
@@ -149,8 +158,13 @@ class Yarn:
 
     def start(self) -> None:
         """Starts all daemons, and waits until all machines are at work."""
+        STARTED.append(self)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number, machine in enumerate(self.machines, start=2):
+            machine.address = f"{self.network}.{number}"
         self.excluded.write_text("")
-        _configure(self.folder / "conf" / self.primary, self._site(), _scheduler(self._labels))
+        queue = {**_queue(self._labels), **self.scheduler}
+        _configure(self.folder / "conf" / self.primary, self._site(), queue)
         self._start("resourcemanager", "ResourceManager", self.primary)
         eventually(self._answers)
         if self._labels:
@@ -169,6 +183,7 @@ class Yarn:
         _kill(_below(self.folder))
         for daemon in self._daemons.values():
             daemon.wait()
+        STARTED.remove(self)
 
     def _answers(self) -> bool:
         if (code := self._daemons[self.primary].poll()) is not None:
@@ -186,7 +201,11 @@ class Yarn:
             self._daemons[address] = subprocess.Popen(
                 ["java", *JVM, "-cp", path, main],
                 cwd=conf,
-                env={**self.environment, "HADOOP_CONF_DIR": str(conf)},
+                env={
+                    **self.environment,
+                    "HADOOP_CONF_DIR": str(conf),
+                    "SPARK_LOCAL_IP": address,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -211,8 +230,7 @@ class Yarn:
             "yarn.node-labels.enabled": "true" if self._labels else "false",
             "yarn.node-labels.configuration-type": "distributed",
             "yarn.node-labels.fs-store.root-dir": (self.folder / "labels").as_uri(),
-            # The shuffle service reads Spark's settings here.
-            "spark.authenticate": "true",
+            **_apaches(self.site),
         }
 
     def _machine(self, machine: Machine) -> dict[str, str]:
@@ -234,6 +252,7 @@ class Yarn:
             "vmem-check-enabled": "false",
             "resource.memory.enforced": "false",
             "container-monitor.interval-ms": "1000",
+            "env-whitelist": ",".join([*self.environment, "SPARK_LOCAL_IP"]),
         }
         return {
             **{f"yarn.nodemanager.{name}": value for name, value in settings.items()},
@@ -244,21 +263,29 @@ class Yarn:
         }
 
 
+STARTED: list[Yarn] = []
+"""Those that run."""
+EMR_ONLY = {
+    "yarn.node-labels.am.default-node-label-expression": (
+        "yarn.resourcemanager.node-labels.am.default-node-label-expression"
+    ),
+}
+"""Settings by EMR's name -> by Apache's."""
+
+
+def stop_all() -> None:
+    """Ends all that this process has started."""
+    while STARTED:
+        STARTED[-1].stop()
+
+
 @contextlib.contextmanager
-def running(
-    folder: Path, machines: Sequence[Machine], environment: Mapping[str, str], **site: str
-) -> Iterator[Yarn]:
-    """Runs a cluster in a folder; nothing of it stays alive.
+def running(yarn: Yarn) -> Iterator[Yarn]:
+    """Runs a cluster; nothing of it stays alive.
 
     Raises:
         SparkError: Hadoop's jars cannot be fetched.
     """
-    # A network of its own, so that each daemon has the port that it has everywhere.
-    numbers = random.SystemRandom()
-    network = f"127.{numbers.randrange(1, 255)}.{numbers.randrange(1, 255)}"
-    for number, machine in enumerate(machines, start=2):
-        machine.address = f"{network}.{number}"
-    yarn = Yarn(folder, network, machines, environment)
     try:
         yarn.start()
         yield yarn
@@ -266,7 +293,11 @@ def running(
         yarn.stop()
 
 
-def _scheduler(labels: Sequence[str]) -> dict[str, str]:
+def _apaches(site: Mapping[str, str]) -> dict[str, str]:
+    return {EMR_ONLY.get(name, name): value for name, value in site.items()}
+
+
+def _queue(labels: Sequence[str]) -> dict[str, str]:
     """One queue that may take everything, on machines of every label."""
     root, queue = "yarn.scheduler.capacity.root", "yarn.scheduler.capacity.root.default"
     return {
@@ -280,13 +311,10 @@ def _scheduler(labels: Sequence[str]) -> dict[str, str]:
             for one in (root, queue)
             for label in labels
         },
-        "yarn.scheduler.capacity.maximum-am-resource-percent": "0.2",
     }
 
 
-def _configure(
-    folder: Path, site: Mapping[str, str], scheduler: Mapping[str, str]
-) -> None:
+def _configure(folder: Path, site: Mapping[str, str], scheduler: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     core = {"fs.defaultFS": "file:///", "hadoop.http.staticuser.user": _user()}
     for name, settings in (
@@ -299,12 +327,12 @@ def _configure(
 
 
 def _xml(settings: Mapping[str, str]) -> bytes:
-    root = ElementTree.Element("configuration")
+    root = ET.Element("configuration")
     for name, value in settings.items():
-        one = ElementTree.SubElement(root, "property")
-        ElementTree.SubElement(one, "name").text = name
-        ElementTree.SubElement(one, "value").text = value
-    return ElementTree.tostring(root)
+        one = ET.SubElement(root, "property")
+        ET.SubElement(one, "name").text = name
+        ET.SubElement(one, "value").text = value
+    return ET.tostring(root)
 
 
 @cache
