@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 import pyspark
@@ -17,23 +16,15 @@ import uv
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark import environment
 from fruits_assets.spark.account import Architecture
+from fruits_assets_tests.emulator.node import PYTHON
 
 REPOSITORY = Path(__file__).parent.parent
 CACHE = REPOSITORY / ".cache"
-BOOTSTRAP = Path(environment.__file__).with_name("bootstrap.sh")
 ARCHITECTURES: dict[str, Architecture] = {"x86_64": "x86_64", "aarch64": "arm64"}
 UNREACHABLE = ("Failed to fetch", "error sending request", "dns error", "client error (Connect)")
 """What uv says where it cannot fetch packages, as opposed to refusing them."""
 SPARK_LOCKS = Path(__file__).parent / "transforms"
 BUILD_SECONDS = 900
-
-AWS = """#!/bin/bash
-# In the place of the command line of AWS, for `aws s3 cp`: a folder holds the objects.
-[ "$1 $2 $3" = "s3 cp --only-show-errors" ] && exec cp "$OBJECTS/${4#s3://}" "$5"
-"""
-SUDO = """#!/bin/bash
-exec "$@"
-"""
 
 
 @cache
@@ -65,43 +56,12 @@ def architecture() -> Architecture:
     return found
 
 
-def bootstrap(
-    target: Path, packed: Path, *, digest: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs the bootstrap action, with a folder for S3 and `target` for /opt/fruits.
-
-    Args:
-        target: takes the place of /opt/fruits.
-        packed: the archive, in its bucket.
-        digest: SHA-256 that the action is told; the archive's own without.
-    """
-    python = shutil.which("python3.11", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if python is None:
-        pytest.skip("nodes of clusters run Python 3.11, which is not on PATH")
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "bootstrap.sh")
-        script.write_text(BOOTSTRAP.read_text().replace("/opt/fruits", str(target)))
-        programs = {"aws": AWS, "sudo": SUDO, "python3.11": f'#!/bin/bash\nexec {python} "$@"\n'}
-        for program, text in programs.items():
-            Path(folder, program).write_text(text)
-            Path(folder, program).chmod(0o755)
-        uri = f"s3://{packed.name}"
-        return subprocess.run(
-            ["/bin/bash", str(script), uri, digest or sha256(packed.read_bytes()).hexdigest()],
-            env={"PATH": f"{folder}:{os.environ['PATH']}", "OBJECTS": str(packed.parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
 @cache
-def python(base: Path) -> Path:
-    """The interpreter of a node's environment, made once for all tests that use it."""
-    target = base / "node" / "fruits"
-    done = bootstrap(target, archive(architecture(), base))
-    assert done.returncode == 0, done.stderr
-    return target / "bin" / "python"
+def unpacked(base: Path) -> Path:
+    """The folder that Spark unpacks the archive to, for machines of this machine's kind."""
+    folder = base / "unpacked"
+    shutil.unpack_archive(archive(architecture(), base), folder, filter="data")
+    return folder
 
 
 def spark_home(version: str) -> Path:
@@ -133,22 +93,22 @@ def _install_spark(version: str, target: Path) -> None:
 
 
 def run(
-    interpreter: Path, version: str, *arguments: str, timeout: float = 300
+    environment: Path, version: str, *arguments: str, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Runs Python as a node does: with Spark's own modules and the project's, and no others."""
+    """Runs Python as a node does: with the environment, Spark's own modules and the project's."""
     home = spark_home(version)
-    modules = [REPOSITORY, *sorted((home / "python" / "lib").glob("*.zip"))]
-    assert len(modules) == 3, modules
+    modules = [environment, REPOSITORY, *sorted((home / "python" / "lib").glob("*.zip"))]
+    assert len(modules) == 4, modules
     variables = {
         "PATH": os.environ["PATH"],
         "SPARK_HOME": str(home),
         "PYTHONPATH": os.pathsep.join(map(str, modules)),
-        "PYSPARK_PYTHON": str(interpreter),
-        "PYSPARK_DRIVER_PYTHON": str(interpreter),
+        "PYSPARK_PYTHON": str(PYTHON),
+        "PYSPARK_DRIVER_PYTHON": str(PYTHON),
         **{name: os.environ[name] for name in ("JAVA_HOME", "HOME") if name in os.environ},
     }
     return subprocess.run(
-        [str(interpreter), *arguments],
+        [str(PYTHON), *arguments],
         env=variables,
         capture_output=True,
         text=True,

@@ -82,7 +82,7 @@ def followed(
     emr_service: Emr, photos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Followed]:
     emr_service.reset()
-    emr_service.plan(time_scale=5, master="local[2]")
+    emr_service.plan(time_scale=5)
     home = tmp_path_factory.mktemp("reader")
     environment = _environment(emr_service, home, photos)
     told = {}

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark import doors
+from fruits_assets.spark import doors, workers
 from fruits_assets.spark.prices import FAMILIES, ON_DEMAND, SPOT, XLARGE_VCPUS, Prices, vcpus
-from fruits_assets.spark.submitted import ENVIRONMENT
 
 if TYPE_CHECKING:
     from fruits_assets.spark.account import Architecture
@@ -155,6 +154,20 @@ class Plan:
         return self.cores - XLARGE_VCPUS
 
     @property
+    def most_cores(self) -> int:
+        """With the last machine of the Spot fleet as large as it may be."""
+        if not self.task_cores:
+            return self.cores
+        largest = vcpus(f"m.{_task_sizes(self.task_cores)[-1]}")
+        return self.cores + largest - XLARGE_VCPUS
+
+    @property
+    def most_eur(self) -> float:
+        """The expected cost, if the Spot fleet brings `most_cores`."""
+        machines = self.instances_eur + self.emr_eur + self.ebs_eur
+        return self.expected_eur + machines * (self.most_cores / self.cores - 1)
+
+    @property
     def expected_eur(self) -> float:
         """All of it, without tax."""
         return self.instances_eur + self.emr_eur + self.ebs_eur + self.s3_eur
@@ -211,12 +224,13 @@ class Plan:
         )
 
     def check(self) -> None:
-        """Raises SparkError where the expected cost is above what is allowed."""
+        """Raises SparkError where it may cost more than is allowed."""
         allowed = self.limits.max_cost_eur
-        if allowed is not None and self.expected_eur > allowed:
+        if allowed is not None and self.most_eur > allowed:
             raise SparkError(
                 f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
-                f"{self.cores} cores in {self.region}; allowed are {allowed:.2f} EUR. Nothing was "
+                f"{self.cores} cores in {self.region}, and {self.most_eur:.2f} EUR where Spot "
+                f"brings {self.most_cores}; allowed are {allowed:.2f} EUR. Nothing was "
                 "started. Raise FRUITS_EMR_MAX_COST_EUR; or, as most of a cluster's time is its "
                 "start, let fewer runs do more; or set FRUITS_SPARK=local "
                 f"({_duration(self.local_minutes)} on this machine)."
@@ -324,8 +338,8 @@ def types(architecture: Architecture) -> tuple[str, ...]:
 def fleets(plan: Plan) -> list[dict[str, Any]]:
     """The `InstanceFleets` of RunJobFlow: primary and core node on demand, the others on Spot.
 
-    No task machine is larger than the capacity that is asked for: Spot rounds up to whole machines,
-    and a machine of 32 cores for 4 that are wanted would cost eight times what was forecast.
+    Spot rounds up to whole machines. None is larger than half of what is asked for, so that a fleet
+    never brings many more cores than planned (`most_cores`).
     """
     small = [_type(family, "xlarge") for family in plan.families]
     on_demand = {
@@ -362,12 +376,13 @@ def fleets(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _task_types(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The sizes that divide what is asked for, so that no machine brings more."""
-    for size in SIZES:
-        capacity = vcpus(f"m.{size}")
-        if plan.task_cores % capacity == 0:
-            for family in plan.families:
-                yield {**_type(family, size), "WeightedCapacity": capacity}
+    for size in _task_sizes(plan.task_cores):
+        for family in plan.families:
+            yield {**_type(family, size), "WeightedCapacity": vcpus(f"m.{size}")}
+
+
+def _task_sizes(cores: int) -> list[str]:
+    return [size for size in SIZES if vcpus(f"m.{size}") <= max(XLARGE_VCPUS, cores // 2)]
 
 
 def _type(family: str, size: str) -> dict[str, Any]:
@@ -412,7 +427,7 @@ def configurations(cores: int) -> list[dict[str, Any]]:
         "spark.driver.memoryOverhead": f"{DRIVER_OVERHEAD_MB}m",
         # A second attempt would begin while nobody listens: a step reports once.
         "spark.yarn.maxAppAttempts": "1",
-        "spark.yarn.appMasterEnv.PYTHONPATH": ENVIRONMENT,
+        "spark.yarn.appMasterEnv.PYTHONPATH": workers.ENVIRONMENT,
         # EMR would make executors of other sizes where they seem to fit better.
         "spark.yarn.heterogeneousExecutors.enabled": "false",
         # What a lost executor had shuffled is kept by its machine.

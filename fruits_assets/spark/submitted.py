@@ -25,14 +25,12 @@ from fruits_assets.storage.region import check_region
 from fruits_assets.storage.snapshot import Output
 from fruits_assets.transforms.arguments import to_json
 
-ENVIRONMENT = "environment"
-"""Folder that Spark unpacks the archive of packages to, in the folder of each of its processes."""
 PYTHON = "python3.11"
 """The interpreter of driver and executors, found on the path of whichever machine they are on."""
 SETTINGS = {
     "spark.pyspark.python": PYTHON,
     "spark.pyspark.driver.python": PYTHON,
-    "spark.executorEnv.PYTHONPATH": ENVIRONMENT,
+    "spark.executorEnv.PYTHONPATH": workers.ENVIRONMENT,
     # The plan says how many executors there are. Executors that come and go are fewer than that
     # for most of a stage, and a lost machine is not replaced while its tasks are thought to run.
     "spark.dynamicAllocation.enabled": "false",
@@ -79,7 +77,7 @@ class Job:
     @property
     def options(self) -> list[str]:
         """Options of `spark-submit` that hold whatever the cluster manager is."""
-        archives = f"{self.code.environment}#{ENVIRONMENT}"
+        archives = f"{self.code.environment}#{workers.ENVIRONMENT}"
         settings = [f"{name}={value}" for name, value in self.settings.items()]
         return [
             *("--py-files", self.code.package, "--archives", archives),

@@ -18,10 +18,14 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from fruits_assets_tests.emulator import processes
 from fruits_assets_tests.emulator.api import RefusalError, Service
 from fruits_assets_tests.emulator.clusters import Cluster
-from fruits_assets_tests.emulator.plan import Plan
-from fruits_assets_tests.s3 import ACCESS_KEY
+from fruits_assets_tests.emulator.plan import NODE_KEY, Plan
+from fruits_assets_tests.s3 import ACCESS_KEY, REGION
 
 CONTROL = "/emulator/"
+WRONG_REGION = (
+    "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is "
+    f"malformed; the region '%s' is wrong; expecting '{REGION}'</Message></Error>"
+)
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -84,6 +88,9 @@ class Application:
             return _expired(signature, environ, start_response)
         if signature.service == "elasticmapreduce" and self.service.knows(action):
             return self._emr(action, parameters, signature, start_response)
+        if signature.access_key == NODE_KEY and signature.region != REGION:
+            # moto takes any region; S3 does not.
+            return _answer(start_response, "400 Bad Request", WRONG_REGION % signature.region)
         if signature.service == "s3" and self._loses(environ):
             etag = hashlib.md5(_body(environ), usedforsecurity=False).hexdigest()
             return _answer(start_response, "200 OK", "", ("ETag", f'"{etag}"'))

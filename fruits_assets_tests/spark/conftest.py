@@ -185,7 +185,7 @@ def user(
     """Somebody with an empty lake, whose clusters come up at once and end 60 times as fast."""
     # For the last messages of a step that has died: they are in this machine's memory, if any.
     monkeypatch.setattr(pipes_utils, "WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 2)
-    fresh_emr.plan(time_scale=60, master="local[2]")
+    fresh_emr.plan(time_scale=60)
     bucket, logs = _buckets
     (tmp_path / "home").mkdir()
     with s3.used(fresh_emr.endpoint):

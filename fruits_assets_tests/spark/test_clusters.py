@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fruits_assets.core.errors import RegionError, SparkError
-from fruits_assets.spark import clusters
+from fruits_assets.spark import clusters, sizing
 from fruits_assets.spark.clusters import GivenCluster, OwnClusters
 from fruits_assets.spark.steps import Patience, Steps
 from fruits_assets.storage.base import Folder
@@ -36,7 +36,6 @@ REQUEST: Mapping[str, Any] = {
     ],
 }
 """The smallest that the emulator takes."""
-BOOTSTRAP = {"Path": "s3://code/bootstrap-1.sh", "Args": ["s3://code/environment.tar.gz", "00"]}
 ACQUIRE = """
 import json, sys
 
@@ -558,56 +557,48 @@ def test_no_region_outside_the_eu_is_asked_for_anything(stack: Stack):
 # ------------------------------------------------------------------------------ a given one
 
 
-def given(stack: Stack, bootstrap: Mapping[str, Any]) -> str:
-    """A cluster that somebody has started, prepared or not."""
-    actions = [{"Name": "Python environment", "ScriptBootstrapAction": bootstrap}]
-    request = {**REQUEST, "BootstrapActions": actions}
+@pytest.fixture
+def prepared(stack: Stack) -> str:
+    """A cluster that is and stays about to start, as the command `launch` asks for one."""
+    stack.emr.plan(boot_seconds=LONG)
+    request = {**REQUEST, "Configurations": sizing.configurations(4)}
     return stack.emr.client().run_job_flow(Name="mine", **request)["JobFlowId"]
 
 
-@pytest.fixture
-def prepared(stack: Stack) -> str:
-    """A cluster that is and stays about to start."""
-    stack.emr.plan(boot_seconds=LONG)
-    return given(stack, BOOTSTRAP)
-
-
 def test_a_given_cluster_is_used_and_never_ended(stack: Stack, prepared: str):
-    attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP)
+    attached = GivenCluster(s3.REGION, prepared)
     assert attached.acquire(RUN, launch) == prepared
     assert stack.clusters.release(RUN) == []
     assert stack.alive() == [prepared]
     assert stack.calls("RunJobFlow") == 1
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{**BOOTSTRAP, "Path": "s3://code/bootstrap-2.sh"}, {**BOOTSTRAP, "Args": ["other", "00"]}],
-)
-def test_a_given_cluster_that_was_prepared_for_another_version_is_refused(
-    stack: Stack, prepared: str, other: Mapping[str, Any]
+def test_a_given_cluster_that_does_not_say_how_many_executors_it_has_room_for_is_refused(
+    stack: Stack,
 ):
-    with pytest.raises(SparkError, match="was not prepared for this version") as found:
-        GivenCluster(s3.REGION, prepared, other).acquire(RUN, launch)
+    stack.emr.plan(boot_seconds=LONG)
+    other = stack.emr.client().run_job_flow(Name="other", **REQUEST)["JobFlowId"]
+    with pytest.raises(SparkError, match="how many executors") as found:
+        GivenCluster(s3.REGION, other).acquire(RUN, launch)
     assert "python -m fruits_assets.spark launch" in str(found.value)
-    assert stack.alive() == [prepared]
+    assert stack.alive() == [other]
 
 
 def test_a_given_cluster_that_does_not_run_is_refused(stack: Stack, prepared: str):
     stack.emr.kill_cluster(prepared, "USER_REQUEST", "enough")
     stack.emr.wait(prepared, "TERMINATED_WITH_ERRORS")
-    attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP)
+    attached = GivenCluster(s3.REGION, prepared)
     with pytest.raises(SparkError, match=f"{prepared} is TERMINATED.*FRUITS_EMR_CLUSTER"):
         attached.acquire(RUN, launch)
 
 
 def test_a_given_cluster_that_never_was_is_refused(stack: Stack):
     with pytest.raises(SparkError, match="j-NEVER"):
-        GivenCluster(s3.REGION, "j-NEVER", BOOTSTRAP).acquire(RUN, launch)
+        GivenCluster(s3.REGION, "j-NEVER").acquire(RUN, launch)
 
 
 def test_a_given_cluster_that_is_another_kind_is_refused(stack: Stack, prepared: str):
-    attached = GivenCluster(s3.REGION, prepared, BOOTSTRAP, {"ReleaseLabel": "emr-7.13.0"})
+    attached = GivenCluster(s3.REGION, prepared, {"ReleaseLabel": "emr-7.13.0"})
     with pytest.raises(SparkError, match=r"has ReleaseLabel .*, and not 'emr-7\.13\.0'"):
         attached.acquire(RUN, launch)
 

@@ -67,7 +67,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(code.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "ROOT", copy)
     monkeypatch.setattr(code, "ENTRY", copy / "transforms" / "__main__.py")
-    monkeypatch.setattr(code, "BOOTSTRAP", copy / "spark" / "bootstrap.sh")
     return copy
 
 
@@ -133,11 +132,8 @@ def test_everything_is_shipped_once(bucket: Bucket, built: list[Architecture]):
     shipped = bucket.versions()
     archive = environment.name("arm64")
     names = {uri.removeprefix(f"{bucket.base}/") for uri in (first.package, first.entry)}
-    assert set(shipped) == names | {
-        archive,
-        f"{archive}.sha256",
-        first.bootstrap["Path"].removeprefix(f"{bucket.base}/"),
-    }
+    assert set(shipped) == names | {archive}
+    assert first.environment == f"{bucket.base}/{archive}"
     again, logged = ship(bucket)
     assert again == first
     assert logged == []
@@ -153,32 +149,16 @@ def test_what_is_shipped_is_what_is_said(bucket: Bucket, built: list[Architectur
 
     assert content(shipped.package) == code.packed()
     assert content(shipped.entry) == code.ENTRY.read_bytes()
-    assert content(shipped.bootstrap["Path"]) == code.BOOTSTRAP.read_bytes()
-    archive, digest = shipped.bootstrap["Args"]
-    assert hashlib.sha256(content(archive)).hexdigest() == digest
-    for uri in (shipped.package, shipped.entry, shipped.bootstrap["Path"]):
+    assert content(shipped.environment) == b"packages for arm64, build 1"
+    for uri in (shipped.package, shipped.entry):
         assert hashlib.sha256(content(uri)).hexdigest()[:16] in uri
 
 
 def test_each_architecture_has_an_environment_of_its_own(bucket: Bucket, built: list[Architecture]):
     (arm, _), (intel, _) = ship(bucket), ship(bucket, "x86_64")
     assert built == ["arm64", "x86_64"]
-    assert arm.bootstrap["Args"] != intel.bootstrap["Args"]
+    assert arm.environment != intel.environment
     assert (arm.package, arm.entry) == (intel.package, intel.entry)
-
-
-def test_an_environment_whose_upload_was_cut_short_is_built_again(
-    bucket: Bucket, built: list[Architecture]
-):
-    """The digest is written last: an archive without one is no archive."""
-    archive = environment.name("arm64")
-    bucket.put(archive, b"half an arch")
-    shipped, _ = ship(bucket)
-    assert built == ["arm64"]
-    assert hashlib.sha256(bucket.get(archive)).hexdigest() == shipped.bootstrap["Args"][1]
-    bucket.remove(f"{archive}.sha256")
-    ship(bucket)
-    assert built == ["arm64", "arm64"]
 
 
 def test_what_has_another_size_than_it_should_is_shipped_again(
@@ -198,7 +178,6 @@ def test_what_has_another_size_than_it_should_is_shipped_again(
         ("storage/s3.py", {"package"}),
         ("transforms/transform.py", {"package"}),
         ("transforms/__main__.py", {"package", "entry"}),
-        ("spark/bootstrap.sh", {"bootstrap"}),
         ("spark/emr.py", set()),
     ],
 )
@@ -212,7 +191,7 @@ def test_a_changed_file_changes_names_and_replaces_nothing(
     after, _ = ship(bucket)
     changed = {
         name
-        for name in ("package", "entry", "bootstrap")
+        for name in ("package", "entry", "environment")
         if getattr(before, name) != getattr(after, name)
     }
     assert changed == changes

@@ -3,7 +3,6 @@
 import ast
 import importlib.metadata
 import re
-import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -169,60 +168,8 @@ def test_what_is_not_what_was_pinned_is_refused(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_a_node_imports_all_that_runs_on_clusters(base: Path):
-    python = node.python(base)
-    done = node.run(python, pyspark.__version__, "-c", IMPORTS)
+    done = node.run(node.unpacked(base), pyspark.__version__, "-c", IMPORTS)
     assert done.returncode == 0, done.stderr
     *modules, version = done.stdout.splitlines()
     assert version == f"pyspark {pyspark.__version__}"
     assert {"fruits_assets.storage.s3", "fruits_assets.transforms.featurize"} <= set(modules)
-
-
-@pytest.mark.slow
-def test_a_node_that_is_ready_stays_as_it_is(base: Path):
-    target = node.python(base).parent.parent
-    archive = node.archive(node.architecture(), base)
-    gone = archive.with_name("gone")
-    before = (target / "pyvenv.cfg").stat()
-    done = node.bootstrap(target, gone, digest=sha256(archive.read_bytes()).hexdigest())
-    assert done.returncode == 0, done.stderr
-    assert (target / "pyvenv.cfg").stat() == before
-
-
-def test_another_archive_than_was_uploaded_is_refused(tmp_path: Path):
-    archive = tmp_path / "archive"
-    archive.write_bytes(b"something else")
-    done = node.bootstrap(tmp_path / "node", archive, digest="0" * 64)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"fruits bootstrap: s3://archive is not what was uploaded: its SHA-256 is not {'0' * 64}\n"
-    )
-    assert not (tmp_path / "node").exists()
-
-
-def test_a_broken_environment_fails_at_boot(tmp_path: Path):
-    archive = tmp_path / "archive"
-    with tarfile.open(archive, "w:gz") as tar:
-        (tmp_path / "numpy.py").write_text("raise ImportError('libopenblas.so is missing')")
-        tar.add(tmp_path / "numpy.py", "numpy.py")
-    for _ in range(2):  # nor is it taken for a whole one afterwards
-        done = node.bootstrap(tmp_path / "node", archive)
-        assert done.returncode == 1
-        assert done.stderr == (
-            "fruits bootstrap: numpy cannot be imported: ImportError('libopenblas.so is missing')\n"
-        )
-
-
-def test_a_missing_archive_is_told(tmp_path: Path):
-    done = node.bootstrap(tmp_path / "node", tmp_path / "nowhere", digest="0" * 64)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(
-        "fruits bootstrap: s3://nowhere could not be downloaded"
-    )
-
-
-def test_the_bootstrap_action_wants_two_arguments():
-    done = subprocess.run(
-        ["/bin/bash", str(node.BOOTSTRAP)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("fruits bootstrap: expected an s3:// URI and a SHA-256")

@@ -15,11 +15,12 @@ import pytest
 from botocore.validate import ParamValidator
 
 from fruits_assets.core.errors import SparkError
+from fruits_assets.spark import doors, sizing
 from fruits_assets.spark import prices as price_table
-from fruits_assets.spark import sizing
 from fruits_assets.spark.account import Architecture
-from fruits_assets.spark.prices import FAMILIES, Prices, vcpus
+from fruits_assets.spark.prices import FAMILIES, XLARGE_VCPUS, Prices, vcpus
 from fruits_assets.spark.sizing import Limits, Plan, Work
+from fruits_assets.spark.submitted import SETTINGS
 from fruits_assets.storage.region import EU_REGIONS
 
 PRICES = Prices.load()
@@ -238,17 +239,30 @@ def test_task_nodes_are_on_spot_and_counted_in_vcpus():
 
 @everywhere
 def test_spot_chooses_among_many_types(region: str, architecture: Architecture):
-    plan = planned(Work(300_000, 1_500), Limits(target_minutes=10), region, architecture)
+    plan = planned(HUGE, Limits(max_cores=64), region, architecture)
     configs = sizing.fleets(plan)[2]["InstanceTypeConfigs"]
-    # Milan offers a single family of Graviton.
-    least = 4 if (region, architecture) == ("eu-south-1", "arm64") else 10
+    # AWS asks for 10 types or more (EMR best practices: Spot usage); regions offer 1 to 4 families.
+    least = min(10, 3 * len(plan.families))
     assert least <= len(configs) <= 30  # EMR's maximum
 
 
-def test_machines_are_no_larger_than_many_types_require():
-    plan = planned(HUGE, Limits(max_cores=8), "eu-central-1", "x86_64")
-    sizes = {one["WeightedCapacity"] for one in sizing.fleets(plan)[2]["InstanceTypeConfigs"]}
-    assert sizes == {4, 8}
+@pytest.mark.parametrize("cores", [8, 12, 16, 20, 24, 36, 64])
+def test_no_choice_of_machines_brings_more_cores_than_is_said(cores: int):
+    plan = planned(HUGE, Limits(max_cores=cores))
+    assert plan.cores == cores
+    weights = {one["WeightedCapacity"] for one in sizing.fleets(plan)[2]["InstanceTypeConfigs"]}
+    # The last machine that the fleet takes is the largest, and one core is missing before it.
+    assert plan.most_cores == cores - XLARGE_VCPUS + max(weights)
+    assert plan.most_cores < 1.5 * cores
+
+
+def test_a_run_is_refused_for_what_it_may_cost_and_not_only_for_what_is_expected():
+    plan = planned(HUGE)
+    assert plan.expected_eur < plan.most_eur
+    between = (plan.expected_eur + plan.most_eur) / 2
+    with pytest.raises(SparkError, match=f"allowed are {between:.2f} EUR"):
+        planned(HUGE, Limits(max_cost_eur=between)).check()
+    planned(HUGE, Limits(max_cost_eur=plan.most_eur + 0.01)).check()
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
@@ -256,13 +270,13 @@ def test_every_architecture_has_enough_types(architecture: Architecture):
     assert len(set(sizing.types(architecture))) >= 10
 
 
-def configured() -> Mapping[str, Mapping[str, str]]:
-    found = sizing.configurations()
+def configured(cores: int = 8) -> Mapping[str, Mapping[str, str]]:
+    found = sizing.configurations(cores)
     assert not problems("ConfigurationList", found)
     return {one["Classification"]: one["Properties"] for one in found}
 
 
-def test_an_executor_and_all_masters_fit_the_smallest_machine():
+def test_an_executor_and_a_driver_fit_the_smallest_machine():
     of = configured()
     spark = of["spark-defaults"]
 
@@ -270,37 +284,30 @@ def test_an_executor_and_all_masters_fit_the_smallest_machine():
         return sum(int(spark[name].removesuffix("m")) for name in names)
 
     executor = megabytes("spark.executor.memory", "spark.executor.memoryOverhead")
-    master = megabytes("spark.yarn.am.memory", "spark.yarn.am.memoryOverhead")
-    assert master == sizing.AM_MB
-    assert executor + sizing.APPLICATIONS * master <= sizing.XLARGE_YARN_MB < 2 * executor
+    driver = megabytes("spark.driver.memory", "spark.driver.memoryOverhead")
+    assert executor + driver <= sizing.XLARGE_YARN_MB < 2 * executor
     share = float(of["capacity-scheduler"]["yarn.scheduler.capacity.maximum-am-resource-percent"])
-    assert sizing.APPLICATIONS * master <= share * sizing.XLARGE_YARN_MB
+    assert driver <= share * sizing.XLARGE_YARN_MB
 
 
-def test_masters_stay_on_core_nodes():
+@pytest.mark.parametrize("cores", [4, 8, 124])
+def test_executors_are_as_many_as_the_plan_has_machines_for(cores: int):
+    spark = configured(cores)["spark-defaults"]
+    assert int(spark["spark.executor.instances"]) * int(spark["spark.executor.cores"]) == cores
+    assert spark["spark.default.parallelism"] == str(cores)
+
+
+def test_drivers_stay_on_core_nodes():
     of = configured()
     assert of["yarn-site"]["yarn.node-labels.enabled"] == "true"
     assert of["yarn-site"]["yarn.node-labels.am.default-node-label-expression"] == "CORE"
 
 
-def test_machines_talk_in_private():
-    of = configured()
-    assert of["spark-defaults"]["spark.authenticate"] == "true"
-    assert of["spark-defaults"]["spark.network.crypto.enabled"] == "true"
-    assert of["yarn-site"]["spark.authenticate"] == "true"
-
-
-def test_every_process_runs_the_environment_of_the_bootstrap_action():
-    of = configured()
-    spark = of["spark-defaults"]
-    names = ("spark.pyspark.python", "spark.pyspark.driver.python")
-    assert {spark[name] for name in names} == {"/opt/fruits/bin/python"}
-    assert spark["spark.executorEnv.PYSPARK_PYTHON"] == "/opt/fruits/bin/python"
-    assert spark["spark.executorEnv.OMP_NUM_THREADS"] == "1"
-    (exported,) = [
-        one["Configurations"][0] for one in sizing.configurations() if "Configurations" in one
-    ]
-    assert exported["Properties"]["PYSPARK_PYTHON"] == "/opt/fruits/bin/python"
+def test_machines_talk_in_private_and_all_in_the_same_way():
+    yarn = configured()["yarn-site"]  # for the shuffle service
+    for name, value in doors.PROTECTED.items():
+        assert yarn[name] == value
+        assert SETTINGS[name] == value
 
 
 @everywhere

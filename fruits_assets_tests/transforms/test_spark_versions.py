@@ -80,7 +80,7 @@ def test_every_spark_writes_the_same(  # noqa: PLR0917 - fixtures
     described.write_text(json.dumps(model.to_dict()))
     program = "fruits_assets_tests.transforms.every_transform"
     places = (str(described), str(tmp_path / "tables"), str(few_photos))
-    done = node.run(node.python(base), version, "-m", program, *places)
+    done = node.run(node.unpacked(base), version, "-m", program, *places)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["spark"] == version
