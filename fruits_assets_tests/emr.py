@@ -14,13 +14,12 @@ import dataclasses
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -29,6 +28,7 @@ from botocore.config import Config
 
 from fruits_assets_tests.emulator.plan import OBSERVER_KEY, SECRET_KEY, Plan
 from fruits_assets_tests.s3 import CREDENTIALS, REGION, Server, free_port, running
+from fruits_assets_tests.waiting import eventually
 
 REPOSITORY = Path(__file__).parent.parent
 CONTROL_SECONDS = 60
@@ -46,7 +46,6 @@ STACK = {
     "FRUITS_EMR_PIPES": "s3://bucket/pipes",
 }
 """Settings as a stack gives them; the emulator looks at the places only."""
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -213,15 +212,6 @@ class Emr:
             content = json.loads(response.read())
         assert response.status == 200, f"{name}: {content}"
         return content
-
-
-def eventually(found: Callable[[], Found], *, seconds: float = 60) -> Any:
-    """Asks again and again; returns the first answer that is true."""
-    deadline = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        time.sleep(0.02)
-    return answer
 
 
 @contextlib.contextmanager

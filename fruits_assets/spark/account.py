@@ -49,8 +49,13 @@ class EmrLimits(dg.Config):
         description="The cluster is sized to compute for so long, about.",
     )
     max_cores: int = Field(default=64, ge=4, description="Of a cluster, at most.")
+    executor_cores: Literal[1, 2, 4] = Field(
+        default=4,
+        description="Photos that a machine of 4 cores works on at once. Fewer have more memory "
+        "each: 2 GB with 4, 4 GB with 2, 8 GB with 1.",
+    )
     max_cost_eur: float | None = Field(
-        default=None, gt=0, description="A run that is expected to cost more is refused."
+        default=None, gt=0, description="A run that may cost more is refused."
     )
     idle_minutes: float = Field(
         default=5.0,
@@ -63,6 +68,13 @@ class EmrLimits(dg.Config):
         gt=0,
         le=WEEK_MINUTES,
         description="A step that has not begun by then is cancelled.",
+    )
+    begin_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        le=WEEK_MINUTES,
+        description="A step whose driver is not at work by then, or has no executor for as long, "
+        "is cancelled.",
     )
     step_minutes: float = Field(
         default=120.0,

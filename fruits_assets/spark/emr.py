@@ -39,6 +39,10 @@ class EmrSpark(SubmittedSpark):
     def deadline_minutes(self) -> float:  # noqa: D102 - see SubmittedSpark
         return self.limits.step_minutes
 
+    @property
+    def begin_minutes(self) -> float:  # noqa: D102 - see SubmittedSpark
+        return self.limits.begin_minutes
+
     def ship(self, log: Callable[[str], None]) -> Code:  # noqa: D102 - see SubmittedSpark
         for place in (self.account.pipes, self.account.logs):
             self.folder(place)
@@ -147,6 +151,7 @@ class EmrSpark(SubmittedSpark):
             target_minutes=self.limits.target_minutes,
             max_cores=self.limits.max_cores,
             max_cost_eur=self.limits.max_cost_eur,
+            executor_cores=self.limits.executor_cores,
         )
         architecture = self.account.architecture
         region = self.checked_region
@@ -172,7 +177,7 @@ class EmrSpark(SubmittedSpark):
                 "KeepJobFlowAliveWhenNoSteps": True,
                 "TerminationProtected": False,
             },
-            "Configurations": sizing.configurations(plan.cores),
+            "Configurations": sizing.configurations(plan),
             "AutoTerminationPolicy": {"IdleTimeout": round(self.limits.idle_minutes * 60)},
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         }
@@ -210,7 +215,7 @@ class EmrSpark(SubmittedSpark):
     @property
     def _patience(self) -> Patience:
         of = self.limits
-        return Patience(of.poll_seconds, of.start_minutes, of.step_minutes)
+        return Patience(of.poll_seconds, of.start_minutes, of.begin_minutes, of.step_minutes)
 
 
 def _named(metadata: Mapping[str, Any]) -> dict[str, Any]:

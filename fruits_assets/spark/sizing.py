@@ -104,6 +104,7 @@ class Limits:
         target_minutes: the cluster is sized to compute for so long.
         max_cores: vCPUs for executors, at most.
         max_cost_eur: a plan above it is refused.
+        executor_cores: cores of each machine of four that compute; the others only bring memory.
         startup_minutes: from RunJobFlow until the first step begins. Assumed: AWS names no figure;
             clusters with a bootstrap action are commonly said to take 5 to 10 minutes.
     """
@@ -111,6 +112,7 @@ class Limits:
     target_minutes: float = 20.0
     max_cores: int = 64
     max_cost_eur: float | None = None
+    executor_cores: int = XLARGE_VCPUS
     startup_minutes: float = 6.0
 
 
@@ -282,13 +284,13 @@ def plan(
         )
     seconds = core_seconds(work)
     on_vcpus = seconds * _rates()["vcpu_factor"][architecture]
-    wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / XLARGE_VCPUS)
+    wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / limits.executor_cores)
     machines = min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
     if cores is not None:
         machines = cores // XLARGE_VCPUS
     cores = machines * XLARGE_VCPUS
     started = limits.startup_minutes + STEP_MINUTES * len(work.stages)
-    minutes = started + on_vcpus / 60 / cores
+    minutes = started + on_vcpus / 60 / (machines * limits.executor_cores)
     hours = minutes / 60
     xlarges = [f"{family}.xlarge" for family in families]
     instances = 2 * prices.instance_eur(region, xlarges[0])
@@ -402,7 +404,7 @@ XLARGE_YARN_MB = 12_288
 "Task configuration": `yarn.nodemanager.resource.memory-mb`)."""
 
 
-def configurations(cores: int) -> list[dict[str, Any]]:
+def configurations(plan: Plan) -> list[dict[str, Any]]:
     """The `Configurations` of RunJobFlow.
 
     One executor of four cores fills an xlarge: the JVM needs little, for images and features never
@@ -412,15 +414,13 @@ def configurations(cores: int) -> list[dict[str, Any]]:
     YARN's default calculator looks at memory alone. All families have 4 GiB per vCPU, so that it
     never leaves cores idle; of larger machines EMR keeps a smaller share for itself, and YARN may
     fit an executor more than there are cores for. Their processes then share the cores.
-
-    Args:
-        cores: that executors have together: a multiple of 4.
     """
+    executors, cores = plan.cores // XLARGE_VCPUS, plan.limits.executor_cores
     spark = {
-        "spark.executor.instances": str(cores // XLARGE_VCPUS),
+        "spark.executor.instances": str(executors),
         # Known before any executor is there: a session that begins sees 2 cores otherwise.
-        "spark.default.parallelism": str(cores),
-        "spark.executor.cores": str(XLARGE_VCPUS),
+        "spark.default.parallelism": str(executors * cores),
+        "spark.executor.cores": str(cores),
         "spark.executor.memory": f"{EXECUTOR_HEAP_MB}m",
         "spark.executor.memoryOverhead": f"{EXECUTOR_OVERHEAD_MB}m",
         "spark.driver.memory": f"{DRIVER_HEAP_MB}m",

@@ -102,6 +102,7 @@ class SubmittedSpark(Place, SparkTarget):
         asked = {
             "transform": call.transform.address,
             "arguments": to_json(call.arguments),
+            "begin_seconds": self.begin_minutes * 60,
             "deadline_seconds": self.deadline_minutes * 60,
         }
         try:
@@ -128,6 +129,11 @@ class SubmittedSpark(Place, SparkTarget):
         network does not reach.
         """
         return {"spark.hadoop.fs.s3a.endpoint.region": self.checked_region}
+
+    @property
+    @abstractmethod
+    def begin_minutes(self) -> float:
+        """How long a driver waits for its first executor."""
 
     @property
     @abstractmethod

@@ -44,8 +44,6 @@ WITHDRAWN = 125
 """Exit code of a program whose request is gone."""
 WATCH_SECONDS = 10.0
 """Between two looks at the request."""
-EXECUTOR_SECONDS = 300.0
-"""To wait for the first executor."""
 MEMORY = ("memory", "memoryOverhead")
 
 
@@ -87,7 +85,7 @@ def run(pipes: PipesContext) -> Mapping[str, Output]:
     spark = _session(transform.name, regions(arguments))
     try:
         spark.sparkContext.setLogLevel("ERROR")
-        _wait_for_executors(spark)
+        _wait_for_executor(spark, pipes.get_extra("begin_seconds"))
         return transform.function(spark, log=pipes.log.info, **arguments)
     finally:
         spark.stop()
@@ -104,17 +102,17 @@ def _session(name: str, regions: Mapping[str, str]) -> SparkSession:
     return builder.getOrCreate()
 
 
-def _wait_for_executors(spark: SparkSession) -> None:
+def _wait_for_executor(spark: SparkSession, seconds: float) -> None:
     """Without any executor, Spark would wait for ever. Raises SparkError."""
     context: Any = spark.sparkContext
     scheduler = context._jsc.sc()  # noqa: SLF001 - PySpark itself does not say it
-    deadline = time.monotonic() + EXECUTOR_SECONDS
+    deadline = time.monotonic() + seconds
     while scheduler.getExecutorMemoryStatus().size() < 2:  # the driver is one of them
         if time.monotonic() > deadline:
             settings = spark.sparkContext.getConf()
             memory = [settings.get(f"spark.executor.{name}", "the default") for name in MEMORY]
             raise SparkError(
-                f"the cluster has given no executor within {EXECUTOR_SECONDS:.0f} s: no machine "
+                f"the cluster has given no executor within {seconds:.0f} s: no machine "
                 f"has room for one of {settings.get('spark.executor.cores', '1')} cores and "
                 f"{' + '.join(memory)} of memory beside the driver, or all are taken. Ask for "
                 "smaller executors, or for a larger cluster."

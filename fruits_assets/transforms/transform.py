@@ -30,6 +30,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Log = Callable[[str], None]
 PROGRESS_SECONDS = 5.0
+KILLED_FOR_MEMORY = re.compile(
+    r"exceeding (?:physical )?memory limits\.\s*([\d.]+ \w+ of [\d.]+ \w+)"
+)
+"""What Spark says of a container that YARN has ended."""
 FIGURES_SCHEMA = pa.schema(
     [pa.field("name", pa.string(), nullable=False), pa.field("value", pa.float64(), nullable=False)]
 )
@@ -257,5 +261,14 @@ def _keep_archive_listings() -> None:
 
 def _own_error(error: Exception) -> Exception:
     """The FruitsError that a worker raised, out of the traceback that Spark reports."""
-    found = re.search(rf"{re.escape(errors.__name__)}\.(\w+): (.+)", str(error))
-    return getattr(errors, found[1])(found[2]) if found else error
+    text = str(error)
+    if found := re.search(rf"{re.escape(errors.__name__)}\.(\w+): (.+)", text):
+        return getattr(errors, found[1])(found[2])
+    if found := KILLED_FOR_MEMORY.search(text):
+        return errors.SparkError(
+            f"an executor was ended because it took more memory than it has ({found[1]}), again "
+            "and again. What is finished is kept. Let a machine work on fewer photos at once, so "
+            "that each has more memory (on EMR: FRUITS_EMR_EXECUTOR_CORES=2 or 1), or find the "
+            "photos of unusual size by `max_pixels` of ingest; then run again."
+        )
+    return error

@@ -267,11 +267,11 @@ class Cluster:
         with self._starting:
             if self._yarn is None:
                 task = sum(one.kind == "TASK" for one in self.instances)
-                labels = ["CORE", *["TASK"] * min(task, TASK_MACHINES)]
+                labels = [self.plan.core_label, *["TASK"] * min(task, TASK_MACHINES)]
                 configurations = self.request.get("Configurations", ())
                 self._yarn = Yarn(
                     self._folder / "yarn",
-                    [Machine(label) for label in labels],
+                    [Machine(label, megabytes=self.plan.machine_mb) for label in labels],
                     self.node.environment,
                     site=spark_submit.classified(configurations, "yarn-site"),
                     scheduler=spark_submit.classified(configurations, "capacity-scheduler"),

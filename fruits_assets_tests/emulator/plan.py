@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fruits_assets_tests.yarn.cluster import MACHINE_MB
+
 NODE_KEY = "AKIAEMULATEDNODE"
 """Access key of the machines of clusters, and of the emulator itself."""
 OBSERVER_KEY = "AKIATESTSLOOKINGON"
@@ -26,6 +28,8 @@ class Plan:
         hang_steps: steps are stopped (SIGSTOP) as soon as they have started, and stay RUNNING.
         lose_messages: `s3://bucket/prefix` below which objects that are put are not stored,
             though the answer says so.
+        core_label: that YARN's machines for core nodes have.
+        machine_mb: memory that YARN has on each machine.
         extra_env: variables that steps get in addition.
     """
 
@@ -36,4 +40,6 @@ class Plan:
     log_delay: float = 0.0
     hang_steps: bool = False
     lose_messages: str | None = None
+    core_label: str = "CORE"
+    machine_mb: int = MACHINE_MB
     extra_env: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fruits_assets.core.errors import RegionError, SparkError
-from fruits_assets.spark import clusters, sizing
+from fruits_assets.spark import clusters
 from fruits_assets.spark.clusters import GivenCluster, OwnClusters
 from fruits_assets.spark.steps import Patience, Steps
 from fruits_assets.storage.base import Folder
@@ -36,6 +36,9 @@ REQUEST: Mapping[str, Any] = {
     ],
 }
 """The smallest that the emulator takes."""
+CONFIGURATIONS = [
+    {"Classification": "spark-defaults", "Properties": {"spark.executor.instances": "1"}}
+]
 ACQUIRE = """
 import json, sys
 
@@ -561,7 +564,7 @@ def test_no_region_outside_the_eu_is_asked_for_anything(stack: Stack):
 def prepared(stack: Stack) -> str:
     """A cluster that is and stays about to start, as the command `launch` asks for one."""
     stack.emr.plan(boot_seconds=LONG)
-    request = {**REQUEST, "Configurations": sizing.configurations(4)}
+    request = {**REQUEST, "Configurations": CONFIGURATIONS}
     return stack.emr.client().run_job_flow(Name="mine", **request)["JobFlowId"]
 
 

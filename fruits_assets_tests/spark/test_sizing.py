@@ -270,8 +270,9 @@ def test_every_architecture_has_enough_types(architecture: Architecture):
     assert len(set(sizing.types(architecture))) >= 10
 
 
-def configured(cores: int = 8) -> Mapping[str, Mapping[str, str]]:
-    found = sizing.configurations(cores)
+def configured(cores: int = 8, executor_cores: int = 4) -> Mapping[str, Mapping[str, str]]:
+    limits = Limits(max_cores=cores, executor_cores=executor_cores)
+    found = sizing.configurations(planned(HUGE, limits))
     assert not problems("ConfigurationList", found)
     return {one["Classification"]: one["Properties"] for one in found}
 
@@ -291,10 +292,21 @@ def test_an_executor_and_a_driver_fit_the_smallest_machine():
 
 
 @pytest.mark.parametrize("cores", [4, 8, 124])
-def test_executors_are_as_many_as_the_plan_has_machines_for(cores: int):
-    spark = configured(cores)["spark-defaults"]
-    assert int(spark["spark.executor.instances"]) * int(spark["spark.executor.cores"]) == cores
-    assert spark["spark.default.parallelism"] == str(cores)
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_executors_are_as_many_as_the_plan_has_machines_for(cores: int, at_once: int):
+    spark = configured(cores, at_once)["spark-defaults"]
+    assert spark["spark.executor.instances"] == str(cores // 4)
+    assert spark["spark.executor.cores"] == str(at_once)
+    assert spark["spark.default.parallelism"] == str(cores // 4 * at_once)
+
+
+def test_fewer_photos_at_once_take_more_machines_or_longer():
+    full, half = (planned(HUGE, Limits(executor_cores=cores)) for cores in (4, 2))
+    assert full.cores == half.cores == Limits().max_cores
+    assert half.expected_minutes > 1.8 * full.expected_minutes
+    small = Work(300_000, 1_500)
+    full, half = (planned(small, Limits(max_cores=1000, executor_cores=cores)) for cores in (4, 2))
+    assert half.cores >= 2 * full.cores - 4
 
 
 def test_drivers_stay_on_core_nodes():

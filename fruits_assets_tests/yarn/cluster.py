@@ -24,12 +24,14 @@ from xml.etree import ElementTree as ET
 import psutil
 
 from fruits_assets.spark import jars
-from fruits_assets_tests.emr import eventually
+from fruits_assets_tests.waiting import eventually
 
 PINNED = Path(__file__).with_name("jars.json")
 SERVICE = Path(__file__).with_name("ShuffleService.java")
 MACHINE_MB, MACHINE_CORES = 12_288, 4
 """An xlarge machine of EMR, as YARN accounts for it."""
+LABELS = ("CORE", "TASK")
+"""That EMR knows, whether or not a machine has them."""
 WEB_PORT = 8088
 SERVICES = ("ResourceManager", "NodeManager")
 MAIN = "org.apache.hadoop.yarn.server.{folder}.{name}"
@@ -65,10 +67,12 @@ class Machine:
 
     Attributes:
         label: the partition that it says it belongs to; empty for YARN's default partition.
+        megabytes: that YARN may give to containers.
         address: in 127.0.0.0/8, given when the cluster starts.
     """
 
     label: str = ""
+    megabytes: int = MACHINE_MB
     address: str = ""
 
 
@@ -167,9 +171,8 @@ class Yarn:
         _configure(self.folder / "conf" / self.primary, self._site(), queue)
         self._start("resourcemanager", "ResourceManager", self.primary)
         eventually(self._answers)
-        if self._labels:
-            names = [{"name": name, "exclusivity": False} for name in self._labels]
-            self.ask("add-node-labels", {"nodeLabelInfo": names}, "POST")
+        names = [{"name": name, "exclusivity": False} for name in self._labels]
+        self.ask("add-node-labels", {"nodeLabelInfo": names}, "POST")
         for machine in self.machines:
             site = {**self._site(), **self._machine(machine)}
             _configure(self.folder / "conf" / machine.address, site, {})
@@ -214,7 +217,7 @@ class Yarn:
 
     @property
     def _labels(self) -> list[str]:
-        return sorted({machine.label for machine in self.machines if machine.label})
+        return sorted({*LABELS, *(machine.label for machine in self.machines if machine.label)})
 
     def _site(self) -> dict[str, str]:
         """Settings that all daemons and clients share."""
@@ -227,7 +230,7 @@ class Yarn:
             ),
             "yarn.scheduler.maximum-allocation-mb": str(MACHINE_MB),
             "yarn.scheduler.minimum-allocation-mb": "32",
-            "yarn.node-labels.enabled": "true" if self._labels else "false",
+            "yarn.node-labels.enabled": "true",
             "yarn.node-labels.configuration-type": "distributed",
             "yarn.node-labels.fs-store.root-dir": (self.folder / "labels").as_uri(),
             **_apaches(self.site),
@@ -241,7 +244,7 @@ class Yarn:
         settings = {
             "hostname": machine.address,
             "bind-host": machine.address,
-            "resource.memory-mb": str(MACHINE_MB),
+            "resource.memory-mb": str(machine.megabytes),
             "resource.cpu-vcores": str(MACHINE_CORES),
             "local-dirs": str(self.files(machine) / "local"),
             "log-dirs": str(self.files(machine) / "logs"),
