@@ -72,7 +72,7 @@ class Cluster:
         code: why it has ended or is ending; None before.
         message: the same for people.
         request: the parameters of RunJobFlow.
-        folder: of its emulated machine; `/opt/fruits` is `opt/fruits` in it.
+        folder: of its emulated machine.
         instances: how many machines it has.
     """
 
@@ -190,7 +190,7 @@ class Emr:
         return found
 
     def step_processes(self) -> list[int]:
-        """The processes of bootstrap actions and steps that are alive."""
+        """The processes of steps that are alive."""
         return self._control("step_processes")
 
     def reset(self) -> None:

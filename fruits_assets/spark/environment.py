@@ -1,7 +1,7 @@
 """The Python environment of clusters: one archive of packages, the same on every node.
 
 Made on whichever machine asks, for the machines of the cluster, from wheels that are pinned with
-their hashes (cluster.lock, a part of requirements.lock). `bootstrap.sh` unpacks it on a node.
+their hashes (cluster.lock, a part of requirements.lock). Spark unpacks it on every node (`--archives`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fruits_assets.spark.account import Architecture
 
 LOCK = Path(__file__).with_name("cluster.lock")
 PYTHON = "3.11"
-"""What bootstrap.sh runs: the one version that all supported releases of EMR have."""
+"""The one version that all supported releases of EMR have."""
 GLIBC = "2_28"
 """Wheels may need this one, no later; Amazon Linux 2023 has 2.34."""
 FORMAT = 1

@@ -106,7 +106,7 @@ class Limits:
         max_cost_eur: a plan above it is refused.
         executor_cores: cores of each machine of four that compute; the others only bring memory.
         startup_minutes: from RunJobFlow until the first step begins. Assumed: AWS names no figure;
-            clusters with a bootstrap action are commonly said to take 5 to 10 minutes.
+            clusters are commonly said to take 5 to 10 minutes.
     """
 
     target_minutes: float = 20.0

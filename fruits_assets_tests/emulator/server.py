@@ -164,7 +164,7 @@ class Application:
         return [_summary(cluster) for cluster in list(self.service.clusters.values())]
 
     def do_step_processes(self) -> list[int]:
-        """Processes of bootstrap actions and steps that are alive."""
+        """Processes of steps that are alive."""
         return [
             process.pid
             for cluster in list(self.service.clusters.values())

@@ -630,7 +630,7 @@ def test_no_cluster_is_handed_over_to_others(tags: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "action",
-    ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "ListBootstrapActions", "TerminateJobFlows"],
+    ["AddJobFlowSteps", "CancelSteps", "DescribeStep", "TerminateJobFlows"],
 )
 def test_the_orchestrator_works_on_its_own_clusters_alone(action: str) -> None:
     orchestrator = statements("OrchestratorPolicy")
