@@ -77,9 +77,16 @@ def _emr(settings: Settings, lake: LakeResource) -> SparkTarget:
     )
 
 
+def _master(settings: Settings, lake: LakeResource) -> SparkTarget:
+    from fruits_assets.spark.master import MasterSpark  # noqa: PLC0415 - as above
+
+    return MasterSpark(lake=lake, cluster=settings.master(), **settings.bucket_access())
+
+
 TARGETS: Mapping[str, Callable[[Settings, LakeResource], SparkTarget]] = {
     "local": lambda _, lake: LocalSpark(lake=lake),
     "emr": _emr,
+    "spark": _master,
 }
 """By the value of FRUITS_SPARK."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypedDict
+from typing import Literal, Self, TypedDict, TypeVar
 
 from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets.spark.account import EmrAccount, EmrLimits, SparkMaster
 from fruits_assets.storage.base import S3
 from fruits_assets.storage.endpoints import split
 from fruits_assets.storage.region import check_owner, check_region
@@ -34,6 +34,19 @@ class EmrSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
     def limits(self) -> EmrLimits:
         """How much of it a run may take."""
         return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
+
+
+class MasterSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
+    BaseSettings, SparkMaster
+):
+    """Read from `FRUITS_SPARK_*` variables, and only with `spark=spark`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRUITS_SPARK_", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
+
+
+_Read = TypeVar("_Read", bound=BaseSettings)
 
 
 class BucketAccess(TypedDict):
@@ -83,8 +96,10 @@ class Settings(BaseSettings):
         default=None,
         description="Id of the AWS account that owns all buckets (12 digits); any may without.",
     )
-    spark: Literal["local", "emr"] = Field(
-        default="local", description="Where Spark runs: on this machine, or on AWS EMR."
+    spark: Literal["local", "emr", "spark"] = Field(
+        default="local",
+        description="Where Spark runs: `local` is this machine, `emr` a cluster of AWS EMR per "
+        "run, and `spark` the cluster that FRUITS_SPARK_MASTER names.",
     )
     batch_photos: int = Field(
         default=100, ge=1, description="New photos that the sensor starts a run for."
@@ -123,16 +138,26 @@ class Settings(BaseSettings):
 
     def emr(self) -> EmrSettings:
         """What clusters use, and how much. Raises SparkError where a part is not set."""
+        hint = "`make deploy` prints lines with all of them for .env (docs/emr.md)."
+        return self._read(EmrSettings, "FRUITS_EMR", hint)
+
+    def master(self) -> SparkMaster:
+        """The cluster to submit to. Raises SparkError where a part is not set."""
+        hint = "docs/clusters.md shows an example for each kind of cluster."
+        read = self._read(MasterSettings, "FRUITS_SPARK", hint)
+        return SparkMaster(**read.model_dump())
+
+    def _read(self, kind: type[_Read], prefix: str, hint: str) -> _Read:
         try:
-            return EmrSettings()  # type: ignore[call-arg] - from the environment
+            return kind()
         except ValidationError as error:
             wrong = ", ".join(
-                f"FRUITS_EMR_{str(one['loc'][0]).upper()} ({one['msg'].lower()})"
+                f"{prefix}_{str(one['loc'][0]).upper()} ({one['msg'].lower()})"
                 for one in error.errors()
             )
             raise SparkError(
-                f"FRUITS_SPARK is emr, but these are not set as they must be: {wrong}. "
-                "`make deploy` prints lines with all of them for .env (docs/emr.md)."
+                f"FRUITS_SPARK is {self.spark}, but these are not set as they must be: {wrong}. "
+                f"{hint}"
             ) from error
 
     @property

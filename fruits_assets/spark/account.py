@@ -89,3 +89,41 @@ class EmrLimits(dg.Config):
         default=None,
         description="JSON file with prices that replace those of fruits_assets/spark/prices.json.",
     )
+
+
+class SparkMaster(dg.Config):
+    """A cluster, and how much of it a job may take."""
+
+    master: str = Field(
+        pattern=r"^(yarn$|k8s://|spark://)",
+        description="Spark master: yarn, k8s://https://host:port, or spark://host:port.",
+    )
+    pipes: str = Field(description="s3:// URI of the messages between jobs and Dagster.")
+    home: str | None = Field(
+        default=None,
+        description="Folder of the Spark distribution whose spark-submit is used; PySpark's own "
+        "without. Its version must be that of the cluster.",
+    )
+    python: str = Field(
+        default="python3.11",
+        description="Python 3.11 on the cluster's machines: a name on their PATH, or a path.",
+    )
+    architecture: Architecture = Field(
+        default="x86_64", description="Processors of the cluster's machines."
+    )
+    executors: int = Field(default=2, ge=1, description="Number of executors of a job.")
+    executor_cores: int = Field(default=4, ge=1, description="Cores of an executor.")
+    executor_memory: str = Field(default="2g", description="Heap of an executor.")
+    worker_memory: str = Field(
+        default="8g",
+        description="Memory of an executor's Python workers, beside its heap: 2 GB a core.",
+    )
+    begin_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        description="Minutes after which a job is ended that has no driver, or whose driver has "
+        "no executor.",
+    )
+    job_minutes: float = Field(
+        default=120.0, gt=0, description="Minutes after which a job is ended."
+    )

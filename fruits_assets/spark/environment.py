@@ -1,7 +1,8 @@
 """The Python environment of clusters: one archive of packages, the same on every node.
 
 Made on whichever machine asks, for the machines of the cluster, from wheels that are pinned with
-their hashes (cluster.lock, a part of requirements.lock). Spark unpacks it on every node (`--archives`).
+their hashes (cluster.lock, a part of requirements.lock). Spark unpacks it on every node
+(`--archives`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Ends an application of YARN that `spark-submit` has left there."""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+APPLICATION = re.compile(r"application_\d+_\d+")
+CLIENT = "org.apache.hadoop.yarn.client.cli.ApplicationCLI"
+"""YARN's own command, which is among the jars of Spark."""
+SECONDS = 60.0
+
+
+def kill(printed: str, home: Path, environment: Mapping[str, str]) -> None:
+    """Kills the application that `spark-submit` has printed the id of, if it got that far.
+
+    An ended `spark-submit` does not end its application, which may still wait for a machine.
+
+    Args:
+        printed: by `spark-submit`.
+        home: folder of the Spark distribution.
+        environment: of its programs, with `HADOOP_CONF_DIR`.
+    """
+    if application := APPLICATION.search(printed):
+        command = [str(home / "bin" / "spark-class"), CLIENT, "application", "-kill"]
+        # Its driver ends by itself where this fails, as its request is gone.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 - arguments are the project's own and YARN's
+                [*command, application[0]],
+                env=environment,
+                capture_output=True,
+                check=False,
+                timeout=SECONDS,
+            )
