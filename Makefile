@@ -56,18 +56,22 @@ repair: install ## Read the whole lake, remove what is damaged, name what to mak
 PYTEST := $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile
 # A worker has a core: more threads of OpenBLAS would spin while they wait for each other, and a PCA
 # takes up to ten times as long.
-test test-slow mutants: export OPENBLAS_NUM_THREADS := 1
+test test-slow test-yarn mutants: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).
-	@$(PYTEST) --numprocesses $(shell expr $$(nproc) + 1) -m 'not slow' $(ARGS)
+	@$(PYTEST) --numprocesses $(shell expr $$(nproc) + 1) -m 'not slow and not yarn' $(ARGS)
 
 .PHONY: test-slow
 test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
-	@$(PYTEST) --numprocesses logical -m slow $(ARGS)
+	@$(PYTEST) --numprocesses logical -m 'slow and not yarn' $(ARGS)
+
+.PHONY: test-yarn
+test-yarn: install ## Run the tests on a genuine YARN, its jars fetched once (20 minutes at most).
+	@$(PYTEST) --numprocesses 1 -m yarn $(ARGS)
 
 .PHONY: test-all
-test-all: test test-slow ## Run both.
+test-all: test test-slow test-yarn ## Run all three.
 
 .PHONY: mutants
 mutants: install test-tools ## Break promises in 300 places: which do the fast tests notice? (artifacts/mutants)
@@ -152,6 +156,10 @@ destroy: install ## Delete that stack, but not its data; REGION=..., STACK=fruit
 .PHONY: emr-check
 emr-check: install ## See whether the account is ready for clusters; changes and costs nothing.
 	@$(BIN)/python -m fruits_assets.spark check
+
+.PHONY: aws-acceptance
+aws-acceptance: emr-check ## Run the pipeline on AWS with 105 drawn photos, for at most 0.50 EUR; says OK or what differs.
+	@FRUITS_SPARK=emr $(BIN)/python -m fruits_assets.spark accept
 
 .PHONY: sample-weights
 sample-weights: install ## Train the weights of the embedded sample again.
