@@ -256,7 +256,7 @@ def test_a_driver_that_is_killed_ends_its_job_and_leaves_nothing(cluster: Cluste
         one
         for machine in cluster.yarn.machines
         for one in cluster.yarn.containers(machine)
-        if "ApplicationMaster" in _line(one) and _line(one).startswith("/")
+        if "ApplicationMaster" in _line(one) and one.name() == "java"
     ]
     driver.kill()
     printed, _ = job.process.communicate(timeout=SECONDS)

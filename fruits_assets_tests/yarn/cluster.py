@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 from xml.etree import ElementTree as ET
 
 import psutil
+import pyspark
 
 from fruits_assets.spark import jars
 from fruits_assets_tests.waiting import eventually
@@ -151,11 +152,10 @@ class Yarn:
         self.administer("-refreshNodes")
 
     def administer(self, *arguments: str) -> None:
-        """Runs `yarn rmadmin`."""
-        path = ":".join([str(self.conf), *map(str, _jars())])
+        """Runs `yarn rmadmin`, which is among the jars of Spark."""
         subprocess.run(
-            ["java", *JVM, "-cp", path, "org.apache.hadoop.yarn.client.cli.RMAdminCLI", *arguments],
-            env=self.environment,
+            ["java", *JVM, "org.apache.hadoop.yarn.client.cli.RMAdminCLI", *arguments],
+            env={**self.environment, "CLASSPATH": f"{self.conf}:{pyspark.__path__[0]}/jars/*"},
             check=True,
             capture_output=True,
         )
