@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from fruits_assets.assets.places import Source
+from fruits_assets.core.errors import SparkError
 from fruits_assets.definitions import compose
 from fruits_assets.settings import EmrSettings, Settings
-from fruits_assets.spark.account import EmrAccount, EmrLimits
+from fruits_assets.spark.account import EmrAccount, EmrLimits, SparkMaster
 from fruits_assets_tests.emr import STACK
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
@@ -97,6 +98,27 @@ def test_the_example_lists_every_setting_of_clusters_and_changes_none(
         f"FRUITS_EMR_{field.upper()}" for field in fields
     }
     assert len(STACK) == len([field for field in fields.values() if field.is_required()])
+
+
+def test_the_example_lists_every_setting_of_a_master_and_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRUITS_SPARK_MASTER", "yarn")
+    monkeypatch.setenv("FRUITS_SPARK_PIPES", "s3://bucket/pipes")
+    unset = Settings(spark="spark").master()
+    shutil.copy(EXAMPLE, tmp_path / ".env")
+    assert Settings(spark="spark").master() == unset
+    assert {name for name in _named() if name.startswith("FRUITS_SPARK_")} == {
+        f"FRUITS_SPARK_{field.upper()}" for field in SparkMaster.model_fields
+    }
+
+
+@pytest.mark.parametrize("cores", ["0", "3", "8"])
+def test_an_executor_has_1_2_or_4_cores(monkeypatch: pytest.MonkeyPatch, cores: str) -> None:
+    for name, value in {**STACK, "FRUITS_EMR_EXECUTOR_CORES": cores}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SparkError, match="FRUITS_EMR_EXECUTOR_CORES"):
+        Settings(spark="emr").emr()
 
 
 def test_the_example_says_what_each_setting_is() -> None:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 Architecture = Literal["arm64", "x86_64"]
 MANAGED = "for-use-with-amazon-emr-managed-policies"
@@ -49,11 +49,21 @@ class EmrLimits(dg.Config):
         description="The cluster is sized to compute for so long, about.",
     )
     max_cores: int = Field(default=64, ge=4, description="Of a cluster, at most.")
-    executor_cores: Literal[1, 2, 4] = Field(
+    executor_cores: int = Field(
         default=4,
+        ge=1,
+        le=4,
         description="Photos that a machine of 4 cores works on at once. Fewer have more memory "
         "each: 2 GB with 4, 4 GB with 2, 8 GB with 1.",
     )
+
+    @field_validator("executor_cores")
+    @classmethod
+    def _divides_a_machine(cls, cores: int) -> int:
+        if cores == 3:  # of the 4 cores of an xlarge machine, one would do nothing
+            raise ValueError("must be 1, 2 or 4, for a machine has 4")
+        return cores
+
     max_cost_eur: float | None = Field(
         default=None, gt=0, description="A run that may cost more is refused."
     )

@@ -92,6 +92,29 @@ def test_a_step_that_hangs_is_cancelled_at_its_deadline(user: User):
     assert "CancelSteps" in [call.action for call in user.emr.history()]
 
 
+def test_a_driver_whose_label_no_machine_has_is_cancelled(user: User):
+    user.emr.plan(core_label="OTHER")
+    patient = replace(user, changed={"FRUITS_EMR_BEGIN_MINUTES": "0.5"})
+    result, told = patient.run(*INGEST)
+    assert not result.success
+    assert "has not begun within 0.5 minutes" in told
+    assert "no machine with the label that drivers ask for (CORE)" in told
+    assert user.published() == []
+    (cluster,) = user.all_ended()
+    assert cluster.steps[0].state == "CANCELLED"
+
+
+def test_a_cluster_without_room_for_an_executor_is_one_sentence(user: User):
+    user.emr.plan(machine_mb=4096)  # a driver has 2 GB, an executor 10
+    patient = replace(user, changed={"FRUITS_EMR_BEGIN_MINUTES": "1"})
+    result, told = patient.run(*INGEST)
+    assert not result.success
+    assert "the cluster has given no executor within 60 s" in told
+    assert "Ask for smaller executors, or for a larger cluster." in told
+    assert user.published() == []
+    assert len(user.all_ended()) == 1
+
+
 def test_messages_that_are_lost_are_a_failure(user: User):
     user.emr.plan(lose_messages=f"{user.pipes}/messages")
     result, told = user.run(*INGEST)

@@ -535,7 +535,8 @@ TEXTS: Mapping[str, str] = {
     "limits.no_splits": "No separate test split: no accuracy can be claimed.",
     "limits.scale": "{images:n} photos here: scaling up is planned by arithmetic, not observed.",
     "limits.cloud": (
-        "EMR: tried on an emulator; prices, Spot and delays are still to be seen on AWS."
+        "EMR: tried on a genuine YARN and an emulator; prices, Spot and delays are still to be "
+        "seen on AWS."
     ),
     "limits.cloud.ran": "EMR: a run is not a month; Spot prices and capacity vary.",
     "limits.next": "Next steps",
@@ -563,7 +564,7 @@ TEXTS: Mapping[str, str] = {
     "limits.notes": (
         "Say the limits before they are asked for. The score is too good as long as the same "
         "fruit is in both splits and backgrounds are white. AWS has billed nothing as long as no "
-        "run took place there: what is still to be seen is listed in docs/emr.md. Then: real "
+        "run took place there: what is still to be seen is listed in docs/aws.md. Then: real "
         "photos, a classifier, scaling up observed."
     ),
 }

@@ -572,7 +572,10 @@ TEXTS: Mapping[str, str] = {
     "limits.scale": (
         "{images:n} photos ici : le passage à l'échelle est prévu par calcul, pas constaté."
     ),
-    "limits.cloud": "EMR : éprouvé sur émulateur ; prix, Spot et délais restent à voir sur AWS.",
+    "limits.cloud": (
+        "EMR : éprouvé sur un vrai YARN et un émulateur ; prix, Spot et délais restent à voir "
+        "sur AWS."
+    ),
     "limits.cloud.ran": "EMR : une exécution n'est pas un mois ; prix Spot et capacité varient.",
     "limits.next": "Suites",
     "limits.next.1": "Première exécution sur AWS, 100 photos, coût plafonné",
@@ -600,6 +603,6 @@ TEXTS: Mapping[str, str] = {
         "Dire les limites avant qu'on les demande. Le score est trop beau tant que les mêmes "
         "fruits sont dans les deux jeux et que le fond est blanc. Rien n'a été facturé par AWS "
         "tant qu'une exécution n'y a pas eu lieu : la liste de ce qui reste à voir est dans "
-        "docs/emr.md. Ensuite : vraies photos, classifieur, passage à l'échelle constaté."
+        "docs/aws.md. Ensuite : vraies photos, classifieur, passage à l'échelle constaté."
     ),
 }
