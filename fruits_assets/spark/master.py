@@ -23,7 +23,7 @@ import dagster as dg
 import pyspark
 
 from fruits_assets.core.errors import SparkError, without_secrets
-from fruits_assets.spark import doors, interrupts, private, yarn
+from fruits_assets.spark import doors, interrupts, private, workers, yarn
 from fruits_assets.spark.account import SparkMaster
 from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.submitted import Job, JobFailedError, SubmittedSpark
@@ -71,7 +71,7 @@ class MasterSpark(SubmittedSpark):
                 raise
             said = _text(printed)
         if process.returncode:
-            text = f"the job {job.name} on {self.cluster.master} failed"
+            text = f"the job {job.name} on {self.cluster.master} failed{yarn.logs(said)}"
             raise JobFailedError(text, job.name, lambda: without_secrets(said[-LAST_CHARACTERS:]))
         return f"the job {job.name}"
 
@@ -93,6 +93,8 @@ class MasterSpark(SubmittedSpark):
             "spark.default.parallelism": str(cores),
             "spark.executor.memory": self.cluster.executor_memory,
             "spark.executor.memoryOverhead": self.cluster.worker_memory,
+            "spark.yarn.appMasterEnv.PYTHONPATH": workers.ENVIRONMENT,
+            "spark.kubernetes.driverEnv.PYTHONPATH": workers.ENVIRONMENT,
             "spark.yarn.maxAppAttempts": "1",
             "spark.ui.enabled": "false",
             **(doors.closed(self.cluster.master) if here else {}),

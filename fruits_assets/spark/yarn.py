@@ -1,4 +1,4 @@
-"""Ends an application of YARN that `spark-submit` has left there."""
+"""Applications of YARN that `spark-submit` has started there: their logs, and their ends."""
 
 import contextlib
 import re
@@ -10,6 +10,12 @@ APPLICATION = re.compile(r"application_\d+_\d+")
 CLIENT = "org.apache.hadoop.yarn.client.cli.ApplicationCLI"
 """YARN's own command, which is among the jars of Spark."""
 SECONDS = 60.0
+
+
+def logs(printed: str) -> str:
+    """Where the log of a driver is that ran on YARN; nothing where `spark-submit` names none."""
+    found = APPLICATION.search(printed)
+    return f" (`yarn logs -applicationId {found[0]}` shows its driver's log)" if found else ""
 
 
 def kill(printed: str, home: Path, environment: Mapping[str, str]) -> None:

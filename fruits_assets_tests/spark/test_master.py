@@ -90,14 +90,17 @@ def test_a_job_asks_for_static_executors(home: Path, master: str, mode: str) -> 
     assert found["spark.pyspark.python"] == "/opt/python"
     driver = sys.executable if mode == "client" else "/opt/python"
     assert found["spark.pyspark.driver.python"] == driver
+    assert found["spark.yarn.appMasterEnv.PYTHONPATH"] == "environment"
     assert found["spark.authenticate"] == "true"
 
 
 def test_a_failed_job_shows_what_it_printed(home: Path) -> None:
-    _program(home / "bin" / "spark-submit", "echo no queue of that name; exit 1")
-    with pytest.raises(JobFailedError, match="the job ingest on yarn failed") as failure:
+    _program(home / "bin" / "spark-submit", "echo application_17_0001: no such queue; exit 1")
+    with pytest.raises(
+        JobFailedError, match=r"ingest on yarn failed .*-applicationId application_17_0001"
+    ) as failure:
         submit(target(home))
-    assert "no queue of that name" in failure.value.printed()
+    assert "no such queue" in failure.value.printed()
 
 
 def test_a_job_whose_driver_never_begins_is_ended(home: Path) -> None:
