@@ -32,6 +32,8 @@ SECTIONS = (
     "emr_xlarge_hour",
     "ebs_gp3_gb_month",
     "s3_per_1000",
+    "serverless_hour",
+    "serverless_arm64_share",
 )
 NOTES = ("about", "sources")
 """Of the table, for people: a copy of it with other figures is an override too."""
@@ -57,6 +59,9 @@ class Prices:
         emr_xlarge_hour: family -> what EMR charges on top, on either market.
         ebs_gp3_gb_month: region -> price.
         s3_per_1000: region -> `put` and `get` -> price.
+        serverless_hour: region -> `vcpu`, `memory_gb` and `storage_gb` of EMR Serverless -> price
+            on x86_64.
+        serverless_arm64_share: price of vCPUs and memory on arm64 over that on x86_64.
     """
 
     eur_per_usd: float
@@ -65,6 +70,8 @@ class Prices:
     emr_xlarge_hour: Mapping[str, float]
     ebs_gp3_gb_month: Mapping[str, float]
     s3_per_1000: Mapping[str, Mapping[str, float]]
+    serverless_hour: Mapping[str, Mapping[str, float]]
+    serverless_arm64_share: float
 
     @classmethod
     def load(cls, override: Mapping[str, Any] | None = None) -> Prices:
@@ -117,6 +124,33 @@ class Prices:
         """EUR of requests: those that write or list, and those that read. Raises SparkError."""
         price = self._of(region, self.s3_per_1000, "s3_per_1000")
         return (price["put"] * puts + price["get"] * gets) / 1000 * self.eur_per_usd
+
+    def serverless_eur(
+        self,
+        region: str,
+        architecture: Architecture,
+        *,
+        vcpu_hours: float,
+        memory_gb_hours: float,
+        storage_gb_hours: float = 0.0,
+    ) -> float:
+        """EUR of what EMR Serverless bills for workers, the driver's among them.
+
+        Args:
+            region: of AWS.
+            architecture: of the workers.
+            vcpu_hours: vCPUs times hours.
+            memory_gb_hours: GB of memory, with overhead, times hours.
+            storage_gb_hours: GB of disk beyond the 20 GB of each worker that cost nothing, times
+                hours.
+
+        Raises:
+            SparkError: no prices are known for the region.
+        """
+        hour = self._of(region, self.serverless_hour, "serverless_hour")
+        share = self.serverless_arm64_share if architecture == "arm64" else 1.0
+        compute = hour["vcpu"] * vcpu_hours + hour["memory_gb"] * memory_gb_hours
+        return (compute * share + hour["storage_gb"] * storage_gb_hours) * self.eur_per_usd
 
     def knows(self, region: str, instance_type: str) -> bool:
         """Whether a machine has a price there."""
