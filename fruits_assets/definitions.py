@@ -83,10 +83,23 @@ def _master(settings: Settings, lake: LakeResource) -> SparkTarget:
     return MasterSpark(lake=lake, cluster=settings.master(), **settings.bucket_access())
 
 
+def _serverless(settings: Settings, lake: LakeResource) -> SparkTarget:
+    from fruits_assets.spark.serverless import EmrServerlessSpark  # noqa: PLC0415 - as above
+
+    serverless = settings.serverless()
+    return EmrServerlessSpark(
+        lake=lake,
+        account=serverless.account,
+        limits=serverless.limits,
+        **settings.bucket_access(),
+    )
+
+
 TARGETS: Mapping[str, Callable[[Settings, LakeResource], SparkTarget]] = {
     "local": lambda _, lake: LocalSpark(lake=lake),
     "emr": _emr,
     "spark": _master,
+    "emr-serverless": _serverless,
 }
 """By the value of FRUITS_SPARK."""
 

@@ -8,7 +8,7 @@ from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark.account import EmrAccount, EmrLimits, SparkMaster
+from fruits_assets.spark.account import EmrAccount, EmrLimits, ServerlessAccount, SparkMaster
 from fruits_assets.storage.base import S3
 from fruits_assets.storage.endpoints import split
 from fruits_assets.storage.region import check_owner, check_region
@@ -16,14 +16,18 @@ from fruits_assets.storage.region import check_owner, check_region
 SAMPLE = "sample"
 
 
+DEPLOY = "`make deploy` prints lines with all of them for .env (docs/emr.md)."
+EMR = SettingsConfigDict(
+    env_prefix="FRUITS_EMR_", env_file=".env", env_ignore_empty=True, extra="ignore"
+)
+
+
 class EmrSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
     BaseSettings, EmrAccount, EmrLimits
 ):
     """Read from `FRUITS_EMR_*` variables, the outputs of the stack, and only with `spark=emr`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FRUITS_EMR_", env_file=".env", env_ignore_empty=True, extra="ignore"
-    )
+    model_config = EMR
 
     @property
     def account(self) -> EmrAccount:
@@ -33,6 +37,24 @@ class EmrSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
     @property
     def limits(self) -> EmrLimits:
         """How much of it a run may take."""
+        return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
+
+
+class ServerlessSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
+    BaseSettings, ServerlessAccount, EmrLimits
+):
+    """Read from the same variables, and only with `spark=emr-serverless`."""
+
+    model_config = EMR
+
+    @property
+    def account(self) -> ServerlessAccount:
+        """What jobs use."""
+        return ServerlessAccount(**self.model_dump(include=set(ServerlessAccount.model_fields)))
+
+    @property
+    def limits(self) -> EmrLimits:
+        """How much of it a job may take."""
         return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
 
 
@@ -96,10 +118,11 @@ class Settings(BaseSettings):
         default=None,
         description="Id of the AWS account that owns all buckets (12 digits); any may without.",
     )
-    spark: Literal["local", "emr", "spark"] = Field(
+    spark: Literal["local", "emr", "emr-serverless", "spark"] = Field(
         default="local",
         description="Where Spark runs: `local` is this machine, `emr` a cluster of AWS EMR per "
-        "run, and `spark` the cluster that FRUITS_SPARK_MASTER names.",
+        "run, `emr-serverless` EMR Serverless, and `spark` the cluster that FRUITS_SPARK_MASTER "
+        "names.",
     )
     batch_photos: int = Field(
         default=100, ge=1, description="New photos that the sensor starts a run for."
@@ -138,8 +161,11 @@ class Settings(BaseSettings):
 
     def emr(self) -> EmrSettings:
         """What clusters use, and how much. Raises SparkError where a part is not set."""
-        hint = "`make deploy` prints lines with all of them for .env (docs/emr.md)."
-        return self._read(EmrSettings, "FRUITS_EMR", hint)
+        return self._read(EmrSettings, "FRUITS_EMR", DEPLOY)
+
+    def serverless(self) -> ServerlessSettings:
+        """What EMR Serverless uses, and how much. Raises SparkError where a part is not set."""
+        return self._read(ServerlessSettings, "FRUITS_EMR", DEPLOY)
 
     def master(self) -> SparkMaster:
         """The cluster to submit to. Raises SparkError where a part is not set."""

@@ -44,6 +44,8 @@ STACK = {
     "FRUITS_EMR_LOGS": "s3://logs/emr/",
     "FRUITS_EMR_CODE": "s3://bucket/code",
     "FRUITS_EMR_PIPES": "s3://bucket/pipes",
+    "FRUITS_EMR_SERVERLESS_APPLICATION": "00f1r2u3i4t5s6",
+    "FRUITS_EMR_SERVERLESS_ROLE": "arn:aws:iam::123456789012:role/job",
 }
 """Settings as a stack gives them; the emulator looks at the places only."""
 
@@ -87,6 +89,27 @@ class Cluster:
     folder: Path
     instances: int
     steps: tuple[Step, ...]
+
+    @property
+    def state(self) -> str:
+        return self.states[-1]
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A job run of EMR Serverless, as it is now.
+
+    Attributes:
+        states: all that it has had, in order.
+        request: the parameters of StartJobRun.
+        details: why it ended as it did.
+    """
+
+    id: str
+    name: str
+    states: tuple[str, ...]
+    request: Mapping[str, Any]
+    details: str
 
     @property
     def state(self) -> str:
@@ -183,6 +206,20 @@ class Emr:
     def clusters(self) -> list[Cluster]:
         """All clusters since the last reset, in the order of their creation."""
         return [_cluster(found) for found in self._control("clusters")]
+
+    def application(self, region: str = REGION, **changed: Any) -> str:
+        """Makes an application of EMR Serverless, as the stack does but for this machine's kind."""
+        asked = {"name": "fruits", "type": "SPARK", "releaseLabel": "emr-spark-8.0.0"}
+        asked |= {"maximumCapacity": {"cpu": "16 vCPU", "memory": "160 GB"}, **changed}
+        client = self.client("emr-serverless", region)
+        return client.create_application(**asked)["applicationId"]
+
+    def job_runs(self) -> list[JobRun]:
+        """All job runs since the last reset, in the order of their beginning."""
+        return [
+            JobRun(**{**found, "states": tuple(found["states"])})
+            for found in self._control("job_runs")
+        ]
 
     def cluster(self, id: str) -> Cluster:  # noqa: A002
         """One of them."""

@@ -15,7 +15,29 @@ WEEK_MINUTES = 7 * 24 * 60
 Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]
 
 
-class EmrAccount(dg.Config):
+class EmrPlaces(dg.Config):
+    """What is the same for clusters and for EMR Serverless."""
+
+    logs: str = Field(description="s3:// URI that clusters write their logs to.")
+    code: str = Field(description="s3:// URI that clusters find what they run at.")
+    pipes: str = Field(description="s3:// URI of the messages between steps and Dagster.")
+    architecture: Architecture = Field(
+        default="arm64", description="Of the machines: Graviton's, or Intel's and AMD's."
+    )
+
+
+class ServerlessAccount(EmrPlaces):
+    """Where jobs of EMR Serverless run and what they may do: outputs of the stack (docs/emr.md)."""
+
+    serverless_application: str = Field(
+        description="Id of the application of EMR Serverless that jobs are submitted to."
+    )
+    serverless_role: str = Field(
+        description="ARN of the role that jobs of EMR Serverless read and write with."
+    )
+
+
+class EmrAccount(EmrPlaces):
     """Where clusters start and what they may do: the outputs of the stack (docs/emr.md)."""
 
     service_role: str = Field(description="ARN of the role in which EMR starts machines.")
@@ -26,13 +48,7 @@ class EmrAccount(dg.Config):
     primary_security_group: str = Field(description="Security group of the primary node.")
     worker_security_group: str = Field(description="Security group of all other nodes.")
     service_security_group: str = Field(description="Security group of EMR's own access.")
-    logs: str = Field(description="s3:// URI that clusters write their logs to.")
-    code: str = Field(description="s3:// URI that clusters find what they run at.")
-    pipes: str = Field(description="s3:// URI of the messages between steps and Dagster.")
     release: Release = Field(default="emr-spark-8.0.0", description="Release of EMR.")
-    architecture: Architecture = Field(
-        default="arm64", description="Of the machines: Graviton's, or Intel's and AMD's."
-    )
     cluster: str | None = Field(
         default=None,
         description="Id of a running cluster to use instead of one per run; never terminated.",

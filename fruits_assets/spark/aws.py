@@ -18,18 +18,23 @@ from fruits_assets.storage.region import check_region
 
 ATTEMPTS = 8
 """Of a request: a control plane that is busy for a minute must not end a run."""
-MAY = "run clusters (the orchestrator's policy of the stack, docs/emr.md)"
+MAY = "run Spark on EMR (the policies that `make deploy` names, docs/emr.md)"
 
 
 @lru_cache(maxsize=4)
-def emr_client(region: str) -> Any:
-    """boto3's client of EMR, in the EU only. Raises RegionError, or EndpointError."""
+def emr_client(region: str, service: str = "emr") -> Any:
+    """boto3's client of EMR, or of `emr-serverless`, in the EU.
+
+    Raises:
+        RegionError: the region is not in the EU.
+        EndpointError: it would be asked at another host than AWS's or this machine.
+    """
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=10,
         read_timeout=60,
     )
-    return clients.client("emr", check_region(region), config)
+    return clients.client(service, check_region(region), config)
 
 
 @contextlib.contextmanager

@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from fruits_assets.core.errors import FruitsError, SparkError
+from fruits_assets.core.errors import FruitsError
 from fruits_assets.spark import lifecycle, sizing
-from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrLimits
+from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrPlaces
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
-from fruits_assets.spark.code import Code, ship
-from fruits_assets.spark.sizing import Bill, Plan, Prices, Work
+from fruits_assets.spark.emr_target import EmrTarget, named
+from fruits_assets.spark.sizing import Bill, Plan, Work
 from fruits_assets.spark.steps import Patience, Steps
-from fruits_assets.spark.submitted import Job, SubmittedSpark, add_metadata
+from fruits_assets.spark.submitted import Job, add_metadata
 from fruits_assets.spark.target import Call
 
 SUBMIT = ("spark-submit", "--master", "yarn", "--deploy-mode", "cluster")
 
 
-class EmrSpark(SubmittedSpark):
+class EmrSpark(EmrTarget):
     """Runs every transform as a step of a cluster that all assets of a run share."""
 
     account: EmrAccount
-    limits: EmrLimits
 
     @property
-    def uri(self) -> str:  # noqa: D102 - see Place
-        return self.account.pipes
-
-    @property
-    def deadline_minutes(self) -> float:  # noqa: D102 - see SubmittedSpark
-        return self.limits.step_minutes
-
-    @property
-    def begin_minutes(self) -> float:  # noqa: D102 - see SubmittedSpark
-        return self.limits.begin_minutes
-
-    def ship(self, log: Callable[[str], None]) -> Code:  # noqa: D102 - see SubmittedSpark
-        for place in (self.account.pipes, self.account.logs):
-            self.folder(place)
-        return ship(self.folder(self.account.code), self.account.architecture, log=log)
+    def places(self) -> EmrPlaces:  # noqa: D102 - see EmrTarget
+        return self.account
 
     def run_job(self, call: Call, job: Job) -> str:  # noqa: D102 - see SubmittedSpark
         clusters = self._clusters
@@ -98,7 +82,7 @@ class EmrSpark(SubmittedSpark):
         """What clusters have cost so far. Raises SparkError."""
         instances = self.own_clusters.instances
         machines = [machine for cluster in clusters for machine in instances(cluster)]
-        return sizing.bill(machines, self._prices, self.checked_region, datetime.now(UTC))
+        return sizing.bill(machines, self.prices, self.checked_region, datetime.now(UTC))
 
     @property
     def own_clusters(self) -> OwnClusters:
@@ -125,37 +109,22 @@ class EmrSpark(SubmittedSpark):
         """The parameters of RunJobFlow, once their price is said and found acceptable."""
         plan = self.plan(call)
         call.context.log.info(plan.sentence())
-        add_metadata(call, _named(plan.told()))
+        add_metadata(call, named(plan.told()))
         plan.check()
         return self.request(plan)
 
     def plan(self, call: Call) -> Plan:
         """How large a cluster the work that is left asks for, and what it will cost."""
-        unpublished = self.lake.open().unpublished(call.transform.lead)
-        rows = max(value.rows for value in call.inputs.values())
-        left = max(value.rows * (1 - value.done(unpublished)) for value in call.inputs.values())
-        if earlier := call.arguments.get("earlier"):
-            left -= earlier.rows
-        share = max(0.0, left) / max(1, rows)
-        megabytes = share * max(value.bytes for value in call.inputs.values()) / 1e6
-        return self._plan(
-            Work(round(share * rows), megabytes, sizing.stages_from(call.transform.name))
-        )
+        return self._plan(self.left(call))
 
     def plan_of(self, cores: int) -> Plan:
         """A cluster of so many cores, for whatever work will come. Raises SparkError."""
         return self._plan(Work(0, 0.0, ()), cores=cores)
 
     def _plan(self, work: Work, *, cores: int | None = None) -> Plan:
-        limits = sizing.Limits(
-            target_minutes=self.limits.target_minutes,
-            max_cores=self.limits.max_cores,
-            max_cost_eur=self.limits.max_cost_eur,
-            executor_cores=self.limits.executor_cores,
-        )
         architecture = self.account.architecture
         region = self.checked_region
-        return sizing.plan(work, limits, self._prices, region, architecture, cores=cores)
+        return sizing.plan(work, self.sizes, self.prices, region, architecture, cores=cores)
 
     def request(self, plan: Plan) -> dict[str, Any]:
         """The parameters of RunJobFlow for a plan, all but the name."""
@@ -185,38 +154,19 @@ class EmrSpark(SubmittedSpark):
     def _tell_cost(self, call: Call, steps: Steps, step: str, seconds: float) -> None:
         try:
             instances = steps.clusters.instances(steps.cluster)
-            eur = sizing.rate(instances, self._prices, self.checked_region) * seconds / 3600
+            eur = sizing.rate(instances, self.prices, self.checked_region) * seconds / 3600
         except FruitsError as error:  # what was made is not lost for want of its price
             call.context.log.warning("what step %s cost is not known: %s", step, error)
             return
-        images = max(value.rows for value in call.inputs.values())
-        told = {
+        facts = {
             "cluster": steps.cluster,
             "step": step,
             "step_minutes": round(seconds / 60, 2),
             "instance_hours": round(sizing.running(instances) * seconds / 3600, 3),
-            "cost_eur": round(eur, 4),
-            "cost_eur_per_1000_images": round(1000 * eur / max(1, images), 4),
         }
-        call.context.log.info(", ".join(f"{name} {value}" for name, value in told.items()))
-        add_metadata(call, _named(told))
-
-    @property
-    def _prices(self) -> Prices:
-        path = self.limits.prices
-        try:
-            return Prices.load(json.loads(Path(path).read_text()) if path else None)
-        except (OSError, ValueError) as error:
-            raise SparkError(
-                f"the prices in {path} cannot be read ({error}). FRUITS_EMR_PRICES names a JSON "
-                "file with some of the figures of fruits_assets/spark/prices.json (docs/emr.md)."
-            ) from error
+        self.tell_cost(call, eur, facts)
 
     @property
     def _patience(self) -> Patience:
         of = self.limits
         return Patience(of.poll_seconds, of.start_minutes, of.begin_minutes, of.step_minutes)
-
-
-def _named(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"emr_{name}": value for name, value in metadata.items()}

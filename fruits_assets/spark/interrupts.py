@@ -133,7 +133,16 @@ class WrappingExecutor(dg.Executor):
 
 
 class _InProcess(WrappingExecutor):
-    """Executes in this process, and lets no interrupt get lost."""
+    """Executes in this process, and lets no interrupt get lost.
+
+    Args:
+        inner: executor that does the work.
+        forced: whether a run that does not end soon after an interrupt is ended by force.
+    """
+
+    def __init__(self, inner: dg.Executor, *, forced: bool = True) -> None:
+        super().__init__(inner)
+        self._forced = forced
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         # While steps run, Dagster catches standard error, and Ctrl-C ends who shows what it caught.
@@ -148,7 +157,7 @@ class _InProcess(WrappingExecutor):
             os._exit(1)
 
         try:
-            with heeded(end) as interrupts:
+            with heeded(end if self._forced else None) as interrupts:
                 try:
                     for event in self._inner.execute(plan_context, execution_plan):
                         # From a failure on, Dagster is busy with the end of the run.
@@ -163,15 +172,32 @@ class _InProcess(WrappingExecutor):
             raise dg.DagsterExecutionInterruptedError(SENTENCE)
 
 
-@dg.executor(
-    name="in_process",
-    config_schema=dg.Field(
-        dg.in_process_executor.config_schema.config_type, default_value={}, is_required=False
-    ),
-    requirements=dg.in_process_executor.get_requirements,
+def _in_process(name: str, description: str, *, forced: bool) -> dg.ExecutorDefinition:
+    inner = dg.in_process_executor
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        created = inner.executor_creation_fn
+        assert created is not None  # noqa: S101 - of an executor that Dagster itself defines
+        return _InProcess(created(context), forced=forced)
+
+    return dg.ExecutorDefinition(
+        name,
+        config_schema=dg.Field(
+            inner.config_schema.config_type, default_value={}, is_required=False
+        ),
+        requirements=inner.get_requirements,
+        executor_creation_fn=create,
+        description=description,
+    )
+
+
+in_process = _in_process(
+    "in_process",
+    "All steps in the process of the run, which ends soon after an interrupt.",
+    forced=True,
 )
-def in_process(context: dg.InitExecutorContext) -> dg.Executor:
-    """All steps in the process of the run, which ends soon after an interrupt."""
-    created = dg.in_process_executor.executor_creation_fn
-    assert created is not None  # noqa: S101 - of an executor that Dagster itself defines
-    return _InProcess(created(context))
+unforced = _in_process(
+    "in_process_unforced",
+    "The same, but what the run has under way elsewhere is cancelled first, however long it takes.",
+    forced=False,
+)

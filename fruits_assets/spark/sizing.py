@@ -96,6 +96,11 @@ def core_seconds(work: Work) -> float:
     )
 
 
+def vcpu_seconds(work: Work, architecture: Architecture) -> float:
+    """Seconds that the work takes on one vCPU of AWS."""
+    return core_seconds(work) * _rates()["vcpu_factor"][architecture]
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a user asks for.
@@ -283,7 +288,7 @@ def plan(
             "Use the other architecture."
         )
     seconds = core_seconds(work)
-    on_vcpus = seconds * _rates()["vcpu_factor"][architecture]
+    on_vcpus = vcpu_seconds(work, architecture)
     wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / limits.executor_cores)
     machines = min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
     if cores is not None:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fruits_assets.core.errors import FruitsError, SparkError
+from fruits_assets.spark import logs
 from fruits_assets.spark.aws import told
 from fruits_assets.spark.clusters import DYING, Clusters
 from fruits_assets.spark.submitted import JobFailedError
 from fruits_assets.storage.base import join
-from fruits_assets.storage.places import folder_at
 
-LAST_LINES = 50
-"""Of what a failed step printed."""
 BOOTING = ("STARTING", "BOOTSTRAPPING")
-LOG_SECONDS = 30.0
-"""To wait for the log of a failed step: EMR brings it to the bucket soon after the step ends."""
 MAX_NAME = 256
 
 
@@ -193,12 +187,15 @@ class Steps:
             return StepEndedError(self._end_of_cluster(described))
         details = status.get("FailureDetails") or status.get("StateChangeReason") or {}
         reason = " ".join(str(value) for value in details.values()) or "EMR gives no reason"
+        place = join(self.logs, self.cluster, "steps", step)
         text = (
             f"step {step} on {self.cluster} ended as {status['State']} ({reason}). "
-            f"Its logs: {join(self.logs, self.cluster, 'steps', step)}/"
+            f"Its logs: {place}/"
         )
         if status["State"] == "FAILED":
-            return JobFailedError(text, step, partial(self.tail, step))
+            region, pause = self.clusters.region, self.patience.poll_seconds
+            printed = partial(logs.tail, place, region, self.bucket_owner, pause)
+            return JobFailedError(text, step, printed)
         return StepEndedError(text)
 
     def _end_of_cluster(self, status: Mapping[str, Any]) -> str:
@@ -208,32 +205,6 @@ class Steps:
             f"the cluster {self.cluster} is {status['State']} ({code}: {message}). "
             f"{ADVICE.get(code, ADVICE_OTHERWISE)} Nothing was published; what is finished is kept."
         )
-
-    def tail(self, step: str) -> str:
-        """The last lines that a step printed, if they can be had.
-
-        Spark itself and the JVM speak on standard error, Spark's Python program on standard output.
-        """
-        deadline = time.monotonic() + LOG_SECONDS
-        while True:
-            found = [self._printed(step, name) for name in ("stdout", "stderr")]
-            if found[1]:
-                return "\n".join(text for text in found if text)
-            if time.monotonic() > deadline:
-                return "(what it printed has not arrived there yet)"
-            time.sleep(min(2.0, self.patience.poll_seconds))
-
-    def _printed(self, step: str, name: str) -> str:
-        uri = join(self.logs, self.cluster, "steps", step, f"{name}.gz")
-        try:
-            text = gzip.decompress(self._log(uri)).decode(errors="replace")
-        except (FruitsError, OSError, EOFError, zlib.error):
-            return ""
-        return "\n".join([f"{name}:", *text.splitlines()[-LAST_LINES:]])
-
-    def _log(self, uri: str) -> bytes:
-        region, owner = self.clusters.region, self.bucket_owner
-        return folder_at(uri, region=region, bucket_owner=owner).storage.read(uri)
 
 
 ADVICE = {

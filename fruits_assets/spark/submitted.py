@@ -7,9 +7,11 @@ gives through Dagster Pipes. A driver whose request is gone from the bucket ends
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,6 +21,8 @@ from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.spark import doors, pipes, workers
 from fruits_assets.spark.code import Code
+from fruits_assets.spark.prices import Prices
+from fruits_assets.spark.sizing import Work, stages_from
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.storage.base import S3
 from fruits_assets.storage.region import check_region
@@ -130,6 +134,17 @@ class SubmittedSpark(Place, SparkTarget):
         """
         return {"spark.hadoop.fs.s3a.endpoint.region": self.checked_region}
 
+    def left(self, call: Call) -> Work:
+        """The work that a call and the stages after it have left to do."""
+        unpublished = self.lake.open().unpublished(call.transform.lead)
+        rows = max(value.rows for value in call.inputs.values())
+        left = max(value.rows * (1 - value.done(unpublished)) for value in call.inputs.values())
+        if earlier := call.arguments.get("earlier"):
+            left -= earlier.rows
+        share = max(0.0, left) / max(1, rows)
+        megabytes = share * max(value.bytes for value in call.inputs.values()) / 1e6
+        return Work(round(share * rows), megabytes, stages_from(call.transform.name))
+
     @property
     @abstractmethod
     def begin_minutes(self) -> float:
@@ -162,6 +177,17 @@ def add_metadata(call: Call, metadata: Mapping[str, Any]) -> None:
     if isinstance(call.context, dg.AssetExecutionContext):
         for key in call.context.selected_asset_keys:
             call.context.add_asset_metadata(dict(metadata), asset_key=key)
+
+
+def prices_in(path: str | None) -> Prices:
+    """The package's prices, with those of a file instead of some. Raises SparkError."""
+    try:
+        return Prices.load(json.loads(Path(path).read_text()) if path else None)
+    except (OSError, ValueError) as error:
+        raise SparkError(
+            f"the prices in {path} cannot be read ({error}). FRUITS_EMR_PRICES names a JSON "
+            "file with some of the figures of fruits_assets/spark/prices.json (docs/emr.md)."
+        ) from error
 
 
 def _check_visible(what: str, place: str) -> None:

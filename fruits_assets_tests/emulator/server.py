@@ -19,6 +19,8 @@ from fruits_assets_tests.emulator import processes
 from fruits_assets_tests.emulator.api import RefusalError, Service
 from fruits_assets_tests.emulator.clusters import Cluster
 from fruits_assets_tests.emulator.plan import NODE_KEY, Plan
+from fruits_assets_tests.emulator.serverless import SERVICE as SERVERLESS
+from fruits_assets_tests.emulator.serverless import Serverless, summary
 from fruits_assets_tests.s3 import ACCESS_KEY, REGION
 
 CONTROL = "/emulator/"
@@ -52,12 +54,14 @@ class Application:
 
     Attributes:
         service: EMR.
+        serverless: EMR Serverless.
         history: the calls that came, but those of S3's objects and buckets.
         expired: access keys whose credentials have expired.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.serverless = Serverless(service.endpoint, service.folder, service.next_plan)
         self.history: list[dict[str, Any]] = []
         self.expired: set[str] = set()
         # moto looks for EMR's region in the host, which is the same for all of them here.
@@ -70,7 +74,7 @@ class Application:
         if path.startswith(CONTROL):
             return self._control(path.removeprefix(CONTROL), environ, start_response)
         signature = Signature.of(environ)
-        action, parameters = _call(environ)
+        action, parameters = self._asked(signature, environ)
         if action:
             with self._lock:
                 self.history.append(
@@ -86,8 +90,9 @@ class Application:
         if signature.access_key in self.expired:
             _body(environ)
             return _expired(signature, environ, start_response)
-        if signature.service == "elasticmapreduce" and self.service.knows(action):
-            return self._emr(action, parameters, signature, start_response)
+        own = {"elasticmapreduce": self.service, SERVERLESS: self.serverless}.get(signature.service)
+        if own and own.knows(action):
+            return self._answered(own, action, parameters, signature, start_response)
         if signature.access_key == NODE_KEY and signature.region != REGION:
             # moto takes any region; S3 does not.
             return _answer(start_response, "400 Bad Request", WRONG_REGION % signature.region)
@@ -96,15 +101,23 @@ class Application:
             return _answer(start_response, "200 OK", "", ("ETag", f'"{etag}"'))
         return self._moto(environ, start_response)
 
-    def _emr(
-        self,
+    def _asked(self, signature: Signature, environ: Environ) -> tuple[str, dict[str, Any]]:
+        if signature.service != SERVERLESS:
+            return _call(environ)
+        body = json.loads(_body(environ) or b"{}")
+        path = environ["PATH_INFO"]
+        return self.serverless.action(environ["REQUEST_METHOD"], path, body)
+
+    @staticmethod
+    def _answered(
+        service: Service | Serverless,
         action: str,
         parameters: dict[str, Any],
         signature: Signature,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         try:
-            answer = self.service.answer(action, parameters, region=signature.region)
+            answer = service.answer(action, parameters, region=signature.region)
         except RefusalError as error:
             return _refused(start_response, error.code, str(error))
         return _answer(start_response, "200 OK", json.dumps(answer))
@@ -164,13 +177,17 @@ class Application:
         return [_summary(cluster) for cluster in list(self.service.clusters.values())]
 
     def do_step_processes(self) -> list[int]:
-        """Processes of steps that are alive."""
+        """Processes of steps and of job runs that are alive."""
         return [
             process.pid
             for cluster in list(self.service.clusters.values())
             for session in cluster.sessions
             for process in processes.members(session)
-        ]
+        ] + [pid for run in list(self.serverless.runs.values()) for pid in run.running()]
+
+    def do_job_runs(self) -> list[dict[str, Any]]:
+        """All job runs of EMR Serverless so far, in the order of their beginning."""
+        return [summary(run) for run in list(self.serverless.runs.values())]
 
     def do_reset(self) -> None:
         """Ends all clusters, and forgets everything about them and what was planned."""
@@ -181,6 +198,7 @@ class Application:
             self.service.public_access.clear()
         for cluster in clusters:
             cluster.end("TERMINATED", "USER_REQUEST", "The test is over")
+        self.serverless.reset()
         self.expired.clear()
         with self._lock:
             self.history.clear()
@@ -256,7 +274,7 @@ def _refused(start_response: StartResponse, code: str, message: str) -> Iterable
 def _expired(
     signature: Signature, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
-    if environ.get("HTTP_X_AMZ_TARGET"):
+    if environ.get("HTTP_X_AMZ_TARGET") or signature.service == SERVERLESS:
         message = "The security token included in the request is expired"
         return _refused(start_response, "ExpiredTokenException", message)
     error = (
