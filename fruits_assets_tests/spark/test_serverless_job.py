@@ -40,7 +40,8 @@ def _metadata(user: User, asset: str) -> dict[str, Any]:
 
 
 def test_features_are_those_of_this_machine(serverless: User, finished: Any) -> None:
-    result, told = serverless.run(*ASSETS, **CONFIG)
+    config: dict[str, Any] = CONFIG
+    result, told = serverless.run(*ASSETS, **config)
     if "packages of s3a are not to be had" in told:
         pytest.skip("Spark's packages for S3 cannot be downloaded from here")
     assert result.success, told
