@@ -11,8 +11,14 @@ from pydantic import ValidationError
 from fruits_assets.assets.places import Source
 from fruits_assets.core.errors import SparkError
 from fruits_assets.definitions import compose
-from fruits_assets.settings import EmrSettings, Settings
-from fruits_assets.spark.account import EmrAccount, EmrLimits, SparkMaster
+from fruits_assets.settings import EmrSettings, ServerlessSettings, Settings
+from fruits_assets.spark.account import (
+    EmrAccount,
+    EmrLimits,
+    EmrPlaces,
+    ServerlessAccount,
+    SparkMaster,
+)
 from fruits_assets_tests.emr import STACK
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
@@ -93,7 +99,13 @@ def test_the_example_lists_every_setting_of_clusters_and_changes_none(
     assert unset.account.release == "emr-spark-8.0.0"
     shutil.copy(EXAMPLE, tmp_path / ".env")
     assert EmrSettings() == unset  # type: ignore[call-arg]
-    fields = {**EmrAccount.model_fields, **EmrLimits.model_fields}
+    assert ServerlessSettings().account == ServerlessAccount(  # type: ignore[call-arg]
+        **unset.model_dump(include=set(EmrPlaces.model_fields)),
+        serverless_application=STACK["FRUITS_EMR_SERVERLESS_APPLICATION"],
+        serverless_role=STACK["FRUITS_EMR_SERVERLESS_ROLE"],
+    )
+    known = (EmrAccount, ServerlessAccount, EmrLimits)
+    fields = {name: it for kind in known for name, it in kind.model_fields.items()}
     assert {name for name in _named() if name.startswith("FRUITS_EMR_")} == {
         f"FRUITS_EMR_{field.upper()}" for field in fields
     }

@@ -116,13 +116,6 @@ class EmrLimits(dg.Config):
         description="JSON file with prices that replace those of fruits_assets/spark/prices.json.",
     )
 
-    @field_validator("executor_cores")
-    @classmethod
-    def _divides_a_machine(cls, cores: int) -> int:
-        if cores not in (1, 2, 4):  # Dagster's config knows choices among texts only
-            raise ValueError("must be 1, 2 or 4")
-        return cores
-
 
 class SparkMaster(dg.Config):
     """A cluster, and how much of it a job may take."""

@@ -22,8 +22,9 @@ from fruits_assets.infrastructure.__main__ import settings_lines
 from fruits_assets.infrastructure.stack import KEPT, TAG, TEMPLATE
 from fruits_assets.lake.lake import MARKER
 from fruits_assets.lake.lease import FOLDER as LEASES
-from fruits_assets.spark.account import MANAGED
+from fruits_assets.spark.account import MANAGED, EmrPlaces
 from fruits_assets.spark.account import STACK as STACK_TAG
+from fruits_assets.spark.job_runs import RELEASE
 from fruits_assets.storage.parquet import Origin
 from fruits_assets.storage.region import EU_REGIONS
 from fruits_assets_tests import policies
@@ -31,12 +32,15 @@ from fruits_assets_tests import policies
 REGION = "eu-west-3"
 ACCOUNT = "111122223333"
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws"}
-ROLES = ("EmrServiceRole", "NodeRole")
-POLICIES = ("OrchestratorPolicy", "ClusterChecksPolicy")
+ROLES = ("EmrServiceRole", "NodeRole", "JobRole")
+WORKERS = ("NodeRole", "JobRole")
+"""Roles of what runs the Spark code: machines of clusters, and jobs of EMR Serverless."""
+POLICIES = ("OrchestratorPolicy", "ClusterChecksPolicy", "ServerlessPolicy")
 BUCKETS = ("DataBucket", "LogBucket")
 
 
 GROUPS = ("PrimarySecurityGroup", "WorkerSecurityGroup", "ServiceSecurityGroup")
+APPLICATION = "arn:ServerlessApplication"
 
 
 def _template() -> dict[str, Any]:
@@ -106,9 +110,15 @@ def effects(
 
 
 def statements(resource: str) -> list[dict[str, Any]]:
-    """What a role, a managed policy or a bucket policy says."""
+    """What a role, with the policies that it shares, a managed or a bucket policy says."""
     of = properties(resource)
-    documents = [it["PolicyDocument"] for it in of.get("Policies", [of])]
+    shared = [
+        it["Properties"]
+        for it in T["Resources"].values()
+        if it["Type"] == "AWS::IAM::Policy" and f"<{resource}>" in texts(it["Properties"]["Roles"])
+    ]
+    own = of.get("Policies", [of] if "PolicyDocument" in of else [])
+    documents = [it["PolicyDocument"] for it in [*own, *shared]]
     return [statement for document in documents for statement in document["Statement"]]
 
 
@@ -356,14 +366,19 @@ UNBOUNDED = {
 
 def _identity_statements() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, resource in T["Resources"].items():
-        if resource["Type"] in {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"}:
+        if resource["Type"] in {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}:
             yield from ((name, statement) for statement in statements(name))
 
 
 def test_all_permissions_are_looked_at() -> None:
     types = {it["Type"] for it in T["Resources"].values() if it["Type"].startswith("AWS::IAM")}
-    assert types == {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"}
+    kinds = ("Role", "ManagedPolicy", "InstanceProfile", "Policy")
+    assert types == {f"AWS::IAM::{kind}" for kind in kinds}
     assert {name for name, _ in _identity_statements()} == {*ROLES, *POLICIES}
+    # A policy of its own is looked at as a part of the roles that it is attached to.
+    for policy in _of("AWS::IAM::Policy").values():
+        assert {it.strip("<>") for it in texts(policy["Roles"])} <= set(ROLES)
+        assert not {"Users", "Groups"} & policy.keys()
 
 
 def test_every_permission_names_its_actions() -> None:
@@ -389,7 +404,8 @@ def test_every_permission_names_its_resources() -> None:
             assert (
                 re.fullmatch(r"arn:(DataBucket|LogBucket)(/[a-z]+)*(/\*)?", resource)
                 or resource == "arn:DataBucket/lake/*/part-*.parquet"
-                or resource in {"arn:Key", "arn:NodeRole", "arn:EmrServiceRole", profile, cluster}
+                or resource in {"arn:Key", *(f"arn:{role}" for role in ROLES), profile, cluster}
+                or resource in {APPLICATION, f"{APPLICATION}/jobruns/*"}
                 or (resource.startswith(linked) and "*" not in resource)
             ), (name, statement["Sid"], resource)
     assert unbounded == set(UNBOUNDED)
@@ -421,6 +437,8 @@ LONGEST = {
     "arn:Key": f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/{'k' * 36}",
     "arn:NodeRole": f"arn:aws:iam::{ACCOUNT}:role/{'r' * 64}",
     "arn:EmrServiceRole": f"arn:aws:iam::{ACCOUNT}:role/{'r' * 64}",
+    "arn:JobRole": f"arn:aws:iam::{ACCOUNT}:role/{'r' * 64}",
+    APPLICATION: f"arn:aws:emr-serverless:eu-central-1:{ACCOUNT}:/applications/{'a' * 64}",
     "arn:InstanceProfile": f"arn:aws:iam::{ACCOUNT}:instance-profile/{'p' * 128}",
     REGION: "eu-central-1",
 }
@@ -454,30 +472,33 @@ PART = f"{Origin('0123456789abcdef', 0, 320).prefix}fedcba9876543210.parquet"
 NEW = {"s3:if-none-match": "*"}
 """Condition keys of a request that creates an object and replaces none."""
 
+WORKER: dict[str, set[str]] = {
+    "DataBucket/photos/a": {READ},
+    f"DataBucket/lake/features/{PART}": {READ, PUT},
+    f"DataBucket/lake/_listing/{PART}": {READ, PUT},
+    "DataBucket/lake/features/a.parquet": {READ},
+    "DataBucket/lake/features/_delta_log/00000000000000000000.json": {READ},
+    "DataBucket/lake/features/_delta_log/part-0.parquet": {READ},
+    "DataBucket/lake/features/_delta_log/_last_checkpoint": {READ},
+    f"DataBucket/lake/{MARKER}": {READ},
+    f"DataBucket/lake/{FOLDER}/{CHECKSUMS}": {READ},
+    f"DataBucket/lake/{FOLDER}/part-0.parquet": {READ},
+    f"DataBucket/lake/{LEASES}/part-0.parquet": {READ},
+    f"DataBucket/lake/{ERASURES}/part-0.parquet": {READ},
+    "DataBucket/code/a": {READ},
+    "DataBucket/pipes/requests/1/a": {READ},
+    "DataBucket/pipes/messages/1/1.json": {PUT},
+    "DataBucket/pipes/clusters/run.json": set(),
+    "DataBucket/pipes/notebook/a": {READ, PUT},
+    "DataBucket/pipes/a": set(),
+    "DataBucket/other": set(),
+    "LogBucket/emr/a": {PUT},
+    "LogBucket/access/a": set(),
+}
+"""What the Spark code may do with objects, wherever it runs."""
 MAY = {
-    "NodeRole": {
-        "DataBucket/photos/a": {READ},
-        f"DataBucket/lake/features/{PART}": {READ, PUT},
-        f"DataBucket/lake/_listing/{PART}": {READ, PUT},
-        "DataBucket/lake/features/a.parquet": {READ},
-        "DataBucket/lake/features/_delta_log/00000000000000000000.json": {READ},
-        "DataBucket/lake/features/_delta_log/part-0.parquet": {READ},
-        "DataBucket/lake/features/_delta_log/_last_checkpoint": {READ},
-        f"DataBucket/lake/{MARKER}": {READ},
-        f"DataBucket/lake/{FOLDER}/{CHECKSUMS}": {READ},
-        f"DataBucket/lake/{FOLDER}/part-0.parquet": {READ},
-        f"DataBucket/lake/{LEASES}/part-0.parquet": {READ},
-        f"DataBucket/lake/{ERASURES}/part-0.parquet": {READ},
-        "DataBucket/code/a": {READ},
-        "DataBucket/pipes/requests/1/a": {READ},
-        "DataBucket/pipes/messages/1/1.json": {PUT},
-        "DataBucket/pipes/clusters/run.json": set(),
-        "DataBucket/pipes/notebook/a": {READ, PUT},
-        "DataBucket/pipes/a": set(),
-        "DataBucket/other": set(),
-        "LogBucket/emr/a": {PUT},
-        "LogBucket/access/a": set(),
-    },
+    "NodeRole": WORKER,
+    "JobRole": WORKER,
     "OrchestratorPolicy": {
         "DataBucket/photos/a": {READ, "s3:GetObjectVersion", DELETE, ERASE},
         "DataBucket/lake/a": OBJECTS,
@@ -496,9 +517,10 @@ def test_who_may_do_what_with_objects(who: str, where: str) -> None:
     assert may == MAY[who][where]
 
 
-def test_no_node_replaces_a_part() -> None:
+@pytest.mark.parametrize("role", WORKERS)
+def test_no_node_replaces_a_part(role: str) -> None:
     """A put that asks for nothing, or for the ETag of what it replaces, and an upload in parts."""
-    node, part = statements("NodeRole"), f"arn:DataBucket/lake/features/{PART}"
+    node, part = statements(role), f"arn:DataBucket/lake/features/{PART}"
     assert effects(node, PUT, part, NEW) == {"Allow"}
     for context in ({}, {"s3:if-match": "etag"}, {"s3:ObjectCreationOperation": "false"}):
         assert not effects(node, PUT, part, context)
@@ -508,6 +530,7 @@ def test_no_node_replaces_a_part() -> None:
     ("who", "actions"),
     [
         ("NodeRole", {"GetBucketLocation", "ListBucket"}),
+        ("JobRole", {"GetBucketLocation", "ListBucket"}),
         (
             "OrchestratorPolicy",
             {
@@ -679,16 +702,21 @@ def test_what_would_undo_the_tags_or_the_end_is_allowed_to_nobody(action: str) -
         "elasticmapreduce:RunJobFlow",
         "elasticmapreduce:AddJobFlowSteps",
         "elasticmapreduce:TerminateJobFlows",
+        "emr-serverless:StartJobRun",
         "iam:PassRole",
         "sts:AssumeRole",
         "ec2:RunInstances",
     ],
 )
-def test_whoever_holds_a_node_destroys_nothing_and_becomes_nobody_else(action: str) -> None:
-    node = statements("NodeRole")
+@pytest.mark.parametrize("role", WORKERS)
+def test_whoever_holds_a_node_destroys_nothing_and_becomes_nobody_else(
+    action: str, role: str
+) -> None:
+    node = statements(role)
     everything = [
         *(f"arn:{bucket}{key}" for bucket in BUCKETS for key in ("", "/lake/features/" + PART)),
-        *("arn:Key", "arn:NodeRole", "arn:EmrServiceRole", CLUSTER, "anything"),
+        *(f"arn:{other}" for other in ("Key", *ROLES)),
+        *(CLUSTER, APPLICATION, f"{APPLICATION}/jobruns/1", "anything"),
     ]
     context = {**OWN, **TAGGED, **NEW, "iam:PassedToService": "ec2.amazonaws.com"}
     for resource in everything:
@@ -713,6 +741,7 @@ def test_nodes_use_the_key_through_s3_or_in_their_own_network() -> None:
         ("OrchestratorPolicy", "EmrServiceRole", "elasticmapreduce.amazonaws.com"),
         ("OrchestratorPolicy", "NodeRole", "ec2.amazonaws.com"),
         ("EmrServiceRole", "NodeRole", "ec2.amazonaws.com"),
+        ("ServerlessPolicy", "JobRole", "emr-serverless.amazonaws.com"),
     ],
 )
 def test_roles_are_passed_to_the_service_they_are_for(who: str, role: str, to: str) -> None:
@@ -740,6 +769,14 @@ def test_only_machines_take_the_node_role() -> None:
     assert trust["Principal"] == {"Service": "ec2.amazonaws.com"}
     assert "ManagedPolicyArns" not in properties("NodeRole")
     assert [text(it) for it in properties("InstanceProfile")["Roles"]] == ["<NodeRole>"]
+
+
+def test_only_jobs_of_the_stacks_application_take_the_role_of_jobs() -> None:
+    (trust,) = properties("JobRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "emr-serverless.amazonaws.com"}
+    assert text(trust["Condition"]["ArnEquals"]["aws:SourceArn"]) == APPLICATION
+    key = statements("JobRole")
+    assert not effects(key, "kms:Decrypt", "arn:Key", {"aws:SourceVpc": "<Network>"})
 
 
 def test_the_code_and_the_template_agree_on_the_tags() -> None:
@@ -800,6 +837,47 @@ def test_machines_of_a_cluster_hand_out_credentials_by_imds_v2_only() -> None:
         "MinimumInstanceMetadataServiceVersion": 2,
         "HttpPutResponseHopLimit": 1,
     }
+
+
+# -------------------------------------------------------------------------------- EMR Serverless
+
+
+def test_an_application_costs_nothing_while_nobody_works_and_has_a_limit() -> None:
+    application = properties("ServerlessApplication")
+    assert "InitialCapacity" not in application
+    assert application["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 5}
+    assert application["AutoStartConfiguration"] == {"Enabled": True}
+    most = {name: text(it) for name, it in application["MaximumCapacity"].items()}
+    assert most == {"Cpu": "16 vCPU", "Memory": "160 GB"}
+    assert application["SchedulerConfiguration"]["MaxConcurrentRuns"] == 1
+
+
+def test_an_application_is_what_jobs_are_made_for() -> None:
+    application = properties("ServerlessApplication")
+    assert application["ReleaseLabel"] == RELEASE
+    assert application["Architecture"].lower() == EmrPlaces.model_fields["architecture"].default
+    assert application["Type"] == "SPARK"
+
+
+def test_workers_of_an_application_are_in_the_network_and_reached_from_nowhere() -> None:
+    network = properties("ServerlessApplication")["NetworkConfiguration"]
+    assert set(texts(network["SubnetIds"])) == {f"<{name}>" for name in _of("AWS::EC2::Subnet")}
+    assert texts(network["SecurityGroupIds"]) == ["<ServerlessSecurityGroup>"]
+    assert _rules("ServerlessSecurityGroup", "Ingress", "Source") == set()
+
+
+def test_aws_keeps_no_copy_of_logs() -> None:
+    monitoring = properties("ServerlessApplication")["MonitoringConfiguration"]
+    assert monitoring == {"ManagedPersistenceMonitoringConfiguration": {"Enabled": False}}
+
+
+@pytest.mark.parametrize("action", ["StartJobRun", "GetJobRun", "CancelJobRun", "GetApplication"])
+def test_jobs_are_run_on_the_stacks_application_alone(action: str) -> None:
+    request, job = f"emr-serverless:{action}", "JobRun" in action and action != "StartJobRun"
+    for application in (APPLICATION, f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/1"):
+        resource = f"{application}/jobruns/1" if job else application
+        found = effects(statements("ServerlessPolicy"), request, resource)
+        assert found == ({"Allow"} if application == APPLICATION else set())
 
 
 # --------------------------------------------------------------------------------------- network
@@ -949,6 +1027,7 @@ ANYWHERE = {("-1", "", "", "0.0.0.0/0")}
     [
         ("PrimarySecurityGroup", NODES | EMR, ANYWHERE),
         ("WorkerSecurityGroup", NODES | EMR, ANYWHERE),
+        ("ServerlessSecurityGroup", set(), ANYWHERE),
         (
             "ServiceSecurityGroup",
             {
@@ -1041,6 +1120,8 @@ def test_outputs_are_the_lines_of_the_environment() -> None:
         "FRUITS_EMR_PIPES=s3://<DataBucket>/pipes",
         "FRUITS_EMR_PRIMARY_SECURITY_GROUP=<PrimarySecurityGroup>",
         "FRUITS_EMR_SECURITY_CONFIGURATION=<EmrSecurityConfiguration>",
+        "FRUITS_EMR_SERVERLESS_APPLICATION=<ServerlessApplication>",
+        "FRUITS_EMR_SERVERLESS_ROLE=arn:JobRole",
         "FRUITS_EMR_SERVICE_ROLE=arn:EmrServiceRole",
         "FRUITS_EMR_SERVICE_SECURITY_GROUP=<ServiceSecurityGroup>",
         "FRUITS_EMR_SUBNETS=<SubnetA>,<SubnetB>",
