@@ -153,7 +153,7 @@ def capacity(work: Work, limits: Limits, most: Mapping[str, Any], where: Where) 
     """
     cores = limits.executor_cores
     room = {
-        "FRUITS_EMR_MAX_CORES": limits.max_cores // cores,
+        "the limit FRUITS_EMR_MAX_CORES": limits.max_cores // cores,
         "the vCPUs of the application": (_number(most, "cpu") - DRIVER_CORES) // cores,
         "the memory of the application": (_number(most, "memory") - DRIVER_GB) // MEMORY_GB[cores],
     }
