@@ -5,6 +5,8 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field, field_validator
 
+from fruits_assets.spark.sizing import Limits
+
 Architecture = Literal["arm64", "x86_64"]
 MANAGED = "for-use-with-amazon-emr-managed-policies"
 """AmazonEMRServicePolicy_v2 touches nothing without this tag."""
@@ -115,6 +117,16 @@ class EmrLimits(dg.Config):
         default=None,
         description="JSON file with prices that replace those of fruits_assets/spark/prices.json.",
     )
+
+    def of_plans(self) -> Limits:
+        """Those that the size and the price of a run are held to."""
+        return Limits(
+            target_minutes=self.target_minutes,
+            max_cores=self.max_cores,
+            max_cost_eur=self.max_cost_eur,
+            step_minutes=self.step_minutes,
+            executor_cores=self.executor_cores,
+        )
 
 
 class SparkMaster(dg.Config):

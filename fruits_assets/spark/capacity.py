@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark.prices import Prices
-from fruits_assets.spark.sizing import STEP_MINUTES, Limits, Work, vcpu_seconds
+from fruits_assets.spark.sizing import STEP_MINUTES, Limits
+from fruits_assets.spark.work import Work, vcpu_seconds
 
 if TYPE_CHECKING:
     from fruits_assets.spark.account import Architecture

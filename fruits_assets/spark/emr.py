@@ -15,10 +15,11 @@ from fruits_assets.spark import lifecycle, sizing
 from fruits_assets.spark.account import MANAGED, STACK, EmrAccount, EmrPlaces
 from fruits_assets.spark.clusters import Cluster, Clusters, GivenCluster, OwnClusters
 from fruits_assets.spark.emr_target import EmrTarget, named
-from fruits_assets.spark.sizing import Bill, Plan, Work
+from fruits_assets.spark.sizing import Bill, Plan
 from fruits_assets.spark.steps import Patience, Steps
 from fruits_assets.spark.submitted import Job, add_metadata
 from fruits_assets.spark.target import Call
+from fruits_assets.spark.work import Work
 
 SUBMIT = ("spark-submit", "--master", "yarn", "--deploy-mode", "cluster")
 

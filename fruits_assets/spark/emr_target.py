@@ -10,7 +10,7 @@ from fruits_assets.spark import sizing
 from fruits_assets.spark.account import EmrLimits, EmrPlaces
 from fruits_assets.spark.code import Code, ship
 from fruits_assets.spark.prices import Prices
-from fruits_assets.spark.submitted import SubmittedSpark, add_metadata, prices_in
+from fruits_assets.spark.submitted import SubmittedSpark, add_metadata
 from fruits_assets.spark.target import Call
 
 
@@ -39,17 +39,12 @@ class EmrTarget(SubmittedSpark):
     @property
     def prices(self) -> Prices:
         """The package's, with those that the user knows better. Raises SparkError."""
-        return prices_in(self.limits.prices)
+        return Prices.read(self.limits.prices)
 
     @property
     def sizes(self) -> sizing.Limits:
         """How large and dear it may become."""
-        return sizing.Limits(
-            target_minutes=self.limits.target_minutes,
-            max_cores=self.limits.max_cores,
-            max_cost_eur=self.limits.max_cost_eur,
-            executor_cores=self.limits.executor_cores,
-        )
+        return self.limits.of_plans()
 
     def ship(self, log: Callable[[str], None]) -> Code:  # noqa: D102 - see SubmittedSpark
         for place in (self.places.pipes, self.places.logs):

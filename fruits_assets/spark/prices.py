@@ -1,4 +1,4 @@
-"""What machines, EMR, volumes and requests cost: a table with sources, and overrides of it."""
+"""What AWS bills, per hour, month or request: a table with sources, and overrides of it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,14 @@ SECTIONS = (
     "emr_xlarge_hour",
     "ebs_gp3_gb_month",
     "s3_per_1000",
+    "s3_gb_month",
+    "kms",
+    "interface_endpoint_hour",
+    "nat_gateway_hour",
     "serverless_hour",
     "serverless_arm64_share",
 )
-NOTES = ("about", "sources")
+NOTES = ("about", "date", "sources")
 """Of the table, for people: a copy of it with other figures is an override too."""
 
 
@@ -59,9 +63,14 @@ class Prices:
         emr_xlarge_hour: family -> what EMR charges on top, on either market.
         ebs_gp3_gb_month: region -> price.
         s3_per_1000: region -> `put` and `get` -> price.
+        s3_gb_month: region -> price.
+        kms: `key_month` and `per_10000` requests -> price.
+        interface_endpoint_hour: region -> price in one zone.
+        nat_gateway_hour: region -> price.
         serverless_hour: region -> `vcpu`, `memory_gb` and `storage_gb` of EMR Serverless -> price
             on x86_64.
         serverless_arm64_share: price of vCPUs and memory on arm64 over that on x86_64.
+        date: month in which the package's table was made, for people.
     """
 
     eur_per_usd: float
@@ -70,8 +79,13 @@ class Prices:
     emr_xlarge_hour: Mapping[str, float]
     ebs_gp3_gb_month: Mapping[str, float]
     s3_per_1000: Mapping[str, Mapping[str, float]]
+    s3_gb_month: Mapping[str, float]
+    kms: Mapping[str, float]
+    interface_endpoint_hour: Mapping[str, float]
+    nat_gateway_hour: Mapping[str, float]
     serverless_hour: Mapping[str, Mapping[str, float]]
     serverless_arm64_share: float
+    date: str
 
     @classmethod
     def load(cls, override: Mapping[str, Any] | None = None) -> Prices:
@@ -93,7 +107,18 @@ class Prices:
                 f"the prices that you set are not usable: {'; '.join(problems)}. They are merged "
                 f"into {TABLE.name} of the package, which has {', '.join(SECTIONS)}."
             )
-        return cls(**_merged(own, given))
+        return cls(**_merged(own, given), date=table["date"])
+
+    @classmethod
+    def read(cls, path: str | None) -> Prices:
+        """The package's table, with a user's JSON file merged in. Raises SparkError."""
+        try:
+            return cls.load(json.loads(Path(path).read_text()) if path else None)
+        except (OSError, ValueError) as error:
+            raise SparkError(
+                f"the prices in {path} cannot be read ({error}). FRUITS_EMR_PRICES names a JSON "
+                "file with some of the figures of fruits_assets/spark/prices.json (docs/costs.md)."
+            ) from error
 
     def families(self, region: str, architecture: Architecture) -> tuple[str, ...]:
         """The families of an architecture that a region offers, the cheapest first.
@@ -124,6 +149,28 @@ class Prices:
         """EUR of requests: those that write or list, and those that read. Raises SparkError."""
         price = self._of(region, self.s3_per_1000, "s3_per_1000")
         return (price["put"] * puts + price["get"] * gets) / 1000 * self.eur_per_usd
+
+    def s3_month_eur(self, region: str, gigabytes: float) -> float:
+        """EUR per month of what lies in S3. Raises SparkError for an unknown region."""
+        return self._of(region, self.s3_gb_month, "s3_gb_month") * gigabytes * self.eur_per_usd
+
+    def kms_eur(self, requests: float) -> float:
+        """EUR of requests to KMS."""
+        return self.kms["per_10000"] * requests / 10_000 * self.eur_per_usd
+
+    def key_month_eur(self) -> float:
+        """EUR per month of one key in KMS."""
+        return self.kms["key_month"] * self.eur_per_usd
+
+    def endpoint_month_eur(self, region: str) -> float:
+        """EUR per month of an interface endpoint in one zone. Raises SparkError."""
+        hour = self._of(region, self.interface_endpoint_hour, "interface_endpoint_hour")
+        return hour * HOURS_PER_MONTH * self.eur_per_usd
+
+    def nat_month_eur(self, region: str) -> float:
+        """EUR per month of a NAT gateway, without what goes through it. Raises SparkError."""
+        hour = self._of(region, self.nat_gateway_hour, "nat_gateway_hour")
+        return hour * HOURS_PER_MONTH * self.eur_per_usd
 
     def serverless_eur(
         self,

@@ -5,100 +5,31 @@ Everything here is arithmetic on a price table (`prices.json`) and on measured r
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark import doors, workers
+from fruits_assets.spark import costs, doors, workers
+from fruits_assets.spark.costs import EXPECTED, ROOT_GB, VOLUME_GB, WORST, Items
 from fruits_assets.spark.prices import FAMILIES, ON_DEMAND, SPOT, XLARGE_VCPUS, Prices, vcpus
+from fruits_assets.spark.work import Work, core_seconds, vcpu_seconds
 
 if TYPE_CHECKING:
     from fruits_assets.spark.account import Architecture
 
-RATES = Path(__file__).with_name("rates.json")
-STAGES = ("ingest", "featurize", "fit_pca", "apply_pca", "measures")
-"""In the order in which a run goes through them."""
-STAGE_OF = {
-    "measure_drift": "fit_pca",
-    "inspect_features": "measures",
-    "recognize": "measures",
-    "draw_gallery": "measures",
-}
-"""Transforms that are part of a stage of another name -> the stage."""
 SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge")
 STEP_MINUTES = 0.5
 """Assumed: from a step's submission until its executors work, and its end until it is seen."""
-ROOT_GB = 15
-"""Of each machine, by EMR's default (release 6.15 and later)."""
-VOLUME_GB = 32
-"""For logs and what little is shuffled (150 bytes a photo, 13 MB a core): data never stay here."""
 SPOT_TIMEOUT_MINUTES = 5
 """EMR's minimum: what Spot cannot give by then is started on demand."""
-PART_ROWS, PART_MEGABYTES = 320, 67
-"""Of a part file, at most: see `transforms/ingest.py`."""
-GETS_PER_PART, PUTS_PER_PART = 4, 2
-"""Per part and stage: footer and row groups of one Parquet file, and the files made from it."""
-LIST_PAGE = 1000
 BILLED_SECONDS = 60
 """Machines and EMR's charge are billed per second, and for a minute at least."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a cluster is asked to do.
-
-    Attributes:
-        images: how many.
-        megabytes: of all photos together (10^6 bytes).
-        stages: some of `STAGES`.
-    """
-
-    images: int
-    megabytes: float
-    stages: tuple[str, ...] = STAGES
-
-    @property
-    def parts(self) -> int:
-        """Part files, about: the tasks of a stage."""
-        return math.ceil(max(self.images / PART_ROWS, self.megabytes / PART_MEGABYTES))
-
-
-def stages_from(transform: str) -> tuple[str, ...]:
-    """The stages that a run which begins with this transform may still go through.
-
-    All of them for a transform that is no stage, such as an erasure: it reads no more than they do.
-    """
-    name = STAGE_OF.get(transform, transform)
-    return STAGES[STAGES.index(name) :] if name in STAGES else STAGES
-
-
-@cache
-def _rates() -> Mapping[str, Any]:
-    return json.loads(RATES.read_text())
-
-
-def core_seconds(work: Work) -> float:
-    """CPU time of the work, in seconds of the core that `rates.json` was measured on."""
-    rates = _rates()["stages"]
-    return sum(
-        rates[stage]["seconds_per_image"] * work.images
-        + rates[stage]["seconds_per_megabyte"] * work.megabytes
-        for stage in work.stages
-    )
-
-
-def vcpu_seconds(work: Work, architecture: Architecture) -> float:
-    """Seconds that the work takes on one vCPU of AWS."""
-    return core_seconds(work) * _rates()["vcpu_factor"][architecture]
 
 
 @dataclass(frozen=True)
@@ -108,7 +39,8 @@ class Limits:
     Attributes:
         target_minutes: the cluster is sized to compute for so long.
         max_cores: vCPUs for executors, at most.
-        max_cost_eur: a plan above it is refused.
+        max_cost_eur: a plan that may cost more is refused.
+        step_minutes: one whose longest step is expected to take longer is refused.
         executor_cores: cores of each machine of four that compute; the others only bring memory.
         startup_minutes: from RunJobFlow until the first step begins. Assumed: AWS names no figure;
             clusters are commonly said to take 5 to 10 minutes.
@@ -117,6 +49,7 @@ class Limits:
     target_minutes: float = 20.0
     max_cores: int = 64
     max_cost_eur: float | None = None
+    step_minutes: float = 120.0
     executor_cores: int = XLARGE_VCPUS
     startup_minutes: float = 6.0
 
@@ -134,10 +67,10 @@ class Plan:
         cores: vCPUs for executors: 4 on the core node, all others on task nodes.
         core_seconds: of the work, on a core of this machine's kind.
         expected_minutes: from asking for the cluster until its end.
-        instances_eur: expected: primary and core node on demand, task nodes on Spot.
-        emr_eur: EMR's charge.
-        ebs_eur: volumes.
-        s3_eur: requests.
+        step_minutes: of the longest step.
+        expected: what it costs, by items: primary and core node on demand, task nodes on Spot.
+        worst: what it costs with the dearest machines that its fleets may start, all on demand
+            once Spot has given nothing, and as many cores as the fleets may round up to.
         local_cores: that the host of Dagster has.
     """
 
@@ -149,10 +82,9 @@ class Plan:
     cores: int
     core_seconds: float
     expected_minutes: float
-    instances_eur: float
-    emr_eur: float
-    ebs_eur: float
-    s3_eur: float
+    step_minutes: float
+    expected: Items
+    worst: Items
     local_cores: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     @property
@@ -163,21 +95,17 @@ class Plan:
     @property
     def most_cores(self) -> int:
         """With the last machine of the Spot fleet as large as it may be."""
-        if not self.task_cores:
-            return self.cores
-        largest = vcpus(f"m.{_task_sizes(self.task_cores)[-1]}")
-        return self.cores + largest - XLARGE_VCPUS
-
-    @property
-    def most_eur(self) -> float:
-        """The expected cost, if the Spot fleet brings `most_cores`."""
-        machines = self.instances_eur + self.emr_eur + self.ebs_eur
-        return self.expected_eur + machines * (self.most_cores / self.cores - 1)
+        return self.cores + _rounded_up(self.task_cores)
 
     @property
     def expected_eur(self) -> float:
         """All of it, without tax."""
-        return self.instances_eur + self.emr_eur + self.ebs_eur + self.s3_eur
+        return sum(self.expected.values())
+
+    @property
+    def most_eur(self) -> float:
+        """All of it in the worst case."""
+        return sum(self.worst.values())
 
     @property
     def local_minutes(self) -> float:
@@ -192,7 +120,8 @@ class Plan:
     @property
     def eur_per_hour(self) -> float:
         """Expected, as long as the cluster is there; without requests and tax."""
-        return (self.instances_eur + self.emr_eur + self.ebs_eur) * 60 / self.expected_minutes
+        machines = sum(self.expected[name] for name in ("instances", "emr", "ebs"))
+        return machines * 60 / self.expected_minutes
 
     def told(self) -> dict[str, float | int | str]:
         """For the log and for Dagster's metadata."""
@@ -206,10 +135,8 @@ class Plan:
             "spot_cores": self.task_cores,
             "expected_minutes": round(self.expected_minutes, 1),
             "expected_eur": round(self.expected_eur, 4),
-            "expected_eur_instances": round(self.instances_eur, 4),
-            "expected_eur_emr": round(self.emr_eur, 4),
-            "expected_eur_ebs": round(self.ebs_eur, 4),
-            "expected_eur_s3": round(self.s3_eur, 4),
+            **{f"expected_eur_{name}": round(eur, 4) for name, eur in self.expected.items()},
+            "most_eur": round(self.most_eur, 4),
             "local_minutes": round(self.local_minutes, 1),
         }
 
@@ -230,18 +157,34 @@ class Plan:
             f"{cluster} (expected). FRUITS_SPARK=local is done sooner, and for nothing."
         )
 
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Settings that refuse it, each with what it would have to allow."""
+        return refusals(self.limits, self.most_eur, self.step_minutes)
+
     def check(self) -> None:
-        """Raises SparkError where it may cost more than is allowed."""
-        allowed = self.limits.max_cost_eur
-        if allowed is not None and self.most_eur > allowed:
-            raise SparkError(
-                f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
-                f"{self.cores} cores in {self.region}, and {self.most_eur:.2f} EUR where Spot "
-                f"brings {self.most_cores}; allowed are {allowed:.2f} EUR. Nothing was "
-                "started. Raise FRUITS_EMR_MAX_COST_EUR; or, as most of a cluster's time is its "
-                "start, let fewer runs do more; or set FRUITS_SPARK=local "
-                f"({_duration(self.local_minutes)} on this machine)."
-            )
+        """Raises SparkError where it may cost more, or a step take longer, than is allowed."""
+        if not self.refusals:
+            return
+        raise SparkError(
+            f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
+            f"{self.cores} cores in {self.region}, and {self.most_eur:.2f} EUR at most, where Spot "
+            f"has nothing and fleets bring {self.most_cores}. That is refused by "
+            f"{' and '.join(self.refusals)}. Nothing was started. Raise what refuses it; or, as "
+            "most of a small cluster's time is its start, let fewer runs do more; or set "
+            f"FRUITS_SPARK=local ({_duration(self.local_minutes)} on this machine)."
+        )
+
+
+def refusals(limits: Limits, most_eur: float, step_minutes: float) -> tuple[str, ...]:
+    """Settings that refuse a run of this price whose longest step takes so long."""
+    found: list[str] = []
+    if limits.max_cost_eur is not None and most_eur > limits.max_cost_eur:
+        found.append(f"FRUITS_EMR_MAX_COST_EUR={limits.max_cost_eur:g} (may cost {most_eur:.2f})")
+    if step_minutes > limits.step_minutes:
+        allowed = f"FRUITS_EMR_STEP_MINUTES={limits.step_minutes:g}"
+        found.append(f"{allowed} (longest step: {step_minutes:.0f})")
+    return tuple(found)
 
 
 def plan(
@@ -287,50 +230,56 @@ def plan(
             f"{region} offers no {architecture} machines of {', '.join(FAMILIES[architecture])}. "
             "Use the other architecture."
         )
-    seconds = core_seconds(work)
-    on_vcpus = vcpu_seconds(work, architecture)
-    wanted = math.ceil(on_vcpus / (limits.target_minutes * 60) / limits.executor_cores)
-    machines = min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
-    if cores is not None:
-        machines = cores // XLARGE_VCPUS
-    cores = machines * XLARGE_VCPUS
+    machines = executors(work, limits, architecture) if cores is None else cores // XLARGE_VCPUS
     started = limits.startup_minutes + STEP_MINUTES * len(work.stages)
-    minutes = started + on_vcpus / 60 / (machines * limits.executor_cores)
-    hours = minutes / 60
-    xlarges = [f"{family}.xlarge" for family in families]
-    instances = 2 * prices.instance_eur(region, xlarges[0])
-    instances += (machines - 1) * statistics.mean(
-        prices.instance_eur(region, one, SPOT) for one in xlarges
-    )
-    emr = 2 * prices.emr_eur(xlarges[0])
-    emr += (machines - 1) * statistics.mean(map(prices.emr_eur, xlarges))
-    puts, gets = _requests(work)
+    minutes = started + computing_minutes(work, limits, architecture, machines)
+    tasks = machines - 1
+    most = tasks + _rounded_up(tasks * XLARGE_VCPUS) // XLARGE_VCPUS
+    most_minutes = minutes + (SPOT_TIMEOUT_MINUTES if tasks else 0)
+    items = partial(_items, work, prices, region, families)
+    longest = computing_minutes(work.longest_stage(), limits, architecture, machines)
     return Plan(
         work=work,
         limits=limits,
         region=region,
         architecture=architecture,
         families=families,
-        cores=cores,
-        core_seconds=seconds,
+        cores=machines * XLARGE_VCPUS,
+        core_seconds=core_seconds(work),
         expected_minutes=minutes,
-        instances_eur=instances * hours,
-        emr_eur=emr * hours,
-        ebs_eur=prices.ebs_eur(region, (1 + machines) * (ROOT_GB + VOLUME_GB), hours),
-        s3_eur=prices.s3_eur(region, puts=puts, gets=gets),
+        step_minutes=STEP_MINUTES + longest,
+        expected=items(tasks=tasks, minutes=minutes, case=EXPECTED),
+        worst=items(tasks=most, minutes=most_minutes, case=WORST),
     )
 
 
-def _requests(work: Work) -> tuple[float, float]:
-    """Requests that write or list, and that read."""
-    puts = gets = 0.0
-    for stage in work.stages:
-        puts += PUTS_PER_PART * work.parts
-        gets += GETS_PER_PART * work.parts
-        if stage == "ingest":
-            puts += work.images / LIST_PAGE
-            gets += work.images
-    return puts, gets
+def executors(work: Work, limits: Limits, architecture: Architecture) -> int:
+    """The fewest executors, of four vCPUs each, that compute within the target and the maximum."""
+    cores = vcpu_seconds(work, architecture) / (limits.target_minutes * 60)
+    wanted = math.ceil(cores / limits.executor_cores)
+    return min(max(1, wanted), limits.max_cores // XLARGE_VCPUS)
+
+
+def computing_minutes(
+    work: Work, limits: Limits, architecture: Architecture, executors: int
+) -> float:
+    """How long so many executors compute."""
+    return vcpu_seconds(work, architecture) / 60 / (executors * limits.executor_cores)
+
+
+def _items(
+    work: Work,
+    prices: Prices,
+    region: str,
+    families: Sequence[str],
+    *,
+    tasks: int,
+    minutes: float,
+    case: costs.Case,
+) -> Items:
+    hourly = costs.cluster(prices, region, families, tasks, case)
+    machines = {name: eur * minutes / 60 for name, eur in hourly.items()}
+    return {**machines, **costs.requests(prices, region, work, machines=2 + tasks)}
 
 
 def _duration(minutes: float) -> str:
@@ -386,6 +335,11 @@ def _task_types(plan: Plan) -> Iterator[dict[str, Any]]:
     for size in _task_sizes(plan.task_cores):
         for family in plan.families:
             yield {**_type(family, size), "WeightedCapacity": vcpus(f"m.{size}")}
+
+
+def _rounded_up(cores: int) -> int:
+    """Cores that the last machine of a Spot fleet may bring beyond so many."""
+    return vcpus(f"m.{_task_sizes(cores)[-1]}") - XLARGE_VCPUS if cores else 0
 
 
 def _task_sizes(cores: int) -> list[str]:

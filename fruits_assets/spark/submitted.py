@@ -7,11 +7,9 @@ gives through Dagster Pipes. A driver whose request is gone from the bucket ends
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,9 +19,8 @@ from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.spark import doors, pipes, workers
 from fruits_assets.spark.code import Code
-from fruits_assets.spark.prices import Prices
-from fruits_assets.spark.sizing import Work, stages_from
 from fruits_assets.spark.target import Call, SparkTarget
+from fruits_assets.spark.work import Work, stages_from
 from fruits_assets.storage.base import S3
 from fruits_assets.storage.region import check_region
 from fruits_assets.storage.snapshot import Output
@@ -177,17 +174,6 @@ def add_metadata(call: Call, metadata: Mapping[str, Any]) -> None:
     if isinstance(call.context, dg.AssetExecutionContext):
         for key in call.context.selected_asset_keys:
             call.context.add_asset_metadata(dict(metadata), asset_key=key)
-
-
-def prices_in(path: str | None) -> Prices:
-    """The package's prices, with those of a file instead of some. Raises SparkError."""
-    try:
-        return Prices.load(json.loads(Path(path).read_text()) if path else None)
-    except (OSError, ValueError) as error:
-        raise SparkError(
-            f"the prices in {path} cannot be read ({error}). FRUITS_EMR_PRICES names a JSON "
-            "file with some of the figures of fruits_assets/spark/prices.json (docs/emr.md)."
-        ) from error
 
 
 def _check_visible(what: str, place: str) -> None:

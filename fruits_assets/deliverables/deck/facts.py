@@ -325,7 +325,7 @@ def libraries() -> dict[str, str]:
 
 def price_table() -> str:
     """All that plans are computed from, to tell when it changes."""
-    from fruits_assets.spark import prices, sizing  # noqa: PLC0415 - their tables
+    from fruits_assets.spark import prices, work  # noqa: PLC0415 - their tables
 
-    texts = [json.loads(path.read_text()) for path in (prices.TABLE, sizing.RATES)]
+    texts = [json.loads(path.read_text()) for path in (prices.TABLE, work.RATES)]
     return json.dumps(texts, sort_keys=True)
