@@ -1,4 +1,4 @@
-"""The command line `fruits`: what a source and a lake hold, going back, erasing, repairing."""
+"""The command line `fruits`: what a lake holds, its history, what runs cost, erasing, repairing."""
 
 from __future__ import annotations
 
@@ -57,22 +57,24 @@ HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 """Table -> the sentence that its figures make."""
 
 
-def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the lake of the settings, and turns its errors into a sentence.
+PLANNED = (10_000, 1_000_000, 100_000_000)
+"""Photos that `fruits plan` prices when it is not told how many."""
+PLAN_REGION = "eu-west-3"
+"""Where it prices them when no region is set."""
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the settings, and turns its errors into a sentence.
 
     SIGTERM ends it as Ctrl-C does: leases are given back, and it says so.
     """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        from fruits_assets.lake.lake import Lake  # noqa: PLC0415 - `--help` waits for nothing
-
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            settings = Settings()
-            lake = Lake.at(settings.lake, **settings.bucket_access())
-            command(lake, *args, **kwargs)
+            command(Settings(), *args, **kwargs)
         except FruitsError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
@@ -81,6 +83,18 @@ def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
             ) from None
 
     return run
+
+
+def _with_lake(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the lake of the settings, and turns its errors into a sentence."""
+
+    @functools.wraps(command)
+    def run(settings: Settings, *args: Any, **kwargs: Any) -> None:
+        from fruits_assets.lake.lake import Lake  # noqa: PLC0415 - `--help` waits for nothing
+
+        command(Lake.at(settings.lake, **settings.bucket_access()), *args, **kwargs)
+
+    return _with_settings(run)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -141,6 +155,56 @@ def history(lake: Lake, table: str, limit: int | None) -> None:
             f"{one.number:>5}  {made.recipe or made.transform:<16}  "
             f"{made.created_at[:19].replace('T', ' ')}  {rows:>9}  {made.run_id[:8]}{mark}"
         )
+
+
+@main.command()
+@click.option(
+    "--photos", multiple=True, type=click.IntRange(1), help="How many photos; repeatable."
+)
+@click.option(
+    "--kilobytes",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 10**6),
+    help="Mean size of a photo.",
+)
+@click.option("--region", help="Region of AWS: FRUITS_REGION, or eu-west-3.")
+@click.option("--cores", type=click.IntRange(1), help="Cores of this machine: those it has.")
+@click.option("--items", is_flag=True, help="Show what each price is made of.")
+@_with_settings
+def plan(
+    settings: Settings,
+    photos: Sequence[int],
+    kilobytes: int,
+    region: str | None,
+    cores: int | None,
+    *,
+    items: bool,
+) -> None:
+    """Price a first run here, on EMR and on EMR Serverless, and say which to take.
+
+    Nothing is asked of AWS. Limits and prices are those of FRUITS_EMR_* (docs/costs.md).
+    """
+    from fruits_assets.spark import forecast, forecast_table  # noqa: PLC0415 - as above
+    from fruits_assets.spark.prices import Prices  # noqa: PLC0415
+    from fruits_assets.spark.work import Work  # noqa: PLC0415
+    from fruits_assets.storage.region import check_region  # noqa: PLC0415
+
+    of = settings.forecast()
+    asked = [
+        forecast.Question(
+            work=Work(images, images * kilobytes / 1e3),
+            limits=of.of_plans(),
+            prices=Prices.read(of.prices),
+            region=check_region(region or settings.region or PLAN_REGION),
+            release=of.release,
+            architecture=of.architecture,
+            local_cores=cores or os.cpu_count() or 1,
+        )
+        for images in photos or PLANNED
+    ]
+    for line in forecast_table.lines(asked, items=items):
+        click.echo(line)
 
 
 @main.command()

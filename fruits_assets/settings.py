@@ -8,7 +8,14 @@ from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits_assets.core.errors import SparkError
-from fruits_assets.spark.account import EmrAccount, EmrLimits, ServerlessAccount, SparkMaster
+from fruits_assets.spark.account import (
+    Architecture,
+    EmrAccount,
+    EmrLimits,
+    Release,
+    ServerlessAccount,
+    SparkMaster,
+)
 from fruits_assets.storage.base import S3
 from fruits_assets.storage.endpoints import split
 from fruits_assets.storage.region import check_owner, check_region
@@ -56,6 +63,17 @@ class ServerlessSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
     def limits(self) -> EmrLimits:
         """How much of it a job may take."""
         return EmrLimits(**self.model_dump(include=set(EmrLimits.model_fields)))
+
+
+class ForecastSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
+    BaseSettings, EmrLimits
+):
+    """Those of `FRUITS_EMR_*` that a price depends on: they are there before a stack is."""
+
+    model_config = EMR
+
+    release: Release = EmrAccount.model_fields["release"].default
+    architecture: Architecture = EmrAccount.model_fields["architecture"].default
 
 
 class MasterSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -166,6 +184,10 @@ class Settings(BaseSettings):
     def serverless(self) -> ServerlessSettings:
         """What EMR Serverless uses, and how much. Raises SparkError where a part is not set."""
         return self._read(ServerlessSettings, "FRUITS_EMR", DEPLOY)
+
+    def forecast(self) -> ForecastSettings:
+        """What a price depends on. Raises SparkError where a part cannot be used."""
+        return self._read(ForecastSettings, "FRUITS_EMR", "See .env.example.")
 
     def master(self) -> SparkMaster:
         """The cluster to submit to. Raises SparkError where a part is not set."""

@@ -1,8 +1,12 @@
 """The command line says what there is in sentences, and does what it says."""
 
+import itertools
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from click.testing import CliRunner, Result
 from fruits_assets import cli
 from fruits_assets.erasure.plan import Plan
 from fruits_assets.lake.lake import Lake
-from fruits_assets_tests.conftest import Pipeline
+from fruits_assets_tests.conftest import REPOSITORY, Pipeline
 from fruits_assets_tests.erasure.traces import erase, evidence, files_of, rows_of, traces
 
 BANANA = "Training/Banana/1.jpg"
@@ -215,3 +219,114 @@ def test_repair_reads_the_lake_and_removes_only_what_is_damaged(fruits: Fruits, 
     assert found.exit_code == 1
     assert f"{part}: its checksum differs. It is removed." in found.output
     assert before.keys() - files_of(own.lake).keys() == {str(part)}
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fruits:
+    """Types `fruits plan` as somebody who has set nothing, and has no credentials."""
+    for name in [it for it in os.environ if it.startswith(("FRUITS_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return lambda *options, **settings: CliRunner().invoke(
+        cli.main, ["plan", "--cores", "2", *options], env=settings
+    )
+
+
+ROW = r"^ *([\d,]+)  (local|emr|emr-serverless) +([\d.,]+) +([\d.,]+) +([\d.,]+) "
+
+
+def test_plan_prices_three_sizes_in_three_places_and_advises_one_for_each(priced: Fruits):
+    shown = priced()
+    assert shown.exit_code == 0, shown.output
+    rows = re.findall(ROW, shown.output, re.MULTILINE)
+    sizes = ("10,000", "1,000,000", "100,000,000")
+    places = ("local", "emr", "emr-serverless")
+    assert [row[:2] for row in rows] == list(itertools.product(sizes, places))
+    taken = re.findall(r"^ +Take ([\w-]+): ", shown.output, re.MULTILINE)
+    assert taken == ["local", "local", "emr"]
+    assert "photos of 100 kB, eu-west-3, 2 cores here" in shown.output
+    assert max(map(len, shown.output.splitlines())) <= 115
+    starts = [it.start(2) for row in shown.output.splitlines() if (it := re.match(ROW, row))]
+    assert len(starts) == 9
+    assert len(set(starts)) == 1, "aligned"
+
+
+def test_plan_prices_what_it_is_asked_for(priced: Fruits):
+    sizes = ("--photos", "5000", "--photos", "70000")
+    shown = priced(*sizes, "--kilobytes", "2000", "--region", "eu-north-1")
+    rows = re.findall(ROW, shown.output, re.MULTILINE)
+    assert {row[0] for row in rows} == {"5,000", "70,000"}
+    assert "photos of 2000 kB, eu-north-1, 2 cores here" in shown.output
+    small = re.findall(ROW, priced("--photos", "5000").output, re.MULTILINE)
+    assert float(rows[1][3]) > float(small[1][3])
+
+
+def test_plan_shows_what_each_price_is_made_of(priced: Fruits):
+    shown = priced("--photos", "1000000", "--items")
+    totals = dict(re.findall(r"1,000,000  (emr\S*) +[\d.]+ +([\d.]+)", shown.output))
+    items = re.findall(r"^ +run +.*? ([\d.]+|-) +([\d.]+|-)$", shown.output, re.MULTILINE)
+    assert len(items) == 6
+    for place, column in zip(totals, zip(*items, strict=True), strict=True):
+        total = sum(float(eur) for eur in column if eur != "-")
+        assert total == pytest.approx(float(totals[place]), abs=0.006)
+    for label in ("key in KMS", "interface endpoint of EMR", "photos and lake in S3", "upload"):
+        assert label in shown.output
+
+
+def test_plan_names_the_setting_that_refuses(priced: Fruits):
+    shown = priced("--photos", "1000000", FRUITS_EMR_MAX_COST_EUR="1.5")
+    assert re.search(r"  emr  .*FRUITS_EMR_MAX_COST_EUR=1.5$", shown.output, re.MULTILINE)
+    assert not re.search(r"  local  .*FRUITS", shown.output)
+    assert "  FRUITS_EMR" not in priced("--photos", "1000000").output
+
+
+def test_plan_minds_the_settings(priced: Fruits):
+    settings = {"FRUITS_EMR_RELEASE": "emr-7.13.0", "FRUITS_REGION": "eu-south-1"}
+    shown = priced("--photos", "1000000", "--items", **settings)
+    assert "eu-south-1" in shown.output
+    assert "endpoint" not in shown.output
+    arm, x86 = (
+        priced("--photos", "1000000", FRUITS_EMR_ARCHITECTURE=it).output
+        for it in ("arm64", "x86_64")
+    )
+    assert arm != x86
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "said"),
+    [
+        (["--region", "us-east-1"], {}, "'us-east-1' is not in the European Union"),
+        ([], {"FRUITS_EMR_MAX_CORES": "many"}, "FRUITS_EMR_MAX_CORES"),
+        ([], {"FRUITS_EMR_PRICES": "nowhere.json"}, "the prices in nowhere.json cannot be read"),
+        (["--photos", "0"], {}, "0 is not in the range"),
+        (["--kilobytes", "nan"], {}, "'nan' is not a valid integer"),
+    ],
+)
+def test_plan_refuses_in_a_sentence(
+    priced: Fruits, options: list[str], settings: dict[str, str], said: str
+):
+    shown = priced(*options, **settings)
+    assert shown.exit_code != 0
+    assert said in shown.output
+    assert "Traceback" not in shown.output
+
+
+def test_plan_needs_neither_spark_nor_aws(tmp_path: Path):
+    program = (
+        "import sys; from fruits_assets.cli import main\n"
+        "try: main(['plan', '--photos', '10000'])\n"
+        "finally: print({'pyspark', 'boto3', 'deltalake'} & set(sys.modules))"
+    )
+    own = {name: it for name, it in os.environ.items() if not name.startswith(("AWS_", "FRUITS_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**own, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Take local: " in done.stdout
+    assert done.stdout.rstrip().endswith("set()")
+    assert not list(tmp_path.iterdir()), "a forecast makes no lake"

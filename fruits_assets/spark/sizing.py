@@ -158,8 +158,8 @@ class Plan:
         )
 
     @property
-    def refusals(self) -> tuple[str, ...]:
-        """Settings that refuse it, each with what it would have to allow."""
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Settings that refuse it."""
         return refusals(self.limits, self.most_eur, self.step_minutes)
 
     def check(self) -> None:
@@ -170,20 +170,38 @@ class Plan:
             f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
             f"{self.cores} cores in {self.region}, and {self.most_eur:.2f} EUR at most, where Spot "
             f"has nothing and fleets bring {self.most_cores}. That is refused by "
-            f"{' and '.join(self.refusals)}. Nothing was started. Raise what refuses it; or, as "
-            "most of a small cluster's time is its start, let fewer runs do more; or set "
-            f"FRUITS_SPARK=local ({_duration(self.local_minutes)} on this machine)."
+            f"{' and '.join(map(str, self.refusals))}. Nothing was started. Raise what refuses "
+            "it; or, as most of a small cluster's time is its start, let fewer runs do more; or "
+            f"set FRUITS_SPARK=local ({_duration(self.local_minutes)} on this machine)."
         )
 
 
-def refusals(limits: Limits, most_eur: float, step_minutes: float) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Refusal:
+    """A setting that refuses a run.
+
+    Attributes:
+        setting: with its value.
+        reason: what the run would take instead.
+    """
+
+    setting: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.setting} ({self.reason})"
+
+
+def refusals(limits: Limits, most_eur: float, step_minutes: float) -> tuple[Refusal, ...]:
     """Settings that refuse a run of this price whose longest step takes so long."""
-    found: list[str] = []
+    found: list[Refusal] = []
     if limits.max_cost_eur is not None and most_eur > limits.max_cost_eur:
-        found.append(f"FRUITS_EMR_MAX_COST_EUR={limits.max_cost_eur:g} (may cost {most_eur:.2f})")
+        cost = f"it may cost {most_eur:.2f}"
+        found.append(Refusal(f"FRUITS_EMR_MAX_COST_EUR={limits.max_cost_eur:g}", cost))
     if step_minutes > limits.step_minutes:
-        allowed = f"FRUITS_EMR_STEP_MINUTES={limits.step_minutes:g}"
-        found.append(f"{allowed} (longest step: {step_minutes:.0f})")
+        longest = f"the longest step may take {step_minutes:.0f}"
+        longest += f" with FRUITS_EMR_MAX_CORES={limits.max_cores}"
+        found.append(Refusal(f"FRUITS_EMR_STEP_MINUTES={limits.step_minutes:g}", longest))
     return tuple(found)
 
 

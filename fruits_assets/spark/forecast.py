@@ -1,0 +1,175 @@
+"""The same work on this machine, on EMR and on EMR Serverless: time, price, and which to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fruits_assets.spark import costs, sizing
+from fruits_assets.spark.costs import Items
+from fruits_assets.spark.prices import XLARGE_VCPUS, Prices
+from fruits_assets.spark.sizing import Limits, Refusal
+from fruits_assets.spark.work import Work, core_seconds
+
+if TYPE_CHECKING:
+    from fruits_assets.spark.account import Architecture, Release
+
+WORTH_WAITING_MINUTES = 12 * 60
+"""Assumed: what this machine does overnight is worth no money."""
+SERVERLESS_START_MINUTES = 2.0
+"""Assumed: from a job run's submission until its workers are there, which is not billed."""
+WORKER_GB = (sizing.EXECUTOR_HEAP_MB + sizing.EXECUTOR_OVERHEAD_MB) / 1024
+"""Of an executor of four vCPUs, as on a cluster."""
+DRIVER_VCPUS, DRIVER_GB = 1, (sizing.DRIVER_HEAP_MB + sizing.DRIVER_OVERHEAD_MB) / 1024
+
+
+@dataclass(frozen=True)
+class Question:
+    """Some work, and what it is to be priced by.
+
+    Attributes:
+        work: of a first run, with nothing in the lake.
+        limits: of the settings.
+        prices: of AWS.
+        region: of AWS.
+        release: of EMR.
+        architecture: of its machines.
+        local_cores: of this machine.
+    """
+
+    work: Work
+    limits: Limits
+    prices: Prices
+    region: str
+    release: Release
+    architecture: Architecture
+    local_cores: int
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One place to run, with its price.
+
+    Attributes:
+        where: value of FRUITS_SPARK.
+        minutes: from the start of a first run to its end, expected.
+        run: what such a run costs, expected.
+        most_eur: what it costs at most.
+        standing: what is billed each month while nobody works.
+        once: what is billed before the first run.
+        refusals: settings that refuse it.
+    """
+
+    where: str
+    minutes: float
+    run: Items = field(default_factory=dict)
+    most_eur: float = 0.0
+    standing: Items = field(default_factory=dict)
+    once: Items = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def run_eur(self) -> float:
+        """What a run costs."""
+        return sum(self.run.values())
+
+    @property
+    def standing_eur(self) -> float:
+        """What a month costs while nobody works."""
+        return sum(self.standing.values())
+
+    @property
+    def once_eur(self) -> float:
+        """What is billed before the first run."""
+        return sum(self.once.values())
+
+    @property
+    def month_eur(self) -> float:
+        """What a month with one run costs."""
+        return self.run_eur + self.standing_eur
+
+
+def local(asked: Question) -> Offer:
+    """This machine, with photos and lake in folders: AWS bills nothing."""
+    return Offer("local", core_seconds(asked.work) / asked.local_cores / 60)
+
+
+def emr(asked: Question) -> Offer:
+    """A cluster for the run. Raises SparkError where there can be none."""
+    work, prices, region = asked.work, asked.prices, asked.region
+    plan = sizing.plan(work, asked.limits, prices, region, asked.architecture)
+    endpoints = 1 if asked.release.startswith("emr-spark-") else 0
+    return Offer(
+        "emr",
+        plan.expected_minutes,
+        run=plan.expected,
+        most_eur=plan.most_eur,
+        standing=costs.standing(prices, region, work, endpoints=endpoints),
+        once=costs.upload(prices, region, work),
+        refusals=plan.refusals,
+    )
+
+
+def serverless(asked: Question) -> Offer:
+    """A job run for each stage, with as many executors as a cluster would have."""
+    work, prices, region = asked.work, asked.prices, asked.region
+    executors = sizing.executors(work, asked.limits, asked.architecture)
+    computing = (work, asked.limits, asked.architecture, executors)
+    billed = sizing.STEP_MINUTES * len(work.stages) + sizing.computing_minutes(*computing)
+    run = {
+        "serverless": prices.serverless_eur(
+            region,
+            asked.architecture,
+            vcpu_hours=(executors * XLARGE_VCPUS + DRIVER_VCPUS) * billed / 60,
+            memory_gb_hours=(executors * WORKER_GB + DRIVER_GB) * billed / 60,
+        ),
+        **costs.requests(prices, region, work),
+    }
+    most, longest = (
+        sum(run.values()),
+        sizing.computing_minutes(work.longest_stage(), *computing[1:]),
+    )
+    return Offer(
+        "emr-serverless",
+        billed + SERVERLESS_START_MINUTES * len(work.stages),
+        run=run,
+        most_eur=most,
+        standing=costs.standing(prices, region, work),
+        once=costs.upload(prices, region, work),
+        refusals=sizing.refusals(asked.limits, most, sizing.STEP_MINUTES + longest),
+    )
+
+
+PLACES: tuple[Callable[[Question], Offer], ...] = (local, emr, serverless)
+
+
+def offers(asked: Question) -> list[Offer]:
+    """All places, this machine first. Raises SparkError for settings that leave no machine."""
+    return [place(asked) for place in PLACES]
+
+
+def advise(found: Sequence[Offer]) -> tuple[Offer, str]:
+    """The place to take, and the reason as a sentence.
+
+    This machine, where it is done overnight or before the others; else the place where a month with
+    one run is cheapest, of those that the settings allow if they allow any.
+    """
+    here, *others = found
+    soonest = min(others, key=lambda one: one.minutes)
+    if here.minutes <= max(WORTH_WAITING_MINUTES, soonest.minutes):
+        rest = f"the soonest of the others is done in {_hours(soonest.minutes)}"
+        return here, f"this machine is done in {_hours(here.minutes)} and costs nothing; {rest}."
+    best = min(others, key=lambda one: (bool(one.refusals), one.month_eur))
+    second = min((one for one in others if one is not best), key=lambda one: one.month_eur)
+    reason = (
+        f"a month with one run costs {best.month_eur:,.2f} EUR, and {second.month_eur:,.2f} EUR "
+        f"with {second.where}; this machine would take {_hours(here.minutes)}."
+    )
+    if best.refusals:
+        reason += f" Raise what refuses it first: {' and '.join(map(str, best.refusals))}."
+    return best, reason
+
+
+def _hours(minutes: float) -> str:
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:,.1f} h"
