@@ -275,7 +275,7 @@ def test_plan_shows_what_each_price_is_made_of(priced: Fruits):
 
 def test_plan_names_the_setting_that_refuses(priced: Fruits):
     shown = priced("--photos", "1000000", FRUITS_EMR_MAX_COST_EUR="1.5")
-    assert re.search(r"  emr  .*FRUITS_EMR_MAX_COST_EUR=1.5$", shown.output, re.MULTILINE)
+    assert re.search(r"  emr  .*FRUITS_EMR_MAX_COST_EUR of 1.5$", shown.output, re.MULTILINE)
     assert not re.search(r"  local  .*FRUITS", shown.output)
     assert "  FRUITS_EMR" not in priced("--photos", "1000000").output
 

@@ -18,7 +18,7 @@ from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import EmrSettings, Settings
 from fruits_assets.spark import acceptance, emr_check, sizing
 from fruits_assets.spark.emr import EmrSpark
-from fruits_assets.spark.prices import XLARGE_VCPUS
+from fruits_assets.spark.prices import XLARGE_VCPUS, Prices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,8 +148,8 @@ def _asked() -> emr_check.Asked:
         kms_key=settings.kms_key,
         bucket_owner=settings.bucket_owner,
         types=sizing.types(emr.account.architecture),
-        # Those of executors, and the smallest machine for the primary node.
-        vcpus=emr.limits.max_cores + XLARGE_VCPUS,
+        limits=emr.limits.of_plans(),
+        prices=Prices.read(emr.limits.prices),
     )
 
 

@@ -30,6 +30,8 @@ LABELS = {
     "logs": "access logs in S3",
 }
 """Every item that is priced -> what it is, for people."""
+MACHINES = ("instances", "emr", "ebs")
+"""Items that are paid by the hour, as long as a cluster is there."""
 ROOT_GB = 15
 """Of each machine, by EMR's default (release 6.15 and later)."""
 VOLUME_GB = 32

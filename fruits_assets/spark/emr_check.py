@@ -14,6 +14,9 @@ from botocore.parsers import ResponseParserError
 
 from fruits_assets.core.errors import FruitsError
 from fruits_assets.spark.account import MANAGED, EmrAccount
+from fruits_assets.spark.emr_costs import Pricing
+from fruits_assets.spark.prices import Prices
+from fruits_assets.spark.sizing import Limits
 from fruits_assets.storage import clients as aws_clients
 from fruits_assets.storage.aws_errors import code_of, explain
 from fruits_assets.storage.base import S3
@@ -73,7 +76,8 @@ class Asked:
         lake: URI that is published to.
         kms_key: that everything written is encrypted with; None for S3's own.
         types: instance types of the fleets, such as `m7g.xlarge`.
-        vcpus: of a cluster, at most.
+        limits: of a run.
+        prices: of AWS.
         bucket_owner: AWS account that owns the buckets; None where that is not known.
     """
 
@@ -82,7 +86,8 @@ class Asked:
     lake: str
     kms_key: str | None
     types: Sequence[str]
-    vcpus: int
+    limits: Limits
+    prices: Prices
     bucket_owner: str | None = None
 
 
@@ -185,6 +190,8 @@ class Survey:
     def __init__(self, asked: Asked, clients: Aws, region: str) -> None:
         self._asked, self._account = asked, asked.account
         self._client, self._region = clients, region
+        of = self._account.architecture
+        self._pricing = Pricing(asked.limits, asked.prices, region, of)
 
     def checks(self) -> Iterable[Check]:
         """All of them, each after those that it needs."""
@@ -224,6 +231,9 @@ class Survey:
                 "servicequotas:GetServiceQuota",
                 known,
             )
+        yield Check("price of clusters", self._pricing.of_clusters)
+        may = "ec2:DescribeVpcEndpoints and ec2:DescribeRouteTables"
+        yield Check("standing costs", self._standing, may, subnets)
 
     def _credentials(self) -> str:
         identity = self._client("sts").get_caller_identity()
@@ -397,15 +407,15 @@ class Survey:
         endpoints = self._endpoints(f"aws.api.{self._region}.emr-service-cell01")
         if not endpoints:
             return (
-                "none yet. EMR makes one with the first cluster; it stays, and costs about 8 EUR a "
-                "month and zone until somebody deletes it (docs/emr.md)"
+                "none yet. EMR makes one with the first cluster; it stays, and costs "
+                f"{self._pricing.endpoint()} until somebody deletes it (docs/costs.md)"
             )
         states = {it["VpcEndpointId"]: it["State"].lower() for it in endpoints}
         if "available" not in states.values():
             raise NotReadyError(
                 f"{states}: delete it in the VPC console, and EMR makes another one."
             )
-        return f"{', '.join(states)}, which costs about 8 EUR a month and zone while it is there"
+        return f"{', '.join(states)}, which costs {self._pricing.endpoint()} while it is there"
 
     def _groups(self) -> str:
         account = self._account
@@ -461,13 +471,25 @@ class Survey:
     def _quota(self, market: str, code: str) -> str:
         quotas = self._client("service-quotas")
         value = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-        if value < self._asked.vcpus:
+        wanted = self._pricing.most_vcpus
+        if value < wanted:
             raise NotReadyError(
-                f"{value:g} vCPUs {market}, where a cluster may take {self._asked.vcpus}. Ask AWS "
+                f"{value:g} vCPUs {market}, where a cluster may take {wanted}. Ask AWS "
                 f"for more (Service Quotas, EC2, {code}; free, takes hours to days), or lower "
                 "max_cores (docs/emr.md)."
             )
-        return f"{value:g} vCPUs, where a cluster takes {self._asked.vcpus} at the most"
+        return f"{value:g} vCPUs, where a cluster takes {wanted} at the most"
+
+    def _standing(self) -> str:
+        where = [{"Name": "vpc-id", "Values": [self._network]}]
+        found = self._client("ec2").describe_vpc_endpoints(Filters=where)["VpcEndpoints"]
+        paid = [it for it in found if it.get("VpcEndpointType") == "Interface"]
+        routes = [route for table in self._tables() for route in table.get("Routes", [])]
+        return self._pricing.of_nothing(
+            keys=1 if self._asked.kms_key else 0,
+            zones=sum(len(it.get("SubnetIds", [])) for it in paid),
+            nats=len({it["NatGatewayId"] for it in routes if it.get("NatGatewayId")}),
+        )
 
 
 def _name(arn: str) -> str:

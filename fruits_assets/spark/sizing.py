@@ -67,6 +67,7 @@ class Plan:
         cores: vCPUs for executors: 4 on the core node, all others on task nodes.
         core_seconds: of the work, on a core of this machine's kind.
         expected_minutes: from asking for the cluster until its end.
+        most_minutes: the same, where Spot gives nothing and that takes its time to be seen.
         step_minutes: of the longest step.
         expected: what it costs, by items: primary and core node on demand, task nodes on Spot.
         worst: what it costs with the dearest machines that its fleets may start, all on demand
@@ -82,6 +83,7 @@ class Plan:
     cores: int
     core_seconds: float
     expected_minutes: float
+    most_minutes: float
     step_minutes: float
     expected: Items
     worst: Items
@@ -120,8 +122,12 @@ class Plan:
     @property
     def eur_per_hour(self) -> float:
         """Expected, as long as the cluster is there; without requests and tax."""
-        machines = sum(self.expected[name] for name in ("instances", "emr", "ebs"))
-        return machines * 60 / self.expected_minutes
+        return sum(self.expected[name] for name in costs.MACHINES) * 60 / self.expected_minutes
+
+    @property
+    def most_eur_per_hour(self) -> float:
+        """The same in the worst case."""
+        return sum(self.worst[name] for name in costs.MACHINES) * 60 / self.most_minutes
 
     def told(self) -> dict[str, float | int | str]:
         """For the log and for Dagster's metadata."""
@@ -197,11 +203,11 @@ def refusals(limits: Limits, most_eur: float, step_minutes: float) -> tuple[Refu
     found: list[Refusal] = []
     if limits.max_cost_eur is not None and most_eur > limits.max_cost_eur:
         cost = f"it may cost {most_eur:.2f}"
-        found.append(Refusal(f"FRUITS_EMR_MAX_COST_EUR={limits.max_cost_eur:g}", cost))
+        found.append(Refusal(f"FRUITS_EMR_MAX_COST_EUR of {limits.max_cost_eur:g}", cost))
     if step_minutes > limits.step_minutes:
         longest = f"the longest step may take {step_minutes:.0f}"
-        longest += f" with FRUITS_EMR_MAX_CORES={limits.max_cores}"
-        found.append(Refusal(f"FRUITS_EMR_STEP_MINUTES={limits.step_minutes:g}", longest))
+        longest += f" with FRUITS_EMR_MAX_CORES of {limits.max_cores}"
+        found.append(Refusal(f"FRUITS_EMR_STEP_MINUTES of {limits.step_minutes:g}", longest))
     return tuple(found)
 
 
@@ -265,6 +271,7 @@ def plan(
         cores=machines * XLARGE_VCPUS,
         core_seconds=core_seconds(work),
         expected_minutes=minutes,
+        most_minutes=most_minutes,
         step_minutes=STEP_MINUTES + longest,
         expected=items(tasks=tasks, minutes=minutes, case=EXPECTED),
         worst=items(tasks=most, minutes=most_minutes, case=WORST),

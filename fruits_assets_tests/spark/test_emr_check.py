@@ -10,7 +10,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,18 @@ from fruits_assets.infrastructure.__main__ import settings_lines
 from fruits_assets.infrastructure.stack import Stack
 from fruits_assets.settings import Settings
 from fruits_assets.spark import __main__ as command
-from fruits_assets.spark import emr_check
+from fruits_assets.spark import emr_check, sizing
 from fruits_assets.spark.emr_check import Asked, Finding
+from fruits_assets.spark.prices import Prices
+from fruits_assets.spark.sizing import Limits
+from fruits_assets.spark.work import Work
 from fruits_assets_tests import s3
 
 REGION = s3.REGION
 FAMILIES = ("m5", "m5a", "m6i", "m6a", "c5", "r5")
 TYPES = tuple(f"{family}.{size}" for family in FAMILIES for size in ("xlarge", "2xlarge"))
-VCPUS = 68
+VCPUS = 80
+"""Of 64 cores: those of the primary node, and what the last Spot machine may bring beyond."""
 CHECKS = (
     "region",
     "settings",
@@ -56,6 +60,8 @@ CHECKS = (
     "instance types",
     "quota on demand",
     "quota Spot",
+    "price of clusters",
+    "standing costs",
 )
 EMR_ENDPOINT = f"aws.api.{REGION}.emr-service-cell01"
 
@@ -213,7 +219,8 @@ def account(
         lake=settings.lake,
         kms_key=settings.kms_key,
         types=TYPES,
-        vcpus=VCPUS,
+        limits=Limits(),
+        prices=Prices.load(),
     )
     return Account(asked, server.endpoint)
 
@@ -261,6 +268,11 @@ def _security(path: str, value: Any) -> Change:
 def _public(answer: Any) -> None:
     for table in answer["RouteTables"]:
         table["Routes"].append({"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": "igw-1"})
+
+
+def _nat(answer: Any) -> None:
+    for table in answer["RouteTables"]:
+        table["Routes"].append({"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1"})
 
 
 def _few(answer: Any) -> None:
@@ -338,7 +350,7 @@ WRONG = [
         _set("SupportedInstanceTypes", [{"Type": it} for it in TYPES[:9]]),
         "knows 9",
     ),
-    ("quota on demand", "get_service_quota", _set("Quota.Value", VCPUS - 1.0), "67 vCPUs on dem"),
+    ("quota on demand", "get_service_quota", _set("Quota.Value", VCPUS - 1.0), "79 vCPUs on dem"),
     ("quota Spot", "get_service_quota", _set("Quota.Value", 0.0), "0 vCPUs Spot"),
 ]
 
@@ -356,6 +368,7 @@ def test_what_is_wrong_is_told(
 
 def test_every_check_is_seen_to_fail() -> None:
     own = {"region", "settings", "credentials", "code", "pipes"}  # below, and as `lake`
+    own |= {"price of clusters", "standing costs"}
     assert {what for what, *_ in WRONG} == set(CHECKS) - own
 
 
@@ -435,6 +448,7 @@ def test_after_a_failure_what_depends_on_it_is_not_looked_at(account: Account) -
         "endpoint of EMR",
         "security groups",
         "instance types",
+        "standing costs",
     }
     assert str(found["routes"]) == "FIX  routes: not looked at. Put 'subnets' right first."
     assert not {"describe_route_tables", "describe_security_groups"} & set(account.called)
@@ -457,6 +471,7 @@ def test_without_credentials_nothing_else_is_asked(
     assert account.called == ["get_caller_identity"]
     assert tuple(found) == CHECKS
     later = list(found.values())[CHECKS.index("credentials") + 1 :]
+    later.remove(found["price of clusters"])  # which needs nobody's
     assert all("'credentials'" in it.told and not it.ok for it in later)
 
 
@@ -477,7 +492,38 @@ def test_the_endpoint_of_emr_that_costs_money_is_told(account: Account) -> None:
     account.changes["describe_vpc_endpoints"] = _set("VpcEndpoints", there)
     finding = account.check()["endpoint of EMR"]
     assert finding.ok
-    assert "vpce-1, which costs" in finding.told
+    assert "vpce-1, which costs 6.91 EUR a month and zone" in finding.told
+
+
+def test_what_clusters_cost_is_told_and_a_limit_that_allows_none_is_not_ready(
+    account: Account,
+) -> None:
+    largest = sizing.plan(Work(0, 0.0, ()), Limits(), Prices.load(), REGION, "arm64", cores=64)
+    told = account.check()["price of clusters"].told
+    assert "set FRUITS_EMR_MAX_COST_EUR" in told
+    hourly = f"{largest.eur_per_hour:.2f} EUR, {largest.most_eur_per_hour:.2f} at most"
+    assert f"an hour of the largest cluster (64 cores) {hourly}" in told
+    assert largest.most_eur_per_hour > 1.5 * largest.eur_per_hour
+    account.asked = replace(account.asked, limits=Limits(max_cost_eur=2.0))
+    assert "may cost more than 2 EUR is refused" in account.check()["price of clusters"].told
+    account.asked = replace(account.asked, limits=Limits(max_cost_eur=0.01))
+    finding = account.check()["price of clusters"]
+    assert not finding.ok
+    assert "even a run of one photo is refused by FRUITS_EMR_MAX_COST_EUR of 0.01" in finding.told
+
+
+def test_all_that_stands_is_priced(account: Account) -> None:
+    assert account.check()["standing costs"].told == (
+        "0.86 EUR a month (key 0.86), and 2.06 EUR for each 100 GB of photos and lake"
+    )
+    both = {"VpcEndpointType": "Interface", "SubnetIds": ["subnet-1", "subnet-2"]}
+    gateway = {"VpcEndpointType": "Gateway", "RouteTableIds": ["rtb-1"]}
+    account.changes["describe_vpc_endpoints"] = _set("VpcEndpoints", [both, gateway])
+    account.changes["describe_route_tables"] = _nat
+    account.asked = replace(account.asked, kms_key=None)
+    assert account.check()["standing costs"].told.startswith(
+        "45.20 EUR a month (interface endpoints 13.81, NAT gateways 31.39), and"
+    )
 
 
 def test_releases_of_before_need_no_endpoint_of_emr(account: Account) -> None:

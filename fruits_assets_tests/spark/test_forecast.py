@@ -22,7 +22,7 @@ ASKED = Question(
     architecture="arm64",
     local_cores=2,
 )
-REFUSED = (Refusal("FRUITS_EMR_STEP_MINUTES=120", "the longest step may take 698"),)
+REFUSED = (Refusal("FRUITS_EMR_STEP_MINUTES of 120", "the longest step may take 698"),)
 
 
 def asked(images: int = 1_000_000, **changed: Any) -> Question:
@@ -67,7 +67,7 @@ def test_only_releases_with_an_endpoint_pay_for_one():
 def test_what_refuses_a_run_refuses_both_and_never_this_machine():
     found = offers(asked(100_000_000, limits=Limits(max_cost_eur=1.0)))
     names = [[refusal.setting for refusal in one.refusals] for one in found]
-    both = ["FRUITS_EMR_MAX_COST_EUR=1", "FRUITS_EMR_STEP_MINUTES=120"]
+    both = ["FRUITS_EMR_MAX_COST_EUR of 1", "FRUITS_EMR_STEP_MINUTES of 120"]
     assert names == [[], both, both]
 
 
@@ -101,7 +101,7 @@ SERVERLESS = Offer("emr-serverless", 60.0, run={"serverless": 2.0}, standing={"k
         (
             (HERE, replace(EMR, refusals=REFUSED), replace(SERVERLESS, refusals=REFUSED)),
             "emr-serverless",
-            "Raise what refuses it first: FRUITS_EMR_STEP_MINUTES=120 (the longest",
+            "Raise what refuses it first: FRUITS_EMR_STEP_MINUTES of 120 (the longest",
         ),
     ],
     ids=["sooner", "overnight", "not later", "standing", "run", "refused", "all refused"],
