@@ -33,6 +33,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from fruits_assets.cli import main as fruits
 from fruits_assets.definitions import compose
@@ -56,6 +57,7 @@ from fruits_assets_tests.pages import (
 
 README = REPOSITORY / "README.md"
 AUTOMATION = REPOSITORY / "docs" / "automation.md"
+COSTS = REPOSITORY / "docs" / "costs.md"
 NOTICES = REPOSITORY / "THIRD_PARTY_NOTICES.md"
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 LANGUAGES = {"", "sh", "bash", "python", "yaml", "json", "sql"}
@@ -97,6 +99,7 @@ RUN_BY = {
     f'{FRUITS} erase Apple/2024-05-01.jpg --label "Jeanne\'s orchard"': (
         "test_cli.py::test_erase_leaves_nothing_and_names_nothing_to_dagster"
     ),
+    f"{FRUITS} plan --cores 2": ("test_docs.py::test_the_forecast_is_what_the_command_prints"),
     f"{DAGSTER} sensor start new_photos -w workspace.yaml": HERE,
     f"{DAGSTER} schedule start daily -w workspace.yaml": HERE,
     f"{DAGSTER} sensor start follow_upstreams -w workspace.yaml": HERE,
@@ -302,6 +305,19 @@ def test_config_files_that_commands_name_are_shown() -> None:
 def test_json_is_what_the_program_reads() -> None:
     (block,) = [block for block in ALL if block.language == "json"]
     assert Prices.load(json.loads(block.text)) != Prices.load()
+
+
+def test_the_forecast_is_what_the_command_prints(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the settings and the price table as they are shipped."""
+    for name in [it for it in os.environ if it.startswith("FRUITS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    typed, shown, *_ = blocks(COSTS)
+    (command,) = typed.commands
+    done = CliRunner().invoke(fruits, words(command)[1:])
+    assert done.output.strip() == shown.text.strip(), "take over what the command prints"
 
 
 @pytest.mark.slow

@@ -267,7 +267,6 @@ def test_the_check_finds_all_that_is_emulated_in_order(followed: Followed) -> No
 
 @pytest.mark.slow
 def test_the_price_is_told_before_and_after(followed: Followed) -> None:
-    assert re.search(r"100000 images.* costs [\d.]+ EUR", followed.of("sentence()"))
     printed = followed.of("make run")
     assert "90 images take" in printed
     assert re.search(r"ended the run's cluster: .*fruits/cost_eur 0\.\d*[1-9]", printed)

@@ -26,7 +26,7 @@ def lines(asked: Sequence[Question], *, items: bool) -> Iterator[str]:
     yield f"EUR without tax, expected; prices of {one.prices.date}. run: all photos, from nothing."
     yield "month: while nobody works, photos and lake in S3. once: upload of the photos to S3.\n"
     yield (
-        f"{'photos':>11}  {'FRUITS_SPARK':<14} {'hours':>6} {'run':>9} {'at most':>9} "
+        f"{'photos':>11}  {'where':<14} {'hours':>6} {'run':>9} {'at most':>9} "
         f"{'/million':>8} {'month':>8} {'once':>8}  refused by"
     )
     for question in asked:
