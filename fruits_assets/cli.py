@@ -170,15 +170,23 @@ def history(lake: Lake, table: str, limit: int | None) -> None:
 )
 @click.option("--region", help="Region of AWS: FRUITS_REGION, or eu-west-3.")
 @click.option("--cores", type=click.IntRange(1), help="Cores of this machine: those it has.")
+@click.option(
+    "--serverless-vcpus",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of the application of EMR Serverless: ServerlessVcpus of the stack.",
+)
 @click.option("--items", is_flag=True, help="Show what each price is made of.")
 @_with_settings
 def plan(
     settings: Settings,
+    *,
     photos: Sequence[int],
     kilobytes: int,
     region: str | None,
     cores: int | None,
-    *,
+    serverless_vcpus: int,
     items: bool,
 ) -> None:
     """Price a first run here, on EMR and on EMR Serverless, and say which to take.
@@ -199,6 +207,7 @@ def plan(
             region=check_region(region or settings.region or PLAN_REGION),
             release=of.release,
             architecture=of.architecture,
+            serverless_vcpus=serverless_vcpus,
             local_cores=cores or os.cpu_count() or 1,
         )
         for images in photos or PLANNED

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fruits_assets.core.errors import SparkError
+from fruits_assets.spark import costs
+from fruits_assets.spark.costs import Items
 from fruits_assets.spark.prices import Prices
-from fruits_assets.spark.sizing import STEP_MINUTES, Limits
+from fruits_assets.spark.sizing import STEP_MINUTES, Limits, Refusal, refusals
 from fruits_assets.spark.work import Work, vcpu_seconds
 
 if TYPE_CHECKING:
@@ -85,9 +87,26 @@ class Capacity:
         )
 
     @property
+    def expected(self) -> Items:
+        """What all of the work is expected to cost, by items; from the submission of each job."""
+        workers = {"serverless": self.minutes * self.eur_per_minute}
+        return workers | costs.requests(self.where.prices, self.where.region, self.work)
+
+    @property
     def expected_eur(self) -> float:
-        """For all of the work, without requests to S3 and tax."""
-        return self.minutes * self.eur_per_minute
+        """All of it, without tax. It is the most, too: no capacity is rounded up."""
+        return sum(self.expected.values())
+
+    @property
+    def step_minutes(self) -> float:
+        """Of the longest job."""
+        seconds = vcpu_seconds(self.work.longest_stage(), self.where.architecture)
+        return STARTUP_MINUTES + STEP_MINUTES + seconds / 60 / self.cores
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Settings that refuse it."""
+        return refusals(self.limits, self.expected_eur, self.step_minutes, self.cores)
 
     def timeout_minutes(self, minutes: float) -> int:
         """After which AWS ends the job: so many minutes, or what the limit in EUR pays for."""
@@ -103,6 +122,7 @@ class Capacity:
             "cores": self.cores,
             "expected_minutes": round(self.minutes, 1),
             "expected_eur": round(self.expected_eur, 4),
+            **{f"expected_eur_{name}": round(eur, 4) for name, eur in self.expected.items()},
         }
 
     def sentence(self) -> str:
@@ -114,14 +134,13 @@ class Capacity:
         )
 
     def check(self) -> None:
-        """Raises SparkError where it is expected to cost more than is allowed."""
-        allowed = self.limits.max_cost_eur
-        if allowed is not None and self.expected_eur > allowed:
+        """Raises SparkError where it may cost more, or a job take longer, than is allowed."""
+        if self.refusals:
             raise SparkError(
                 f"{self.work.images} images are expected to cost {self.expected_eur:.2f} EUR on "
-                f"EMR Serverless ({self.cores} cores in {self.where.region}); allowed are "
-                f"{allowed:.2f} EUR. Nothing was started. Raise FRUITS_EMR_MAX_COST_EUR, or set "
-                "FRUITS_SPARK=local."
+                f"EMR Serverless ({self.cores} cores in {self.where.region}). That is refused by "
+                f"{' and '.join(map(str, self.refusals))}. Nothing was started. Raise what refuses "
+                "it, or set FRUITS_SPARK=local."
             )
 
     def settings(self) -> dict[str, str]:

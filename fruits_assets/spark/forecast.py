@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fruits_assets.spark import costs, sizing
+from fruits_assets.spark.capacity import Where, capacity
 from fruits_assets.spark.costs import Items
-from fruits_assets.spark.prices import XLARGE_VCPUS, Prices
+from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits, Refusal
 from fruits_assets.spark.work import Work, core_seconds
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 WORTH_WAITING_MINUTES = 12 * 60
 """Assumed: what this machine does overnight is worth no money."""
-SERVERLESS_START_MINUTES = 2.0
-"""Assumed: from a job run's submission until its workers are there, which is not billed."""
-WORKER_GB = (sizing.EXECUTOR_HEAP_MB + sizing.EXECUTOR_OVERHEAD_MB) / 1024
-"""Of an executor of four vCPUs, as on a cluster."""
-DRIVER_VCPUS, DRIVER_GB = 1, (sizing.DRIVER_HEAP_MB + sizing.DRIVER_OVERHEAD_MB) / 1024
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Question:
         region: of AWS.
         release: of EMR.
         architecture: of its machines.
+        serverless_vcpus: that the application of EMR Serverless may use at once.
         local_cores: of this machine.
     """
 
@@ -44,6 +41,7 @@ class Question:
     region: str
     release: Release
     architecture: Architecture
+    serverless_vcpus: int
     local_cores: int
 
 
@@ -112,32 +110,18 @@ def emr(asked: Question) -> Offer:
 
 
 def serverless(asked: Question) -> Offer:
-    """A job run for each stage, with as many executors as a cluster would have."""
+    """A job run for each stage. Raises SparkError where an executor has no room."""
     work, prices, region = asked.work, asked.prices, asked.region
-    executors = sizing.executors(work, asked.limits, asked.architecture)
-    computing = (work, asked.limits, asked.architecture, executors)
-    billed = sizing.STEP_MINUTES * len(work.stages) + sizing.computing_minutes(*computing)
-    run = {
-        "serverless": prices.serverless_eur(
-            region,
-            asked.architecture,
-            vcpu_hours=(executors * XLARGE_VCPUS + DRIVER_VCPUS) * billed / 60,
-            memory_gb_hours=(executors * WORKER_GB + DRIVER_GB) * billed / 60,
-        ),
-        **costs.requests(prices, region, work),
-    }
-    most, longest = (
-        sum(run.values()),
-        sizing.computing_minutes(work.longest_stage(), *computing[1:]),
-    )
+    cpu = {"cpu": f"{asked.serverless_vcpus} vCPU"}
+    found = capacity(work, asked.limits, cpu, Where(region, asked.architecture, prices))
     return Offer(
         "emr-serverless",
-        billed + SERVERLESS_START_MINUTES * len(work.stages),
-        run=run,
-        most_eur=most,
+        found.minutes,
+        run=found.expected,
+        most_eur=found.expected_eur,
         standing=costs.standing(prices, region, work),
         once=costs.upload(prices, region, work),
-        refusals=sizing.refusals(asked.limits, most, sizing.STEP_MINUTES + longest),
+        refusals=found.refusals,
     )
 
 

@@ -166,7 +166,7 @@ class Plan:
     @property
     def refusals(self) -> tuple[Refusal, ...]:
         """Settings that refuse it."""
-        return refusals(self.limits, self.most_eur, self.step_minutes)
+        return refusals(self.limits, self.most_eur, self.step_minutes, self.cores)
 
     def check(self) -> None:
         """Raises SparkError where it may cost more, or a step take longer, than is allowed."""
@@ -198,15 +198,16 @@ class Refusal:
         return f"{self.setting} ({self.reason})"
 
 
-def refusals(limits: Limits, most_eur: float, step_minutes: float) -> tuple[Refusal, ...]:
-    """Settings that refuse a run of this price whose longest step takes so long."""
+def refusals(
+    limits: Limits, most_eur: float, step_minutes: float, cores: int
+) -> tuple[Refusal, ...]:
+    """Settings that refuse a run of this price whose longest step takes so long on its cores."""
     found: list[Refusal] = []
     if limits.max_cost_eur is not None and most_eur > limits.max_cost_eur:
         cost = f"it may cost {most_eur:.2f}"
         found.append(Refusal(f"FRUITS_EMR_MAX_COST_EUR of {limits.max_cost_eur:g}", cost))
     if step_minutes > limits.step_minutes:
-        longest = f"the longest step may take {step_minutes:.0f}"
-        longest += f" with FRUITS_EMR_MAX_CORES of {limits.max_cores}"
+        longest = f"the longest step may take {step_minutes:.0f} on {cores} cores"
         found.append(Refusal(f"FRUITS_EMR_STEP_MINUTES of {limits.step_minutes:g}", longest))
     return tuple(found)
 

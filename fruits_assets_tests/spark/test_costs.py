@@ -144,7 +144,7 @@ def test_a_run_whose_longest_step_would_be_cancelled_is_refused():
     plan = planned(huge)
     featurize = vcpu_seconds(replace(huge, stages=("featurize",)), "arm64")
     assert plan.step_minutes == pytest.approx(sizing.STEP_MINUTES + featurize / 60 / plan.cores)
-    with pytest.raises(SparkError, match=r"FRUITS_EMR_STEP_MINUTES of 120 .* may take 698 with"):
+    with pytest.raises(SparkError, match=r"STEP_MINUTES of 120 .* may take 698 on 64 cores"):
         plan.check()
     planned(huge, Limits(step_minutes=700)).check()
     planned(huge, Limits(max_cores=512)).check()

@@ -160,7 +160,7 @@ def test_a_run_that_costs_too_much_is_refused_before_anything_starts(user: User)
     poor = replace(user, changed={"FRUITS_EMR_MAX_COST_EUR": "0.01"})
     result, told = poor.run(*INGEST)
     assert not result.success
-    assert "allowed are 0.01 EUR" in told
+    assert "refused by FRUITS_EMR_MAX_COST_EUR of 0.01" in told
     assert user.emr.clusters() == []
     assert user.published() == []
 

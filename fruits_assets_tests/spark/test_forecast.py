@@ -7,6 +7,7 @@ import pytest
 
 from fruits_assets.core.errors import SparkError
 from fruits_assets.spark import sizing
+from fruits_assets.spark.capacity import Where, capacity
 from fruits_assets.spark.forecast import Offer, Question, advise, offers
 from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits, Refusal
@@ -20,9 +21,10 @@ ASKED = Question(
     region="eu-west-3",
     release="emr-spark-8.0.0",
     architecture="arm64",
+    serverless_vcpus=16,
     local_cores=2,
 )
-REFUSED = (Refusal("FRUITS_EMR_STEP_MINUTES of 120", "the longest step may take 698"),)
+REFUSED = (Refusal("FRUITS_EMR_STEP_MINUTES of 120", "the longest step may take 698 on 64 cores"),)
 
 
 def asked(images: int = 1_000_000, **changed: Any) -> Question:
@@ -45,18 +47,23 @@ def test_emr_is_priced_as_the_plan_of_a_run_is():
 
 def test_serverless_has_workers_requests_and_no_endpoint():
     _, emr, serverless = offers(asked())
+    most = capacity(ASKED.work, Limits(), {"cpu": "16 vCPU"}, Where("eu-west-3", "arm64", PRICES))
+    assert (serverless.where, serverless.run) == ("emr-serverless", most.expected)
+    assert (serverless.run_eur, serverless.minutes) == (most.expected_eur, most.minutes)
     assert serverless.run.keys() == {"serverless", "s3", "kms"}
     assert serverless.run["s3"] == emr.run["s3"]
-    computing = sizing.computing_minutes(ASKED.work, Limits(), "arm64", executors=8)
-    hours = (computing + 5 * sizing.STEP_MINUTES) / 60
-    least = PRICES.serverless_eur(
-        "eu-west-3", "arm64", vcpu_hours=32 * hours, memory_gb_hours=80 * hours
-    )
-    assert least < serverless.run["serverless"] < 1.1 * least, "and a driver"
+    assert serverless.run["serverless"] == pytest.approx(most.minutes * most.eur_per_minute)
     assert emr.standing_eur - serverless.standing_eur == pytest.approx(
         2 * PRICES.endpoint_month_eur("eu-west-3")
     )
     assert emr.once == serverless.once
+
+
+def test_an_application_with_more_vcpus_is_done_sooner():
+    few, many = (offers(asked(serverless_vcpus=it))[2] for it in (16, 64))
+    assert many.minutes < few.minutes / 1.9
+    with pytest.raises(SparkError, match="the vCPUs of the application leaves no room"):
+        offers(asked(serverless_vcpus=4))
 
 
 def test_only_releases_with_an_endpoint_pay_for_one():

@@ -170,7 +170,7 @@ def test_an_expensive_plan_is_refused_with_what_to_do():
     expected = f"expected to cost {plan.expected_eur:.2f} EUR"
     with pytest.raises(SparkError, match=expected) as refusal:
         plan.check()
-    for text in (f"{plan.most_eur:.2f} EUR at most", "Nothing was started", "MAX_COST_EUR of 0.5 ("):
+    for text in (f"{plan.most_eur:.2f} EUR at most", "Nothing was started", "MAX_COST_EUR of 0.5"):
         assert text in str(refusal.value)
 
 
