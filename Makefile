@@ -60,15 +60,15 @@ test test-slow test-yarn mutants: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: test
 test: install test-tools ## Run the fast tests (minutes).
-	@$(PYTEST) --numprocesses $(shell expr $$(nproc) + 1) -m 'not slow and not yarn' $(ARGS)
+	@$(PYTEST) --numprocesses $(shell expr $$(nproc) + 1) -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: install test-tools ## Run the slow tests: real spark-submit, browser, commands.
 	@$(PYTEST) --numprocesses logical -m 'slow and not yarn' $(ARGS)
 
 .PHONY: test-yarn
-test-yarn: install ## Run the tests on a genuine YARN, its jars fetched once (20 minutes at most).
-	@$(PYTEST) --numprocesses 1 -m yarn $(ARGS)
+test-yarn: install test-tools ## Run the tests on a genuine YARN, its jars fetched once (20 minutes at most).
+	@$(PYTEST) --numprocesses logical -m yarn $(ARGS)
 
 .PHONY: test-all
 test-all: test test-slow test-yarn ## Run all three.

@@ -106,7 +106,7 @@ AT_LEAST = 5
 """Mutants of a module, if it has so many places."""
 CAUGHT, SURVIVED, TIMED_OUT = OUTCOMES = "caught", "survived", "timed out"
 PYTEST = (
-    *("-m", "pytest", "-q", "-x", "-m", "not slow and not yarn"),
+    *("-m", "pytest", "-q", "-x", "-m", "not slow"),
     *("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "mutants_plugin"),
 )
 PLUGIN = """

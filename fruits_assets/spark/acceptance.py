@@ -102,7 +102,7 @@ class Trial:
         here = Lake.at(str(self.home / "lake"))
         columns = {"features": "features", "pca_features": "components"}
         return {
-            table: _difference(_vectors(there, table, column), _vectors(here, table, column))
+            table: difference(_vectors(there, table, column), _vectors(here, table, column))
             for table, column in columns.items()
         }
 
@@ -123,7 +123,8 @@ def _vectors(lake: Lake, table: str, column: str) -> dict[str, np.ndarray]:
     return dict(zip(rows["path"], map(np.array, rows[column]), strict=True))
 
 
-def _difference(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+def difference(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+    """Relative difference (L2) of vectors by path; infinite where paths or lengths differ."""
     if found.keys() != expected.keys() or not expected:
         return float("inf")
     both = [np.stack([rows[path] for path in sorted(expected)]) for rows in (found, expected)]
@@ -157,9 +158,9 @@ def accept(settings: Settings, emr: EmrSpark) -> Iterator[Finding]:
 def _compared(trial: Trial) -> Iterator[Finding]:
     here = {"FRUITS_SOURCE": str(trial.home / "photos"), "FRUITS_LAKE": str(trial.home / "lake")}
     trial.run("here", FRUITS_SPARK="local", **here)
-    for table, difference in trial.differences().items():
-        ok = difference <= TOLERANCE
-        told = f"relative difference to this machine's {difference:.1e}, allowed {TOLERANCE:.0e}"
+    for table, found in trial.differences().items():
+        ok = found <= TOLERANCE
+        told = f"relative difference to this machine's {found:.1e}, allowed {TOLERANCE:.0e}"
         yield Finding(table, ok, told)
 
 

@@ -18,7 +18,7 @@ from fruits_assets_tests import s3
 from fruits_assets_tests.emr import Call, Cluster, eventually
 from fruits_assets_tests.spark.conftest import CONFIG, User
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.yarn]
 
 TRANSFORMS = ("ingest", "featurize", "inspect_features", "fit_pca", "apply_pca", "recognize")
 MADE_ON_THE_CLUSTER = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")

@@ -242,6 +242,7 @@ def _standalone(machine: Node, conf: Path, logs: Path) -> Iterator[str]:
             process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.yarn
 def test_a_yarn_of_others_makes_the_features_of_this_machine(
     user: User, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ from fruits_assets_tests.emulator.spark_submit import classified
 from fruits_assets_tests.waiting import eventually
 from fruits_assets_tests.yarn.cluster import Machine, Yarn, running
 
-pytestmark = pytest.mark.yarn
+pytestmark = [pytest.mark.slow, pytest.mark.yarn]
 
 SECONDS = 240
 """Within which a job ends, well or not, whatever happens to its cluster."""
