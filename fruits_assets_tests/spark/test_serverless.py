@@ -227,6 +227,7 @@ class Scripted(JobRuns):
 
     def _ask(self, action: str, **_: Any) -> Mapping[str, Any]:
         self.asked.append(action)
+        assert len(self.asked) < 1000, "it waits without an end"
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state == "interrupt":
             raise KeyboardInterrupt
