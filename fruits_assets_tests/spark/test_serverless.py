@@ -16,16 +16,17 @@ import pytest
 from fruits_assets.core.errors import SparkError
 from fruits_assets.definitions import compose
 from fruits_assets.settings import Settings
-from fruits_assets.spark import doors, submitted
+from fruits_assets.spark import costs, doors, submitted
 from fruits_assets.spark.account import Architecture, EmrLimits
 from fruits_assets.spark.capacity import Capacity, Where, capacity
 from fruits_assets.spark.code import Code
 from fruits_assets.spark.job_runs import JobRuns
 from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.serverless import EmrServerlessSpark
-from fruits_assets.spark.sizing import Limits, Work
+from fruits_assets.spark.sizing import Limits
 from fruits_assets.spark.submitted import Job, JobFailedError
 from fruits_assets.spark.target import Call
+from fruits_assets.spark.work import Work
 from fruits_assets.storage.region import EU_REGIONS
 from fruits_assets_tests import s3
 from fruits_assets_tests.emr import STACK, Emr, eventually
@@ -111,12 +112,21 @@ def test_the_price_is_expected_of_all_workers():
     eur = PRICES.serverless_eur(
         "eu-west-3", "arm64", vcpu_hours=5 * hours, memory_gb_hours=12 * hours
     )
-    assert asked.expected_eur == pytest.approx(eur)
+    assert asked.expected["serverless"] == pytest.approx(eur)
+    requests = costs.requests(PRICES, "eu-west-3", asked.work)
+    assert asked.expected_eur == pytest.approx(eur + sum(requests.values()))
+
+
+def test_a_job_whose_longest_stage_would_be_ended_is_refused():
+    asked = _capacity(10**8)
+    assert asked.step_minutes > 120
+    with pytest.raises(SparkError, match=r"refused by FRUITS_EMR_STEP_MINUTES of 120 .* cores\)"):
+        asked.check()
 
 
 def test_a_job_that_is_expected_to_cost_too_much_is_refused_with_what_to_do():
     _capacity(10**6, max_cost_eur=1000.0).check()
-    with pytest.raises(SparkError, match=r"Nothing was started.*FRUITS_EMR_MAX_COST_EUR"):
+    with pytest.raises(SparkError, match=r"FRUITS_EMR_MAX_COST_EUR of 0.1 .*Nothing was started"):
         _capacity(10**6, max_cost_eur=0.1).check()
 
 
