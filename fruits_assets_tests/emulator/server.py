@@ -15,7 +15,10 @@ from moto.core.responses import BaseResponse
 from moto.emr.responses import ElasticMapReduceResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from fruits_assets_tests.emulator import processes
+from fruits_assets_tests.emulator import (
+    cloudformation,  # noqa: F401 - moto finds what it adds
+    processes,
+)
 from fruits_assets_tests.emulator.api import RefusalError, Service
 from fruits_assets_tests.emulator.clusters import Cluster
 from fruits_assets_tests.emulator.plan import NODE_KEY, Plan

@@ -107,6 +107,10 @@ class Application:
         return {"architecture": "X86_64", **kept, **own}
 
 
+DEPLOYED: dict[str, Application] = {}
+"""Those that stacks hold, by identifier."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """What a job run asks for: the settings of Spark in its parameters."""
@@ -415,7 +419,7 @@ class Serverless:
         self.applications.clear()
 
     def _find(self, region: str, parameters: Parameters) -> Application:
-        found = self.applications.get(parameters["applicationId"])
+        found = {**DEPLOYED, **self.applications}.get(parameters["applicationId"])
         if found is None or found.region != region:
             message = f"Application {parameters['applicationId']} does not exist"
             raise RefusalError("ResourceNotFoundException", message)

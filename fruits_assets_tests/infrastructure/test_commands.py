@@ -29,6 +29,7 @@ from fruits_assets.infrastructure.stack import TAG
 from fruits_assets.settings import Settings
 from fruits_assets.storage.aws_errors import explain
 from fruits_assets.storage.region import EU_REGIONS
+from fruits_assets_tests.emulator.cloudformation import DEPLOYED
 
 REGION = "eu-north-1"
 STACK = ("--stack", "fruits", "--region", REGION)
@@ -187,6 +188,7 @@ class TestDeployed:
             GroupIds=[*names, account.service_security_group]
         )["SecurityGroups"]
         assert {it["VpcId"] for it in groups} == {it["VpcId"] for it in subnets}
+        assert Settings().serverless().account.serverless_application in DEPLOYED
 
     def test_a_second_deployment_changes_nothing_and_prints_the_same(
         self, deployed: Deployed
