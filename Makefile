@@ -159,7 +159,7 @@ emr-check: install ## See whether the account is ready for clusters; changes and
 
 .PHONY: aws-acceptance
 aws-acceptance: emr-check ## Run the pipeline on AWS with 105 drawn photos, for at most 0.50 EUR; says OK or what differs.
-	@FRUITS_SPARK=emr $(BIN)/python -m fruits_assets.spark accept
+	@$(BIN)/python -m fruits_assets.acceptance
 
 .PHONY: sample-weights
 sample-weights: install ## Train the weights of the embedded sample again.

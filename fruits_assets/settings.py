@@ -179,36 +179,37 @@ class Settings(BaseSettings):
 
     def emr(self) -> EmrSettings:
         """What clusters use, and how much. Raises SparkError where a part is not set."""
-        return self._read(EmrSettings, "FRUITS_EMR", DEPLOY)
+        return _read(EmrSettings, "emr", DEPLOY)
 
     def serverless(self) -> ServerlessSettings:
         """What EMR Serverless uses, and how much. Raises SparkError where a part is not set."""
-        return self._read(ServerlessSettings, "FRUITS_EMR", DEPLOY)
+        return _read(ServerlessSettings, "emr-serverless", DEPLOY)
 
     def forecast(self) -> ForecastSettings:
         """What a price depends on. Raises SparkError where a part cannot be used."""
-        return self._read(ForecastSettings, "FRUITS_EMR", "See .env.example.")
+        return _read(ForecastSettings, "emr", "See .env.example.")
 
     def master(self) -> SparkMaster:
         """The cluster to submit to. Raises SparkError where a part is not set."""
         hint = "docs/clusters.md shows an example for each kind of cluster."
-        read = self._read(MasterSettings, "FRUITS_SPARK", hint)
+        read = _read(MasterSettings, "spark", hint)
         return SparkMaster(**read.model_dump())
-
-    def _read(self, kind: type[_Read], prefix: str, hint: str) -> _Read:
-        try:
-            return kind()
-        except ValidationError as error:
-            wrong = ", ".join(
-                f"{prefix}_{str(one['loc'][0]).upper()} ({one['msg'].lower()})"
-                for one in error.errors()
-            )
-            raise SparkError(
-                f"FRUITS_SPARK is {self.spark}, but these are not set as they must be: {wrong}. "
-                f"{hint}"
-            ) from error
 
     @property
     def weights_origin(self) -> str:
         """The weights to use."""
         return self.weights or (SAMPLE if self.source == SAMPLE else "imagenet")
+
+
+def _read(kind: type[_Read], value: str, hint: str) -> _Read:
+    """Settings that only some values of FRUITS_SPARK need. Raises SparkError."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        wrong = ", ".join(
+            f"{prefix}{str(one['loc'][0]).upper()} ({one['msg'].lower()})" for one in error.errors()
+        )
+        raise SparkError(
+            f"these settings are not as they must be for FRUITS_SPARK={value}: {wrong}. {hint}"
+        ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import uuid
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import EmrSettings, Settings
-from fruits_assets.spark import acceptance, emr_check, sizing
+from fruits_assets.spark import emr_check, sizing
 from fruits_assets.spark.emr import EmrSpark
 from fruits_assets.spark.prices import XLARGE_VCPUS, Prices
 
@@ -37,19 +36,6 @@ def check(_: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)  # noqa: T201 - a command's output
     return 0 if all(finding.ok for finding in findings) else 1
-
-
-def accept(_: argparse.Namespace) -> int:
-    """Runs the pipeline on AWS with a hundred drawn photos, and says OK or what differs."""
-    settings = _settings()
-    emr = _emr()
-    most = min(emr.limits.max_cost_eur or acceptance.MAX_EUR, acceptance.MAX_EUR)
-    os.environ["FRUITS_EMR_MAX_COST_EUR"] = str(most)
-    good = True
-    for finding in acceptance.accept(settings, emr):
-        print(finding, flush=True)  # noqa: T201 - a command's output
-        good &= finding.ok
-    return 0 if good else 1
 
 
 def launch(options: argparse.Namespace) -> int:
@@ -157,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fruits_assets.spark")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     added = {}
-    for command in (check, accept, launch, clusters, end):
+    for command in (check, launch, clusters, end):
         summary = (command.__doc__ or "").splitlines()[0]
         added[command] = commands.add_parser(command.__name__, help=summary, description=summary)
         added[command].set_defaults(command=command)

@@ -43,14 +43,14 @@ class Jar:
     sha256: str
 
     @classmethod
-    def all_for(cls, purpose: str, pinned: Path = PINNED) -> tuple[Self, ...]:
+    def all_for(cls, purpose: str, pinned: Path | None = None) -> tuple[Self, ...]:
         """The jars that a purpose needs, with all that they need themselves.
 
         Args:
             purpose: a key of the file of pins, such as `s3a` or `delta`.
-            pinned: the file of pins: purpose -> coordinates -> SHA-256.
+            pinned: the file of pins, purpose -> coordinates -> SHA-256; the package's own without.
         """
-        pins = json.loads(pinned.read_text())[purpose]
+        pins = json.loads((pinned or PINNED).read_text())[purpose]
         return tuple(cls.of(name, digest) for name, digest in pins.items())
 
     @classmethod
@@ -71,13 +71,13 @@ class Jar:
         return f"{CENTRAL}/{folders}/{self.artifact}/{self.version}/{self.name}"
 
 
-def fetched(purpose: str, folder: Path | None = None, *, pinned: Path = PINNED) -> list[Path]:
+def fetched(purpose: str, folder: Path | None = None, *, pinned: Path | None = None) -> list[Path]:
     """Files that are what was pinned; those that are not here yet are fetched.
 
     Args:
         purpose: a key of the file of pins, such as `s3a` or `delta`.
         folder: that they are kept in; one of this user's without.
-        pinned: the file of pins.
+        pinned: the file of pins; the package's own without.
 
     Raises:
         SparkError: one cannot be fetched, or is not what was pinned.

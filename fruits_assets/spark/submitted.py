@@ -100,23 +100,31 @@ class SubmittedSpark(Place, SparkTarget):
             _check_visible(name, value.place)
         code = self.ship(call.context.log.info)
         reports: list[Mapping[str, Any]] = []
-        asked = {
-            "transform": call.transform.address,
-            "arguments": to_json(call.arguments),
-            "begin_seconds": self.begin_minutes * 60,
-            "deadline_seconds": self.deadline_minutes * 60,
-        }
+        asked, place = self.asked(call), self.folder(self.uri)
         try:
-            with pipes.session(call.context, self.folder(self.uri), asked, reports) as session:
-                arguments = [text for argument in session.arguments.items() for text in argument]
-                owner = ["--bucket-owner", self.bucket_owner] if self.bucket_owner else []
-                arguments = ["--region", self.checked_region, *owner, *arguments]
+            with pipes.session(call.context, place, asked, reports) as session:
+                arguments = self.arguments(session.arguments)
                 settings = {**SETTINGS, **self.hadoop()}
                 job = Job(call.transform.name, code, arguments, settings, session.begun)
                 name = self.run_job(call, job)
         except JobFailedError as failure:
             raise _error(reports, failure) from failure
         return _outputs(reports, name)
+
+    def asked(self, call: Call) -> dict[str, Any]:
+        """The request of a job; see `fruits_assets.transforms.__main__`."""
+        return {
+            "transform": call.transform.address,
+            "arguments": to_json(call.arguments),
+            "begin_seconds": self.begin_minutes * 60,
+            "deadline_seconds": self.deadline_minutes * 60,
+        }
+
+    def arguments(self, session: Mapping[str, str]) -> list[str]:
+        """The arguments of a job's program: where its request lies, and nothing that is in it."""
+        owner = ["--bucket-owner", self.bucket_owner] if self.bucket_owner else []
+        given = [text for argument in session.items() for text in argument]
+        return ["--region", self.checked_region, *owner, *given]
 
     @property
     def checked_region(self) -> str:

@@ -20,7 +20,6 @@ from fruits_assets.settings import Settings
 from fruits_assets.sources.listing import LISTING_SCHEMA
 from fruits_assets.sources.places import photos_at
 from fruits_assets.spark.account import EmrLimits
-from fruits_assets.spark.code import Code
 from fruits_assets.spark.emr import EmrSpark
 from fruits_assets.spark.target import Call
 from fruits_assets.storage.base import Folder
@@ -61,7 +60,7 @@ def test_a_step_is_given_the_places_that_it_reads_and_writes_and_no_other(target
     arguments = {"source": listing, "photos": at("photos"), "max_pixels": 100, "earlier": None}
     asked = target.asked(Call(cast("Any", None), ingest, arguments, {"source": listing}))
     assert asked["transform"] == "fruits_assets.transforms.ingest:ingest"
-    assert asked["deadline_seconds"] == 120 * 60
+    assert (asked["begin_seconds"], asked["deadline_seconds"]) == (10 * 60, 120 * 60)
     assert asked["arguments"] == to_json(arguments)
     # Nodes need not ask where the buckets of logs and messages lie: they are not even told.
     named = set(re.findall('s3://([^/"]+)', json.dumps(asked)))
@@ -79,10 +78,8 @@ def test_everything_that_lies_in_buckets_has_their_owner(monkeypatch: pytest.Mon
     assert set(owners.values()) == {"111122223333"}
     spark = cast("EmrSpark", resources["spark"])
     assert spark.own_clusters._bucket_owner == "111122223333"
-    command = spark._submit(Code("s3://a/b.zip", "s3://a/run.py", {}), {"--x": "y"})
-    assert command[command.index("s3://a/run.py") :] == [
-        *("s3://a/run.py", "--region", REGION, "--bucket-owner", "111122223333", "--x", "y")
-    ]
+    expected = ["--region", REGION, "--bucket-owner", "111122223333", "--x", "y"]
+    assert spark.arguments({"--x": "y"}) == expected
 
 
 def test_the_jvm_is_told_the_region_of_each_bucket(session: SparkSession):

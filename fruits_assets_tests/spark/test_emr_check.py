@@ -19,6 +19,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from botocore.stub import Stubber
+from moto.server import ThreadedMotoServer
 
 from fruits_assets.core.errors import FruitsError, RegionError, SparkError
 from fruits_assets.infrastructure.__main__ import settings_lines
@@ -31,6 +32,7 @@ from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits
 from fruits_assets.spark.work import Work
 from fruits_assets_tests import s3
+from fruits_assets_tests.emulator import cloudformation  # noqa: F401 - moto finds it by itself
 
 REGION = s3.REGION
 FAMILIES = ("m5", "m5a", "m6i", "m6a", "c5", "r5")
@@ -65,14 +67,20 @@ CHECKS = (
 )
 EMR_ENDPOINT = f"aws.api.{REGION}.emr-service-cell01"
 
+# moto's CloudFormation says so of bucket policies and budgets.
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
+
 Change = Callable[[Any], None]
 """Makes an answer of AWS another one, in place."""
 
 
 @pytest.fixture(scope="module")
 def server(_nobodys_credentials: None) -> Iterator[s3.Server]:
-    with s3.moto() as server:
-        yield server
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield s3.Server(f"http://{host}:{port}")
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -608,7 +616,10 @@ def test_the_command_looks_at_the_account_itself(
     [
         ("FRUITS_REGION=us-east-1", "FIX  region: the region 'us-east-1' is not in"),
         ("FRUITS_SPARK=moon", "FIX  region: the settings cannot be used (spark"),
-        ("FRUITS_EMR_SUBNETS=", "FIX  settings: FRUITS_SPARK is emr, but"),
+        (
+            "FRUITS_EMR_SUBNETS=",
+            "FIX  settings: these settings are not as they must be for FRUITS_SPARK=emr:",
+        ),
     ],
 )
 def test_the_command_tells_settings_that_are_wrong(

@@ -145,7 +145,7 @@ def test_a_master_that_is_no_cluster_is_refused(
     monkeypatch.setenv("FRUITS_SPARK_PIPES", "s3://b/pipes")
     if master:
         monkeypatch.setenv("FRUITS_SPARK_MASTER", master)
-    with pytest.raises(SparkError, match=r"FRUITS_SPARK is spark, but .* FRUITS_SPARK_MASTER"):
+    with pytest.raises(SparkError, match=r"for FRUITS_SPARK=spark: FRUITS_SPARK_MASTER"):
         Settings(spark="spark").master()
 
 

@@ -18,8 +18,9 @@ def test_nothing_of_a_session_is_left(bucket: Bucket, monkeypatch: pytest.Monkey
     @dg.op
     def step(context: dg.OpExecutionContext) -> None:
         request = {"arguments": {"question": "a secret path"}}
-        with pipes.session(context, bucket.opened, request, []) as arguments:
-            seen["arguments"] = dict(arguments)
+        with pipes.session(context, bucket.opened, request, []) as opened:
+            assert not opened.begun()
+            seen["arguments"] = dict(opened.arguments)
             seen["requests"] = {name: bucket.get(name) for name in bucket.names("requests")}
             (name,) = seen["requests"]
             bucket.put(name, b"written again: an older version is kept")

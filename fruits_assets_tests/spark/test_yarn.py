@@ -114,8 +114,8 @@ class Cluster:
         """Submits a job of so many tasks, each of which sleeps and holds some memory."""
         folder = self.folder / f"job-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
-        shipped = Code(*(str(self.folder / name) for name in ("fruits.zip", "run.py")), "")
-        shipped = Code(shipped.package, shipped.entry, str(self.environment))
+        package, entry = (str(self.folder / name) for name in ("fruits.zip", "run.py"))
+        shipped = Code(package, entry, str(self.environment))
         arguments = [str(folder), str(count), str(seconds), str(megabytes)]
         job = Job("test", shipped, arguments, SETTINGS, bool)
         given = {**classified(self.configurations, "spark-defaults"), **settings}

@@ -20,11 +20,13 @@ import dagster as dg
 import numpy as np
 
 from fruits_assets.core.errors import FruitsError, SparkError
+from fruits_assets.definitions import compose
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE, Settings
 from fruits_assets.spark.emr import EmrSpark
 from fruits_assets.spark.emr_check import Finding
+from fruits_assets.spark.emr_target import EmrTarget
 from fruits_assets.storage.base import Folder, join
 from fruits_assets.storage.places import folder_at
 
@@ -82,7 +84,7 @@ class Trial:
         """
         home = self.home / where
         home.mkdir()
-        own = {**os.environ, "FRUITS_WEIGHTS": SAMPLE, "DAGSTER_HOME": str(home)}
+        own = dict(os.environ, DAGSTER_HOME=str(home), FRUITS_WEIGHTS=SAMPLE)
         done = subprocess.run(  # noqa: S603 - this very environment
             [sys.executable, "-m", "dagster", *JOB],
             env={**own, **variables},
@@ -94,6 +96,25 @@ class Trial:
             raise SparkError(f"the run failed with exit code {done.returncode}: its log is above")
         with dg.DagsterInstance.from_config(str(home)) as instance:
             return instance.get_runs(limit=1)[0].run_id
+
+    def spent(self, where: str) -> float:
+        """EUR of all jobs, by what the run has added to the metadata of its assets."""
+        with dg.DagsterInstance.from_config(str(self.home / where)) as instance:
+            found = [
+                instance.get_latest_materialization_event(key) for key in instance.get_asset_keys()
+            ]
+        # A job that makes several assets adds its price to each of them.
+        jobs = {}
+        for event in found:
+            made = (
+                event.asset_materialization.metadata
+                if event and event.asset_materialization
+                else {}
+            )
+            if "emr_cost_eur" in made:
+                name = str((made.get("emr_job") or made["emr_step"]).value)
+                jobs[name] = float(str(made["emr_cost_eur"].value))
+        return sum(jobs.values())
 
     def differences(self) -> Mapping[str, float]:
         """Relative difference (L2) of what both runs made, by table."""
@@ -133,7 +154,7 @@ def difference(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarra
     return float(np.linalg.norm(both[0] - both[1]) / np.linalg.norm(both[1]))
 
 
-def accept(settings: Settings, emr: EmrSpark) -> Iterator[Finding]:
+def accept(settings: Settings, target: EmrTarget) -> Iterator[Finding]:
     """Runs the pipeline on the account, and yields what was seen, one line for each thing.
 
     Raises:
@@ -145,19 +166,27 @@ def accept(settings: Settings, emr: EmrSpark) -> Iterator[Finding]:
             photos = trial.upload()
             yield Finding("photos", ok=True, told=f"{photos} drawn, uploaded to {trial.source}")
             began = time.monotonic()
-            run = trial.run("there", FRUITS_SOURCE=trial.source, FRUITS_LAKE=trial.lake)
+            run = trial.run(
+                "there",
+                FRUITS_SOURCE=trial.source,
+                FRUITS_LAKE=trial.lake,
+                FRUITS_EMR_MAX_COST_EUR=str(min(target.limits.max_cost_eur or MAX_EUR, MAX_EUR)),
+            )
             minutes = (time.monotonic() - began) / 60
             yield Finding("run", ok=True, told=f"succeeded in {minutes:.1f} minutes")
             yield from _compared(trial)
-            yield from _ended(emr, run)
+            if isinstance(target, EmrSpark):
+                yield from _ended(target, run)
+            else:
+                yield _affordable(trial.spent("there"))
         finally:
             removed = trial.clean_up()
         yield Finding("clean up", ok=True, told=f"{removed} objects of this trial removed")
 
 
 def _compared(trial: Trial) -> Iterator[Finding]:
-    here = {"FRUITS_SOURCE": str(trial.home / "photos"), "FRUITS_LAKE": str(trial.home / "lake")}
-    trial.run("here", FRUITS_SPARK="local", **here)
+    photos, lake = str(trial.home / "photos"), str(trial.home / "lake")
+    trial.run("here", FRUITS_SPARK="local", FRUITS_SOURCE=photos, FRUITS_LAKE=lake)
     for table, found in trial.differences().items():
         ok = found <= TOLERANCE
         told = f"relative difference to this machine's {found:.1e}, allowed {TOLERANCE:.0e}"
@@ -181,5 +210,30 @@ def _ended(emr: EmrSpark, run: str) -> Iterator[Finding]:
     except FruitsError as error:
         yield Finding("price", ok=False, told=str(error))
     else:
-        told = f"{eur:.2f} EUR by the price table, allowed {MAX_EUR:.2f}"
-        yield Finding("price", ok=eur <= MAX_EUR, told=told)
+        yield _affordable(eur)
+
+
+def _affordable(eur: float) -> Finding:
+    told = f"{eur:.2f} EUR by the price table, allowed {MAX_EUR:.2f}"
+    return Finding("price", ok=eur <= MAX_EUR, told=told)
+
+
+def main() -> int:
+    """Tries the account that the settings name, and returns an exit code."""
+    try:
+        settings = Settings()
+        target = (compose(settings).resources or {})["spark"]
+        if not isinstance(target, EmrTarget):
+            raise SparkError("nothing to try: set FRUITS_SPARK to emr or emr-serverless")
+        good = True
+        for finding in accept(settings, target):
+            print(finding, flush=True)  # noqa: T201 - a command's output
+            good &= finding.ok
+    except FruitsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command's output
+        return 1
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

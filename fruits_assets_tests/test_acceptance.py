@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fruits_assets.spark import __main__ as commands
-from fruits_assets.spark import acceptance
+from fruits_assets import acceptance
 from fruits_assets_tests.spark.conftest import User
 
 
@@ -36,7 +35,7 @@ def test_an_account_that_works_is_accepted_and_left_as_it_was(
     for name, value in {**user.variables, **user.emr.environment}.items():
         monkeypatch.setenv(name, value)
     before = _keys(user)
-    code = commands.main(["accept"])
+    code = acceptance.main()
     printed = capfd.readouterr()
     seen = dict(line.split(": ", 1) for line in printed.out.splitlines() if ": " in line)
     names = ("photos", "run", "features", "pca_features", "clusters", "price", "clean up")
