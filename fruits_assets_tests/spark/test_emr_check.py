@@ -618,7 +618,7 @@ def test_the_command_looks_at_the_account_itself(
         ("FRUITS_SPARK=moon", "FIX  region: the settings cannot be used (spark"),
         (
             "FRUITS_EMR_SUBNETS=",
-            "FIX  settings: these settings are not as they must be for FRUITS_SPARK=emr:",
+            "FIX  settings: these settings are not as they must be",
         ),
     ],
 )
