@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,11 @@ def wide(number):
 
 found = {"cores": context.defaultParallelism}
 try:
+    found["tasks"] = context.parallelize(range(count)).getNumPartitions()
+    began = time.monotonic()
     done = for_each(spark, range(count), work, doing="sleeping", total=count, log=print)
     found["numbers"] = sorted(number for number, _ in done)
+    found["seconds"] = time.monotonic() - began
     found["containers"] = len({container for _, container in done})
     shuffled = context.parallelize(range(24), 6).map(wide).reduceByKey(operator.add, 3).collect()
     found["shuffled"] = sorted(shuffled)
@@ -212,6 +215,22 @@ def test_all_cores_of_a_plan_are_at_work(cluster: Cluster) -> None:
     assert whole(found, 12), found
     assert found["cores"] == 6
     assert found["containers"] == 3
+
+
+def test_tasks_follow_the_number_of_executors(
+    cluster: Cluster, record_property: Callable[[str, object], None]
+) -> None:
+    small = {"spark.executor.memory": "512m", "spark.executor.memoryOverhead": "1g"}
+    for executors in (1, 2, 4):
+        wanted = {"instances": executors, "cores": 1}
+        given = {f"spark.executor.{name}": str(value) for name, value in wanted.items()}
+        job = cluster.submit(
+            16, 1.0, **small, **given, **{"spark.default.parallelism": str(executors)}
+        )
+        found = job.found()
+        assert whole(found, 16), found
+        assert found["cores"] == found["tasks"] == found["containers"] == executors
+        record_property(f"seconds at {executors}", found["seconds"])
 
 
 def test_a_machine_that_is_lost_costs_its_tasks_and_no_others(cluster: Cluster) -> None:
