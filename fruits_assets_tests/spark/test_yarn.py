@@ -225,7 +225,7 @@ def test_tasks_follow_the_number_of_executors(
         wanted = {"instances": executors, "cores": 1}
         given = {f"spark.executor.{name}": str(value) for name, value in wanted.items()}
         job = cluster.submit(
-            16, 1.0, **small, **given, **{"spark.default.parallelism": str(executors)}
+            16, 1.0, megabytes=0, **small, **given, **{"spark.default.parallelism": str(executors)}
         )
         found = job.found()
         assert whole(found, 16), found
