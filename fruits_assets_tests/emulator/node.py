@@ -22,6 +22,8 @@ PASSED_ON = frozenset(
     {"JAVA_HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
 )
 """Variables of this machine that a machine of a cluster has too, besides pip's and proxies."""
+SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Of all JVMs, which live for seconds here: they start in half the processor time."""
 PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
 """The interpreter without the packages of the virtual environment, hence without the project."""
 
@@ -70,6 +72,7 @@ class Node:
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONNOUSERSITE": "1",
+            "JAVA_TOOL_OPTIONS": SMALL_JVM,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": NODE_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

@@ -22,7 +22,7 @@ from fruits_assets.spark.prices import Prices
 from fruits_assets.spark.sizing import Limits, Work
 from fruits_assets.spark.submitted import SETTINGS, Job
 from fruits_assets_tests import node
-from fruits_assets_tests.emulator.node import PYTHON
+from fruits_assets_tests.emulator.node import PYTHON, SMALL_JVM
 from fruits_assets_tests.emulator.spark_submit import classified
 from fruits_assets_tests.waiting import eventually
 from fruits_assets_tests.yarn.cluster import Machine, Yarn, running
@@ -183,7 +183,8 @@ def _environment(folder: Path) -> Mapping[str, str]:
     for name in ("python3", PYTHON.name):
         (programs / name).symlink_to(PYTHON)
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "JAVA_HOME") if name in os.environ}
-    return {**kept, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONNOUSERSITE": "1"}
+    own = {"PYTHONNOUSERSITE": "1", "JAVA_TOOL_OPTIONS": SMALL_JVM}
+    return {**kept, **own, "PATH": f"{programs}:{os.environ['PATH']}"}
 
 
 def whole(found: Mapping[str, Any], count: int) -> bool:
