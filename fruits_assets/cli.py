@@ -1,4 +1,4 @@
-"""The command line `fruits`: what a lake holds, its history, what runs cost, erasing, repairing."""
+"""The command line `fruits`: what a source and a lake hold, history, costs, erasing, repairing."""
 
 from __future__ import annotations
 
