@@ -48,7 +48,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def job(resident: User) -> Finished:
     with resident.job() as process:
-        printed, _ = process.communicate(timeout=600)
+        printed, _ = process.communicate(timeout=900)
     if "packages of s3a are not to be had" in printed:
         pytest.skip("Spark's packages for S3 cannot be downloaded from here")
     assert process.returncode == 0, printed[-5000:]

@@ -1,5 +1,6 @@
 """Jobs as they are submitted to clusters, on a genuine YARN that things happen to."""
 
+import contextlib
 import json
 import os
 import signal
@@ -145,9 +146,24 @@ class Cluster:
         return Submitted(process, folder)
 
 
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three machines with an executor of two cores each, for several jobs."""
+    with launched(tmp_path_factory) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def cluster(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of three machines with an executor of two cores each."""
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The same for one test, which may break its machines."""
+    with launched(tmp_path_factory) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def launched(factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster configured by a plan; the test is skipped where Hadoop cannot be fetched."""
+    folder = factory.mktemp("cluster")
     plan = sizing.plan(
         Work(10**7, 50_000),
         Limits(max_cores=12, executor_cores=2),
@@ -158,17 +174,17 @@ def cluster(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     configurations = sizing.configurations(plan)
     machines = [Machine("CORE"), Machine("TASK"), Machine("TASK")]
     yarn = Yarn(
-        tmp_path / "yarn",
+        folder / "yarn",
         machines,
-        _environment(tmp_path),
+        _environment(folder),
         site=classified(configurations, "yarn-site"),
         scheduler=classified(configurations, "capacity-scheduler"),
     )
-    jobs = tmp_path / "jobs"
+    jobs = folder / "jobs"
     jobs.mkdir()
     (jobs / "fruits.zip").write_bytes(code.packed())
     (jobs / "run.py").write_text(PROGRAM)
-    archive = node.archive(node.architecture(), tmp_path_factory.getbasetemp())
+    archive = node.archive(node.architecture(), factory.getbasetemp())
     try:
         with running(yarn):
             yield Cluster(yarn, configurations, jobs, archive)
@@ -211,21 +227,21 @@ def _line(process: psutil.Process) -> str:
         return ""
 
 
-def test_all_cores_of_a_plan_are_at_work(cluster: Cluster) -> None:
-    found = cluster.submit(12, 1.0).found()
+def test_all_cores_of_a_plan_are_at_work(steady: Cluster) -> None:
+    found = steady.submit(12, 1.0).found()
     assert whole(found, 12), found
     assert found["cores"] == 6
     assert found["containers"] == 3
 
 
 def test_tasks_follow_the_number_of_executors(
-    cluster: Cluster, record_property: Callable[[str, object], None]
+    steady: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     small = {"spark.executor.memory": "512m", "spark.executor.memoryOverhead": "1g"}
     for executors in (1, 2, 4):
         wanted = {"instances": executors, "cores": 1}
         given = {f"spark.executor.{name}": str(value) for name, value in wanted.items()}
-        job = cluster.submit(
+        job = steady.submit(
             16, 1.0, megabytes=0, **small, **given, **{"spark.default.parallelism": str(executors)}
         )
         found = job.found()
@@ -234,48 +250,48 @@ def test_tasks_follow_the_number_of_executors(
         record_property(f"seconds at {executors}", found["seconds"])
 
 
-def test_a_machine_that_is_lost_costs_its_tasks_and_no_others(cluster: Cluster) -> None:
-    job = cluster.submit(30, 2.0)
-    executor(cluster, cluster.yarn.machines[1])
+def test_a_machine_that_is_lost_costs_its_tasks_and_no_others(fragile: Cluster) -> None:
+    job = fragile.submit(30, 2.0)
+    executor(fragile, fragile.yarn.machines[1])
     eventually(lambda: job.tasks() >= 6, seconds=SECONDS)
-    cluster.yarn.switch_off(cluster.yarn.machines[1])
+    fragile.yarn.switch_off(fragile.yarn.machines[1])
     found = job.found()
     assert whole(found, 30), found
     assert job.tasks() <= 30 + 2, "only what the machine was at is done again"
 
 
-def test_a_machine_that_is_taken_out_of_the_cluster_is_done_without(cluster: Cluster) -> None:
-    job = cluster.submit(30, 2.0)
-    executor(cluster, cluster.yarn.machines[1])
-    cluster.yarn.decommission(cluster.yarn.machines[1])
+def test_a_machine_that_is_taken_out_of_the_cluster_is_done_without(fragile: Cluster) -> None:
+    job = fragile.submit(30, 2.0)
+    executor(fragile, fragile.yarn.machines[1])
+    fragile.yarn.decommission(fragile.yarn.machines[1])
     found = job.found()
     assert whole(found, 30), found
-    assert cluster.yarn.active() == 2
+    assert fragile.yarn.active() == 2
 
 
-def test_an_executor_that_hangs_is_done_without(cluster: Cluster) -> None:
-    job = cluster.submit(30, 2.0)
-    stopped = executor(cluster, cluster.yarn.machines[1])
+def test_an_executor_that_hangs_is_done_without(fragile: Cluster) -> None:
+    job = fragile.submit(30, 2.0)
+    stopped = executor(fragile, fragile.yarn.machines[1])
     for process in stopped:
         process.send_signal(signal.SIGSTOP)
     found = job.found()
     assert whole(found, 30), found
 
 
-def test_an_executor_that_takes_too_much_memory_is_told_in_a_sentence(cluster: Cluster) -> None:
+def test_an_executor_that_takes_too_much_memory_is_named_in_a_sentence(steady: Cluster) -> None:
     small = {"spark.executor.memory": "512m", "spark.executor.memoryOverhead": "512m"}
-    found = cluster.submit(3, 5.0, megabytes=1500, **small).found()
+    found = steady.submit(3, 5.0, megabytes=1500, **small).found()
     assert "took more memory than it has" in found["error"]
     assert "FRUITS_EMR_EXECUTOR_CORES" in found["error"]
 
 
-def test_a_driver_that_is_killed_ends_its_job_and_leaves_nothing(cluster: Cluster) -> None:
-    job = cluster.submit(30, 2.0)
+def test_a_driver_that_is_killed_ends_its_job_and_leaves_nothing(steady: Cluster) -> None:
+    job = steady.submit(30, 2.0)
     eventually(lambda: job.tasks() >= 1, seconds=SECONDS)
     (driver,) = [
         one
-        for machine in cluster.yarn.machines
-        for one in cluster.yarn.containers(machine)
+        for machine in steady.yarn.machines
+        for one in steady.yarn.containers(machine)
         if "ApplicationMaster" in _line(one) and one.name() == "java"
     ]
     driver.kill()
@@ -283,5 +299,5 @@ def test_a_driver_that_is_killed_ends_its_job_and_leaves_nothing(cluster: Cluste
     assert job.process.returncode != 0
     assert "failed" in printed
     eventually(
-        lambda: not [one for it in cluster.yarn.machines for one in cluster.yarn.containers(it)]
+        lambda: not [one for it in steady.yarn.machines for one in steady.yarn.containers(it)]
     )
