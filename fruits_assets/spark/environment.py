@@ -27,7 +27,7 @@ PYTHON = "3.11"
 """The one version that all supported releases of EMR have."""
 GLIBC = "2_28"
 """Wheels may need this one, no later; Amazon Linux 2023 has 2.34."""
-FORMAT = 1
+FORMAT = 2
 """Of the archive: changes whenever the same lock gives another one."""
 MAX_BYTES = 150 * 10**6
 """Every node fetches and unpacks the archive before it can work."""
@@ -63,6 +63,8 @@ UNUSED = (
     "ai_edge_litert/libLiteRtWebGpuAccelerator.so",
 )
 """Patterns of files that are left out."""
+CALLED = frozenset({"s3", "sso", "sso-oidc", "sts"})
+"""The services that a node calls for data and credentials. botocore describes 400 others."""
 
 
 def name(architecture: Architecture) -> str:
@@ -121,8 +123,16 @@ def _used(packages: Path) -> Iterator[str]:
     """Paths of the files to keep, relative to `packages`, with slashes."""
     for path in packages.rglob("*"):
         relative = path.relative_to(packages).as_posix()
-        if path.is_file() and not any(fnmatchcase(relative, pattern) for pattern in UNUSED):
+        unused = any(fnmatchcase(relative, pattern) for pattern in UNUSED)
+        if path.is_file() and not unused and not _is_of_another_service(relative):
             yield relative
+
+
+def _is_of_another_service(file: str) -> bool:
+    match file.split("/"):
+        case ["botocore", "data", service, _, *_]:
+            return service not in CALLED
+    return False
 
 
 def _check_machine(architecture: Architecture, packages: Path, files: list[str]) -> None:

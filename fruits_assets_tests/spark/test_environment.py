@@ -108,14 +108,18 @@ def test_archives_fit_their_machines(architecture: Architecture, base: Path):
     assert archive.name == environment.name(architecture)
     assert archive.stat().st_size <= 150 * 10**6
     libraries = 0
+    services: set[str] = set()
     for member, begin in members(archive):
         assert member.isfile(), member.name
+        if service := re.fullmatch(r"botocore/data/([^/]+)/.+", member.name):
+            services.add(service[1])
         assert (member.uid, member.gid, member.mode) == (0, 0, 0o644)
         assert not re.search(r"(^|/)(tests|include|__pycache__)/|\.(pyc|pyi|h|a)$", member.name)
         if begin.startswith(b"\x7fELF"):
             libraries += 1
             assert begin[18:20] == MACHINES[architecture], member.name
     assert libraries > 50
+    assert services == {"s3", "sso", "sso-oidc", "sts"}
     found = packages(archive)
     locked = {name: version for name, (version, _) in pins(environment.LOCK).items()}
     assert found.items() <= locked.items()

@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -184,7 +187,8 @@ def launched(factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     jobs.mkdir()
     (jobs / "fruits.zip").write_bytes(code.packed())
     (jobs / "run.py").write_text(PROGRAM)
-    archive = node.archive(node.architecture(), factory.getbasetemp())
+    archive = folder / "environment.tar.gz"
+    tarfile.open(archive, "w:gz").close()
     try:
         with running(yarn):
             yield Cluster(yarn, configurations, jobs, archive)
@@ -193,11 +197,16 @@ def launched(factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
-    """Of the machines: Python without any of this project's packages."""
+    """Variables of the machines, whose Python has all packages, so that no job unpacks them.
+
+    `test_emr_job.py` shows that jobs bring their packages along.
+    """
     programs = folder / "bin"
     programs.mkdir()
     for name in ("python3", PYTHON.name):
-        (programs / name).symlink_to(PYTHON)
+        program = programs / name
+        program.write_text(f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n')
+        program.chmod(0o755)
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "JAVA_HOME") if name in os.environ}
     own = {"PYTHONNOUSERSITE": "1", "JAVA_TOOL_OPTIONS": SMALL_JVM}
     return {**kept, **own, "PATH": f"{programs}:{os.environ['PATH']}"}

@@ -255,7 +255,9 @@ class Yarn:
             "vmem-check-enabled": "false",
             "resource.memory.enforced": "false",
             "container-monitor.interval-ms": "1000",
-            "env-whitelist": ",".join([*self.environment, "SPARK_LOCAL_IP"]),
+            "env-whitelist": ",".join([*self.environment.keys() - {"PATH"}, "SPARK_LOCAL_IP"]),
+            # A whitelisted PATH is only a default, and bash has one of its own before it is read.
+            "admin-env.PATH": self.environment["PATH"],
         }
         return {
             **{f"yarn.nodemanager.{name}": value for name, value in settings.items()},
