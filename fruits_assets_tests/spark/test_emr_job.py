@@ -128,7 +128,8 @@ def test_messages_are_gone_and_code_stays(job: Finished):
     left = client.list_object_versions(Bucket=job.user.bucket, Prefix="pipes/")
     assert {found["Key"].split("/")[1] for found in left["Versions"]} == {"clusters"}
     code = client.list_objects_v2(Bucket=job.user.bucket, Prefix="code/")["Contents"]
-    assert len(code) == 5
+    kinds = {found["Key"].removeprefix("code/").split("-")[0] for found in code}
+    assert (kinds, len(code)) == ({"environment", "fruits", "run"}, 3)
     job.user.run("rejected_images", "raw_images", ingest={"force": True})
     assert client.list_objects_v2(Bucket=job.user.bucket, Prefix="code/")["Contents"] == code
 
