@@ -8,10 +8,12 @@ with running(Yarn(folder, [Machine("CORE"), Machine("TASK")], os.environ)) as ya
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -238,7 +240,7 @@ class Yarn:
 
     def _machine(self, machine: Machine) -> dict[str, str]:
         service = "yarn.nodemanager.aux-services"
-        built = [str(_service(self.folder)), *map(str, _shuffle_jars())]
+        built = [str(_service()), *map(str, _shuffle_jars())]
         labels = "yarn.nodemanager.node-labels.provider"
         label = {labels: "config", f"{labels}.configured-node-partition": machine.label}
         settings = {
@@ -350,15 +352,21 @@ def _shuffle_jars() -> list[Path]:
     return [jar for jar in folder.glob("*.jar") if jar.name.startswith(SHUFFLE_JARS)]
 
 
-def _service(folder: Path) -> Path:
-    """The folder of the compiled shuffle service."""
-    compiled = folder / "classes"
-    if not compiled.exists():
-        (compiler,) = jars.fetched("compiler", pinned=PINNED)
+@cache
+def _service() -> Path:
+    """The folder of the compiled shuffle service, kept beside the jars that it is compiled with."""
+    (compiler,) = jars.fetched("compiler", pinned=PINNED)
+    made_from = SERVICE.read_bytes() + pyspark.__version__.encode() + PINNED.read_bytes()
+    target = compiler.parent / f"shuffle-service-{hashlib.sha256(made_from).hexdigest()[:16]}"
+    if not target.exists():
         path = ":".join(map(str, [*_shuffle_jars(), *_jars()]))
         command = ["java", "-jar", str(compiler), "--release", "17", "-nowarn", "-cp", path]
-        subprocess.run([*command, "-d", str(compiled), str(SERVICE)], check=True)
-    return compiled
+        with tempfile.TemporaryDirectory(dir=compiler.parent) as folder:
+            compiled = Path(folder, "classes")
+            subprocess.run([*command, "-d", str(compiled), str(SERVICE)], check=True)
+            with contextlib.suppress(OSError):  # another process was faster
+                compiled.rename(target)
+    return target
 
 
 def _below(folder: Path) -> list[psutil.Process]:
