@@ -182,14 +182,6 @@ class Emr:
         """Ends a cluster with errors, as AWS would, under whatever runs on it."""
         self._control("kill_cluster", id=id, code=code, message=message)
 
-    def lose_spot(self, id: str) -> str:  # noqa: A002
-        """Kills an executor of a cluster's running application, with its Python workers.
-
-        Returns:
-            The EC2 identifier of the Spot machine of a task fleet or group that is gone with it.
-        """
-        return self._control("lose_spot", id=id)
-
     def expire_credentials(self) -> None:
         """The user's credentials have expired; those of machines and of tests have not."""
         self._control("expire_credentials")

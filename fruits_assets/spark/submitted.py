@@ -7,6 +7,7 @@ gives through Dagster Pipes. A driver whose request is gone from the bucket ends
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ SETTINGS = {
     **workers.SETTINGS,
 }
 """Of every job, wherever it runs."""
+
+
+TOO_LARGE = re.compile(
+    r"Required (?P<what>executor|AM) memory \((?P<asked>[\d+]+) MB\).*? is above the max threshold "
+    r"\((?P<most>\d+) MB\)"
+)
+"""Spark's words for a container that no machine of a YARN is large enough for."""
 
 
 class JobFailedError(SparkError):
@@ -198,7 +206,16 @@ def _error(reports: Sequence[Mapping[str, Any]], failure: JobFailedError) -> Fru
     report = reports[-1] if reports else {}
     if kind := report.get("error"):  # a FruitsError, by name: as if it had been raised here
         return getattr(errors, kind)(report["text"])
-    return SparkError(f"{failure}\n{report.get('text') or failure.printed()}")
+    text = f"{failure}\n{report.get('text') or failure.printed()}"
+    if found := TOO_LARGE.search(text):
+        what = "an executor" if found["what"] == "executor" else "the driver"
+        return SparkError(
+            f"no machine of the cluster has room for {what}: the memory asked for is "
+            f"{found['asked']} MB without its overhead, and the largest container is "
+            f"{found['most']} MB. Ask for smaller executors (on EMR: FRUITS_EMR_EXECUTOR_CORES=2 "
+            "or 1), or for a larger cluster."
+        )
+    return SparkError(text)
 
 
 def _outputs(reports: Sequence[Mapping[str, Any]], job: str) -> dict[str, Output]:

@@ -230,37 +230,6 @@ class Cluster:
                 return False
             return True
 
-    def lose_spot(self) -> str:
-        """Switches off a Spot machine that an application works on.
-
-        Returns:
-            The machine's identifier in EC2.
-
-        Raises:
-            LookupError: nothing runs on any.
-        """
-        with self.changed:
-            spot = [
-                one
-                for one in self.instances
-                if (one.kind, one.market, one.ended) == ("TASK", "SPOT", None)
-            ]
-            machines = self._yarn.machines if self._yarn else ()
-            used = [
-                machine
-                for machine in machines
-                if machine.label == "TASK" and self.yarn.containers(machine)
-            ]
-            if not spot or not used:
-                raise LookupError(f"{self.id} has {len(spot)} Spot machines, {len(used)} at work")
-            self.yarn.switch_off(used[0])
-            spot[0].ended = now()
-            spot[0].reason = (
-                "INSTANCE_FAILURE",
-                f"Instance {spot[0].ec2_id} was terminated: Spot Instance interruption.",
-            )
-            return spot[0].ec2_id
-
     @property
     def yarn(self) -> Yarn:
         """Its resource manager, started when a first application needs it."""

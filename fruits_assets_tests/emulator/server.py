@@ -158,10 +158,6 @@ class Application:
         """Ends a cluster as AWS would, under whatever runs."""
         self.service.clusters[id].end("TERMINATED_WITH_ERRORS", code, message)
 
-    def do_lose_spot(self, *, id: str) -> str:  # noqa: A002
-        """Takes a Spot machine away from a cluster, with an executor."""
-        return self.service.clusters[id].lose_spot()
-
     def do_expire_credentials(self) -> None:
         """The user's credentials are refused from now on."""
         self.expired.add(ACCESS_KEY)

@@ -65,6 +65,7 @@ def _alive(emr: Emr) -> list[str]:
 
 @pytest.mark.slow
 def test_a_launched_cluster_is_used_by_runs_and_ended_by_nobody_else(user: User, run: Command):
+    user.emr.plan(time_scale=5)  # it is idle for a while between two runs
     printed = run("launch")
     cluster = _launched(printed)
     assert "4 cores (0 of them on Spot) in eu-west-3" in printed.err
