@@ -367,6 +367,7 @@ class TestTheSensor:
         empty.settings = {"source": "sample", "batch_photos": 1}
         assert asked(empty.settled()).tags["fruits/changes"] == "30 new, 0 changed, 0 gone"
 
+    @pytest.mark.slow
     def test_the_run_that_it_asks_for_is_what_it_waited_for(
         self, monkeypatch: pytest.MonkeyPatch, ingested: Setting
     ) -> None:

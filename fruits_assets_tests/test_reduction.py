@@ -239,6 +239,7 @@ def test_the_limits_are_those_of_the_run(odd: Pipeline) -> None:
         assert told.value.reason == row["reason"] == "too_large"
 
 
+@pytest.mark.slow
 def test_new_weights_are_not_used_before_their_pca(ran: Pipeline, tmp_path: Path) -> None:
     before = Reducer.load(ran.lake.base)
     photo = paths_in(ran, "Test")[0].read_bytes()

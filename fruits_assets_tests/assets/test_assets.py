@@ -260,7 +260,9 @@ def test_labels_of_any_kind_come_through(pipeline: Pipeline, tmp_path: Path):
     [
         ({"alpha": 0.6}, "alpha is 0.6"),
         ({"image_size": 100}, "image_size 100"),
-        ({"alpha": 1.0}, "does not hold the weights of MobileNetV2"),
+        pytest.param(
+            {"alpha": 1.0}, "does not hold the weights of MobileNetV2", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_told(pipeline: Pipeline, config, expected: str):

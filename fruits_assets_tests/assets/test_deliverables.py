@@ -276,6 +276,7 @@ def test_what_is_not_known_is_not_said(own: Pipeline):
     assert ACCURACY not in html(lying_in(own))
 
 
+@pytest.mark.slow
 def test_the_accuracy_of_other_components_is_not_said(own: Pipeline):
     assert ACCURACY in html(lying_in(own))
     recognition = own.lake.current("recognition")

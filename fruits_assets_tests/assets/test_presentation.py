@@ -116,6 +116,7 @@ def test_nothing_is_done_twice(stage: Stage):
     assert after.digest == before.digest, "the same show is the same file"
 
 
+@pytest.mark.slow
 def test_it_is_made_again_when_something_shown_has_changed(stage: Stage):
     lake = stage.pipeline.lake
     first = stage.made()

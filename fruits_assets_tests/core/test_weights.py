@@ -136,6 +136,7 @@ def test_the_fingerprint_is_that_of_the_weights(
     assert other != same
 
 
+@pytest.mark.slow
 def test_wider_models_have_more_features(tmp_path: Path) -> None:
     path = tmp_path / "wide.weights.h5"
     _keras_model(1.4).save_weights(path)

@@ -92,6 +92,7 @@ def test_no_byte_of_an_erased_image_is_left(own: Pipeline):
     assert not list(Path(own.lake.base, "locks").iterdir())
 
 
+@pytest.mark.slow
 def test_no_thumbnail_of_an_erased_image_is_left(own: Pipeline):
     assert hand_over(own).success
     path = "Training/Banana/1.jpg"
@@ -251,6 +252,7 @@ def test_names_that_the_journal_knows_count_as_matched(
     assert not Path(ingested.lake.base, "erasures", "journal.json").exists()
 
 
+@pytest.mark.slow
 def test_another_erasure_finishes_an_interrupted_one_too(
     own: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):

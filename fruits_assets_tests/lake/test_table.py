@@ -156,6 +156,7 @@ def _publish_often(lake: Lake, numbers: range) -> None:
         table.publish(replace(draft(lake, "raw", number, parts=0), files=(file,)), {})
 
 
+@pytest.mark.slow
 def test_no_commit_is_ever_removed(folder_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though delta-rs makes a checkpoint every hundred commits, and most are old by then.
 

@@ -207,6 +207,7 @@ def _run_on(running: cluster.Cluster, pipeline: Pipeline) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_workers_tell_models_apart_that_differ_in_image_size_only(pipeline: Pipeline):
     """They have the same weights, and workers keep the last model for the next task."""
     own = Pipeline(pipeline.lake, pipeline.source / "Test")
