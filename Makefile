@@ -52,8 +52,9 @@ repair: install ## Read the whole lake, remove what is damaged, name what to mak
 	@$(BIN)/fruits repair
 
 # Tests run in parallel; each worker has a Spark session of its own. Some fast tests wait, so that there
-# is a worker more than cores; slow ones start many processes themselves.
-PYTEST := $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile
+# is a worker more than cores; slow ones start many processes themselves. The longest files begin first
+# (`LONGEST` in conftest.py): pytest-xdist would begin with those of the most tests.
+PYTEST := $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # A worker has a core: more threads of OpenBLAS would spin while they wait for each other, and a PCA
 # takes up to ten times as long.
 test test-slow test-yarn mutants: export OPENBLAS_NUM_THREADS := 1

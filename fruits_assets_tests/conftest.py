@@ -45,6 +45,23 @@ THE_SAME_EVERYWHERE = pytest.mark.parametrize(
 )
 """For tests with a `place` whose kind changes nothing: the fast tier runs them on a folder only."""
 
+LONGEST = (
+    *("test_emr_job", "test_yarn", "test_docs_emr", "test_serverless_job", "test_failures"),
+    *("test_master", "test_ui", "test_workflow", "test_s3_job", "test_spark_versions"),
+    *("test_job", "test_automation", "test_deck", "test_increments", "test_s3", "test_assets"),
+    *("test_lake", "test_figures", "test_weights", "test_readers", "test_emr_check"),
+    *("test_decoder", "test_reduction", "test_notebook", "test_ingest", "test_bucket"),
+    *("test_deliverables", "test_history", "test_cli", "test_lifecycle", "test_table"),
+    *("test_presentation", "test_checks", "test_gallery", "test_page", "test_commands"),
+)
+"""Files of tests that take longest: they begin first, so that no worker ends alone with one."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, each group in the random order that it has."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_credentials() -> Iterator[None]:
