@@ -133,6 +133,14 @@ def test_an_executor_has_1_2_or_4_cores(monkeypatch: pytest.MonkeyPatch, cores: 
         Settings(spark="emr").emr()
 
 
+@pytest.mark.parametrize("code", ["s3://bucket/my code", "s3://bucket/a#b", "s3://bucket/é"])
+def test_code_lies_where_spark_finds_it(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    for name, value in {**STACK, "FRUITS_EMR_CODE": code}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SparkError, match="FRUITS_EMR_CODE"):
+        Settings(spark="emr").emr()
+
+
 def test_the_example_says_what_each_setting_is() -> None:
     lines = EXAMPLE.read_text().splitlines()
     for before, line in itertools.pairwise(lines):

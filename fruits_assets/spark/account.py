@@ -1,5 +1,6 @@
 """What clusters use of an AWS account."""
 
+import re
 from typing import Literal
 
 import dagster as dg
@@ -14,6 +15,8 @@ STACK = "fruits-stack"
 """The orchestrator's policy allows nothing with clusters that do not carry this tag."""
 WEEK_MINUTES = 7 * 24 * 60
 """What EMR allows a cluster to be idle, at most."""
+NO_ESCAPES = re.compile(r"(?:s3://)?[\w/~.!'()*-]*", re.ASCII)
+"""URIs of objects that are spelled as their keys are, without `%20`."""
 Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]
 
 
@@ -26,6 +29,16 @@ class EmrPlaces(dg.Config):
     architecture: Architecture = Field(
         default="arm64", description="Of the machines: Graviton's, or Intel's and AMD's."
     )
+
+    @field_validator("code")
+    @classmethod
+    def _is_a_uri(cls, code: str) -> str:
+        if not NO_ESCAPES.fullmatch(code):
+            raise ValueError(
+                f"{code!r} has characters that Spark cannot find files by: use letters, digits and "
+                "/ - _ . ~ ! ' ( ) * only"
+            )
+        return code
 
 
 class ServerlessAccount(EmrPlaces):

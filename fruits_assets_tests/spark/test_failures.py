@@ -19,7 +19,7 @@ def test_a_run_that_may_not_start_clusters_says_so(user: User):
     result, told = user.run(*INGEST)
     assert not result.success
     assert "iam:PassRole" in told
-    assert "orchestrator's policy" in told
+    assert "the policies that `make deploy` names" in told
     assert user.published() == []
     assert user.emr.clusters() == []
 
@@ -42,9 +42,9 @@ def test_a_cluster_that_cannot_start_is_told(user: User, code: str, message: str
 
 
 def test_an_environment_that_cannot_be_unpacked_is_told(user: User):
-    code = f"s3://{user.bucket}/other code"
+    code = f"s3://{user.bucket}/other-code"
     broken = replace(user, changed={"FRUITS_EMR_CODE": code})
-    key = f"other code/{environment.name('x86_64')}"
+    key = f"other-code/{environment.name('x86_64')}"
     user.emr.s3.client.put_object(Bucket=user.bucket, Key=key, Body=b"no archive")
     result, told = broken.run(*INGEST)
     assert not result.success

@@ -231,6 +231,8 @@ class Yarn:
                 "org.apache.hadoop.yarn.server.resourcemanager.scheduler.capacity.CapacityScheduler"
             ),
             "yarn.scheduler.maximum-allocation-mb": str(MACHINE_MB),
+            # For 10 s after its start, it would not look at how large its machines are.
+            "yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms": "0",
             "yarn.scheduler.minimum-allocation-mb": "32",
             "yarn.node-labels.enabled": "true",
             "yarn.node-labels.configuration-type": "distributed",
