@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -61,10 +61,12 @@ UNUSED = (
     "pyarrow/libarrow_s3*",
     # The nodes have no GPU; loaded by name where there is one.
     "ai_edge_litert/libLiteRtWebGpuAccelerator.so",
+    # Descriptions of 400 services of AWS.
+    "botocore/data/*/*",
 )
 """Patterns of files that are left out."""
-CALLED = frozenset({"s3", "sso", "sso-oidc", "sts"})
-"""The services that a node calls for data and credentials. botocore describes 400 others."""
+KEPT = tuple(f"botocore/data/{service}/*" for service in ("s3", "sso", "sso-oidc", "sts"))
+"""Patterns of files that are kept all the same: the services that a node calls."""
 
 
 def name(architecture: Architecture) -> str:
@@ -123,16 +125,13 @@ def _used(packages: Path) -> Iterator[str]:
     """Paths of the files to keep, relative to `packages`, with slashes."""
     for path in packages.rglob("*"):
         relative = path.relative_to(packages).as_posix()
-        unused = any(fnmatchcase(relative, pattern) for pattern in UNUSED)
-        if path.is_file() and not unused and not _is_of_another_service(relative):
+        left_out = _matches(relative, UNUSED) and not _matches(relative, KEPT)
+        if path.is_file() and not left_out:
             yield relative
 
 
-def _is_of_another_service(file: str) -> bool:
-    match file.split("/"):
-        case ["botocore", "data", service, _, *_]:
-            return service not in CALLED
-    return False
+def _matches(file: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(file, pattern) for pattern in patterns)
 
 
 def _check_machine(architecture: Architecture, packages: Path, files: list[str]) -> None:

@@ -54,7 +54,18 @@ class JobRuns:
 
     def described(self) -> Mapping[str, Any]:
         """The application, as AWS describes it. Raises SparkError."""
-        return self._ask("get_application")["application"]
+        with told(self.region):
+            try:
+                answer = self._client.get_application(applicationId=self.application)
+            except ClientError as error:
+                if code_of(error) != "ResourceNotFoundException":
+                    raise
+                raise SparkError(
+                    f"there is no application {self.application!r} of EMR Serverless in "
+                    f"{self.region} in this account. FRUITS_EMR_SERVERLESS_APPLICATION names "
+                    "one of the region FRUITS_REGION: `make deploy` makes one, and prints both."
+                ) from error
+        return answer["application"]
 
     def check(self, architecture: str) -> None:
         """Raises SparkError where jobs of this project cannot run on the application."""
@@ -151,15 +162,9 @@ class JobRuns:
         return self._ask("get_job_run", jobRunId=run)["jobRun"]
 
     def _ask(self, action: str, **parameters: Any) -> Mapping[str, Any]:
-        call = getattr(emr_client(self.region, "emr-serverless"), action)
         with told(self.region):
-            try:
-                return call(**{"applicationId": self.application, **parameters})
-            except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException" and action == "get_application":
-                    raise SparkError(
-                        f"there is no application {self.application!r} of EMR Serverless in "
-                        f"{self.region} in this account. FRUITS_EMR_SERVERLESS_APPLICATION names "
-                        "one of the region FRUITS_REGION: `make deploy` makes one, and prints both."
-                    ) from error
-                raise
+            return getattr(self._client, action)(applicationId=self.application, **parameters)
+
+    @property
+    def _client(self) -> Any:
+        return emr_client(self.region, "emr-serverless")

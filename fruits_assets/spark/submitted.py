@@ -7,7 +7,6 @@ gives through Dagster Pipes. A driver whose request is gone from the bucket ends
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import dagster as dg
 from fruits_assets.core import errors
 from fruits_assets.core.errors import FruitsError, SparkError
 from fruits_assets.lake.resource import Place, told
-from fruits_assets.spark import doors, pipes, workers
+from fruits_assets.spark import doors, pipes, workers, yarn
 from fruits_assets.spark.code import Code
 from fruits_assets.spark.target import Call, SparkTarget
 from fruits_assets.spark.work import Work, stages_from
@@ -42,13 +41,6 @@ SETTINGS = {
     **workers.SETTINGS,
 }
 """Of every job, wherever it runs."""
-
-
-TOO_LARGE = re.compile(
-    r"Required (?P<what>executor|AM) memory \((?P<asked>[\d+]+) MB\).*? is above the max threshold "
-    r"\((?P<most>\d+) MB\)"
-)
-"""Spark's words for a container that no machine of a YARN is large enough for."""
 
 
 class JobFailedError(SparkError):
@@ -207,15 +199,7 @@ def _error(reports: Sequence[Mapping[str, Any]], failure: JobFailedError) -> Fru
     if kind := report.get("error"):  # a FruitsError, by name: as if it had been raised here
         return getattr(errors, kind)(report["text"])
     text = f"{failure}\n{report.get('text') or failure.printed()}"
-    if found := TOO_LARGE.search(text):
-        what = "an executor" if found["what"] == "executor" else "the driver"
-        return SparkError(
-            f"no machine of the cluster has room for {what}: the memory asked for is "
-            f"{found['asked']} MB without its overhead, and the largest container is "
-            f"{found['most']} MB. Ask for smaller executors (on EMR: FRUITS_EMR_EXECUTOR_CORES=2 "
-            "or 1), or for a larger cluster."
-        )
-    return SparkError(text)
+    return SparkError(yarn.no_room(text) or text)
 
 
 def _outputs(reports: Sequence[Mapping[str, Any]], job: str) -> dict[str, Output]:

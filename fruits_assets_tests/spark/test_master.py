@@ -19,7 +19,7 @@ from fruits_assets.core.errors import SparkError
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.settings import Settings
-from fruits_assets.spark import doors
+from fruits_assets.spark import doors, yarn
 from fruits_assets.spark.account import SparkMaster
 from fruits_assets.spark.code import Code
 from fruits_assets.spark.master import MasterSpark
@@ -266,3 +266,20 @@ def test_a_yarn_of_others_makes_the_features_of_this_machine(
         states = [one["finalStatus"] for one in yarn.applications()]
         assert states == ["SUCCEEDED"] * len(states)
         assert not [one for it in yarn.machines for one in yarn.containers(it)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ("executor memory (10240 MB), offHeap memory (0) MB, overhead (8192 MB)", "an executor"),
+        ("AM memory (1024+1024 MB)", "the driver"),
+    ],
+)
+def test_no_room_is_one_sentence_that_says_for_what(asked: str, what: str) -> None:
+    text = f"IllegalArgumentException: Required {asked} is above the max threshold (4096 MB) of it"
+    found = yarn.no_room(f"at one.place\n{text}\nat another.place")
+    assert found is not None
+    assert found.startswith(f"no machine of the cluster has room for {what}")
+    assert "the largest container is 4096 MB" in found
+    assert "\n" not in found
+    assert yarn.no_room("Application application_1_0001 finished with failed status") is None
