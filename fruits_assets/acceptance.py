@@ -31,7 +31,7 @@ from fruits_assets.storage.base import Folder, join
 from fruits_assets.storage.places import folder_at
 
 PHOTOS_PER_CLASS = (5, 2)
-"""Of 15 classes, in Training and in Test: 105 photos."""
+"""Photos of each class in Training and in Test: 105 photos of 15 classes."""
 MAX_EUR = 0.50
 TOLERANCE = 1e-4
 """Relative difference (L2) of features: processors with other vector units round otherwise."""

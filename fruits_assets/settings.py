@@ -56,7 +56,7 @@ class ServerlessSettings(  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def account(self) -> ServerlessAccount:
-        """What jobs use."""
+        """Application, role and places that jobs use."""
         return ServerlessAccount(**self.model_dump(include=set(ServerlessAccount.model_fields)))
 
     @property
@@ -182,11 +182,11 @@ class Settings(BaseSettings):
         return _read(EmrSettings, "emr", DEPLOY)
 
     def serverless(self) -> ServerlessSettings:
-        """What EMR Serverless uses, and how much. Raises SparkError where a part is not set."""
+        """Account and limits of EMR Serverless. Raises SparkError where a setting is missing."""
         return _read(ServerlessSettings, "emr-serverless", DEPLOY)
 
     def forecast(self) -> ForecastSettings:
-        """What a price depends on. Raises SparkError where a part cannot be used."""
+        """Settings that a price depends on. Raises SparkError where one of them cannot be used."""
         return _read(ForecastSettings, "emr", "See .env.example.")
 
     def master(self) -> SparkMaster:

@@ -1,4 +1,4 @@
-"""What clusters use of an AWS account."""
+"""Settings of clusters: what they use of an AWS account, and how much they may take."""
 
 import re
 from typing import Literal
@@ -21,13 +21,14 @@ Release = Literal["emr-spark-8.0.0", "emr-7.13.0"]
 
 
 class EmrPlaces(dg.Config):
-    """What is the same for clusters and for EMR Serverless."""
+    """Settings that clusters and EMR Serverless share."""
 
     logs: str = Field(description="s3:// URI that clusters write their logs to.")
     code: str = Field(description="s3:// URI that clusters find what they run at.")
     pipes: str = Field(description="s3:// URI of the messages between steps and Dagster.")
     architecture: Architecture = Field(
-        default="arm64", description="Of the machines: Graviton's, or Intel's and AMD's."
+        default="arm64",
+        description="Processors of the machines: arm64 (Graviton), or x86_64 (Intel and AMD).",
     )
 
     @field_validator("code")
@@ -71,15 +72,17 @@ class EmrAccount(EmrPlaces):
 
 
 class EmrLimits(dg.Config):
-    """What a run may take of it."""
+    """Limits of a run: how large, how dear and how long it may become."""
 
     target_minutes: float = Field(
         default=20.0,
         gt=0,
         le=WEEK_MINUTES,
-        description="The cluster is sized to compute for so long, about.",
+        description="Minutes that a cluster is sized to compute for, about.",
     )
-    max_cores: int = Field(default=64, ge=4, description="Of a cluster, at most.")
+    max_cores: int = Field(
+        default=64, ge=4, description="vCPUs of a cluster for executors, at most."
+    )
     executor_cores: int = Field(
         default=4,
         ge=1,
@@ -96,35 +99,35 @@ class EmrLimits(dg.Config):
         return cores
 
     max_cost_eur: float | None = Field(
-        default=None, gt=0, description="A run that may cost more is refused."
+        default=None, gt=0, description="EUR without tax. A run that may cost more is refused."
     )
     idle_minutes: float = Field(
         default=5.0,
         ge=1,
         le=WEEK_MINUTES,
-        description="A cluster that nobody uses ends itself after so long.",
+        description="Minutes after which a cluster that nobody uses ends itself.",
     )
     start_minutes: float = Field(
         default=30.0,
         gt=0,
         le=WEEK_MINUTES,
-        description="A step that has not begun by then is cancelled.",
+        description="Minutes after which a step that has not begun is cancelled.",
     )
     begin_minutes: float = Field(
         default=10.0,
         gt=0,
         le=WEEK_MINUTES,
-        description="A step whose driver is not at work by then, or has no executor for as long, "
-        "is cancelled.",
+        description="Minutes after which a step is cancelled whose driver is not at work, or "
+        "has no executor.",
     )
     step_minutes: float = Field(
         default=120.0,
         gt=0,
         le=WEEK_MINUTES,
-        description="A step that has not ended by then is cancelled.",
+        description="Minutes after which a step that has not ended is cancelled.",
     )
     poll_seconds: float = Field(
-        default=10.0, gt=0, le=600, description="Between two looks at a step."
+        default=10.0, gt=0, le=600, description="Seconds between two looks at a step."
     )
     prices: str | None = Field(
         default=None,

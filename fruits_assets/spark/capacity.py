@@ -22,7 +22,7 @@ MEMORY_GB: Mapping[int, int] = {1: 8, 2: 10, 4: 10}
 """vCPUs of an executor -> its memory. EMR Serverless gives 1 vCPU 2 to 8 GB, 2 of them 4 to 16 and
 4 of them 8 to 30 ("Supported worker configurations" of its guide)."""
 HEAP_GB = 2
-"""Of an executor's memory: images and features never pass through the JVM, but Python."""
+"""Heap of an executor (GB): images and features pass through Python, never through the JVM."""
 DRIVER_CORES, DRIVER_GB, DRIVER_HEAP_GB = 1, 2, 1
 STARTUP_MINUTES = 1.5
 """Assumed: until the workers of an application that is stopped are there. AWS names no figure."""
@@ -30,7 +30,7 @@ STARTUP_MINUTES = 1.5
 
 @dataclass(frozen=True)
 class Where:
-    """What decides the prices of workers.
+    """Region, architecture and price table, which decide the prices of workers.
 
     Attributes:
         region: of AWS.
@@ -63,17 +63,17 @@ class Capacity:
 
     @property
     def cores(self) -> int:
-        """Of all executors: so many tasks run at once."""
+        """Cores of all executors: so many tasks run at once."""
         return self.executors * self.limits.executor_cores
 
     @property
     def vcpus(self) -> int:
-        """Of all workers, the driver's among them."""
+        """Number of vCPUs of all workers, the driver's among them."""
         return self.cores + DRIVER_CORES
 
     @property
     def memory_gb(self) -> int:
-        """Of all workers, the driver's among them."""
+        """Memory of all workers in GB, the driver's among them."""
         return self.executors * MEMORY_GB[self.limits.executor_cores] + DRIVER_GB
 
     @property
@@ -88,7 +88,7 @@ class Capacity:
 
     @property
     def expected(self) -> Items:
-        """What all of the work is expected to cost, by items; from the submission of each job."""
+        """Expected EUR of all the work, by items, from the submission of each job."""
         workers = {"serverless": self.minutes * self.eur_per_minute}
         return workers | costs.requests(self.where.prices, self.where.region, self.work)
 
@@ -99,7 +99,7 @@ class Capacity:
 
     @property
     def step_minutes(self) -> float:
-        """Of the longest job."""
+        """Expected minutes of the longest job."""
         seconds = vcpu_seconds(self.work.longest_stage(), self.where.architecture)
         return STARTUP_MINUTES + STEP_MINUTES + seconds / 60 / self.cores
 
@@ -144,7 +144,7 @@ class Capacity:
             )
 
     def settings(self) -> dict[str, str]:
-        """Of Spark. Sizes are whole GB, as those of workers are."""
+        """Settings of Spark. Sizes are whole GB, as those of workers are."""
         cores = self.limits.executor_cores
         return {
             "spark.executor.instances": str(self.executors),

@@ -1,4 +1,4 @@
-"""What AWS bills for a run, and what it bills while nobody works: named items in EUR, without tax.
+"""Items that AWS bills for a run and while nobody works, in EUR without tax.
 
 NAT gateways, CloudWatch and traffic between zones are no items: the stack has no gateway and no
 alarm, EMR's own metrics cost nothing, and a cluster lies in one zone.
@@ -33,7 +33,7 @@ LABELS = {
 MACHINES = ("instances", "emr", "ebs")
 """Items that are paid by the hour, as long as a cluster is there."""
 ROOT_GB = 15
-"""Of each machine, by EMR's default (release 6.15 and later)."""
+"""Root volume of each machine (GB), by EMR's default (release 6.15 and later)."""
 VOLUME_GB = 32
 """For logs and what little is shuffled (150 bytes a photo, 13 MB a core): data never stay here."""
 KMS_PER_S3 = 0.01
@@ -43,10 +43,10 @@ KMS_PER_MACHINE = 6
 ZONES = 2
 """Zones of the stack's network, in each of which an interface endpoint is paid."""
 LAKE_BYTES = 7_000
-"""Of a photo in the lake, beside the photo: 1280 features (5,120 bytes), up to 300 components, and
-what is known of it."""
+"""Bytes of each photo in the lake, beside the photo itself: 1280 features (5,120 bytes), up to 300
+components, and what is known of it."""
 LOG_BYTES = 500
-"""Of a request in the access log, about; it is kept for LogDays of the stack."""
+"""Bytes of a request in the access log, about; it is kept for LogDays of the stack."""
 
 
 @dataclass(frozen=True)

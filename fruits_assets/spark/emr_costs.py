@@ -1,4 +1,4 @@
-"""What `make emr-check` says of money: the price of clusters, and what is billed without one."""
+"""Prices in `make emr-check`: those of clusters, and what is billed without one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fruits_assets.spark.work import Work
 
 @dataclass(frozen=True)
 class Pricing:
-    """What the price of a cluster is made of.
+    """Limits and price table, which the price of a cluster is made of.
 
     Attributes:
         limits: of the settings.
@@ -34,11 +34,11 @@ class Pricing:
 
     @property
     def most_vcpus(self) -> int:
-        """Of all its machines, if its fleets round up."""
+        """Number of vCPUs of all its machines, if its fleets round up."""
         return self.largest().most_cores + XLARGE_VCPUS
 
     def of_clusters(self) -> str:
-        """What the smallest run and the largest cluster cost.
+        """Says what the smallest run and the largest cluster cost.
 
         Raises:
             SparkError: the limits refuse even one photo.
@@ -62,7 +62,7 @@ class Pricing:
         )
 
     def of_nothing(self, *, keys: int, zones: int, nats: int) -> str:
-        """What a month costs while nobody works: some keys, endpoints and NAT gateways.
+        """Says what a month costs while nobody works: some keys, endpoints and NAT gateways.
 
         Args:
             keys: in KMS.
@@ -82,7 +82,7 @@ class Pricing:
         )
 
     def endpoint(self) -> str:
-        """What an interface endpoint costs."""
+        """Says what an interface endpoint costs."""
         return f"{self.prices.endpoint_month_eur(self.region):.2f} EUR a month and zone"
 
     def _plan(self, work: Work, cores: int | None = None) -> Plan:

@@ -69,22 +69,22 @@ class Offer:
 
     @property
     def run_eur(self) -> float:
-        """What a run costs."""
+        """EUR of a run."""
         return sum(self.run.values())
 
     @property
     def standing_eur(self) -> float:
-        """What a month costs while nobody works."""
+        """EUR of a month while nobody works."""
         return sum(self.standing.values())
 
     @property
     def once_eur(self) -> float:
-        """What is billed before the first run."""
+        """EUR that are billed before the first run."""
         return sum(self.once.values())
 
     @property
     def month_eur(self) -> float:
-        """What a month with one run costs."""
+        """EUR of a month with one run."""
         return self.run_eur + self.standing_eur
 
 

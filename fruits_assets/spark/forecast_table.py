@@ -9,7 +9,7 @@ from fruits_assets.spark.costs import LABELS
 from fruits_assets.spark.forecast import Offer, Question, advise, offers
 
 INDENT = " " * 13
-"""Of what is said below the lines of a size."""
+"""Indent of the text below the lines of a size."""
 WIDTH = 100
 
 

@@ -26,7 +26,7 @@ BILLED = {
     "memory_gb_hours": "memoryGBHour",
     "storage_gb_hours": "storageGBHour",
 }
-"""Of the prices -> of AWS's answer."""
+"""Argument of `Prices.serverless_eur` -> field of AWS's answer."""
 OVER = ("SUCCESS", "FAILED", "CANCELLED")
 BILL_LOOKS = 4
 """At a job that has ended: what is billed may be known a little later than its end."""

@@ -1,4 +1,4 @@
-"""What a failed job printed, from the bucket that EMR brings it to."""
+"""Output of a failed job, read from the bucket that EMR brings it to."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from fruits_assets.spark.submitted import Job, JobFailedError, SubmittedSpark
 from fruits_assets.spark.target import Call
 
 END_SECONDS = 15.0
-"""What `spark-submit` has to end in once it is asked to."""
+"""Seconds that `spark-submit` has to end in once it is asked to."""
 POLL_SECONDS = 1.0
 LAST_CHARACTERS = 4000
 

@@ -1,4 +1,4 @@
-"""What AWS bills, per hour, month or request: a table with sources, and overrides of it."""
+"""Prices of AWS per hour, month or request: a table with sources, and overrides of it."""
 
 from __future__ import annotations
 

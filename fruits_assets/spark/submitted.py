@@ -40,7 +40,7 @@ SETTINGS = {
     **doors.PROTECTED,
     **workers.SETTINGS,
 }
-"""Of every job, wherever it runs."""
+"""Settings of every job, wherever it runs."""
 
 
 class JobFailedError(SparkError):
@@ -59,7 +59,7 @@ class JobFailedError(SparkError):
 
 @dataclass(frozen=True)
 class Job:
-    """What is submitted.
+    """A job of Spark, as it is submitted.
 
     Attributes:
         name: of the transform.
@@ -128,7 +128,7 @@ class SubmittedSpark(Place, SparkTarget):
 
     @property
     def checked_region(self) -> str:
-        """Of the buckets. Raises RegionError where it is none of the EU's."""
+        """Region of the buckets. Raises RegionError where it is none of the EU's."""
         return check_region(self.region)
 
     def hadoop(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class SubmittedSpark(Place, SparkTarget):
 
     @abstractmethod
     def ship(self, log: Callable[[str], None]) -> Code:
-        """What jobs run, where they find it. Raises FruitsError."""
+        """Puts code and environment where jobs find them. Raises FruitsError."""
 
     @abstractmethod
     def run_job(self, call: Call, job: Job) -> str:
@@ -203,7 +203,7 @@ def _error(reports: Sequence[Mapping[str, Any]], failure: JobFailedError) -> Fru
 
 
 def _outputs(reports: Sequence[Mapping[str, Any]], job: str) -> dict[str, Output]:
-    """What a job wrote, by its own report."""
+    """Outputs of a job, by its own report."""
     for report in reports:
         if "outputs" in report:
             return {name: Output.from_dict(output) for name, output in report["outputs"].items()}

@@ -27,7 +27,7 @@ STAGE_OF = {
 }
 """Transforms that are part of a stage of another name -> the stage."""
 PART_ROWS, PART_MEGABYTES = 320, 67
-"""Of a part file, at most: see `transforms/ingest.py`."""
+"""Rows and megabytes of a part file, at most: see `transforms/ingest.py`."""
 GETS_PER_PART, PUTS_PER_PART = 4, 2
 """Per part and stage: footer and row groups of one Parquet file, and the files made from it."""
 LIST_PAGE = 1000
@@ -35,7 +35,7 @@ LIST_PAGE = 1000
 
 @dataclass(frozen=True)
 class Work:
-    """What a cluster is asked to do.
+    """Photos, and the stages that they go through.
 
     Attributes:
         images: how many.

@@ -33,7 +33,7 @@ PROGRESS_SECONDS = 5.0
 KILLED_FOR_MEMORY = re.compile(
     r"exceeding (?:physical )?memory limits\.\s*([\d.]+ \w+ of [\d.]+ \w+)"
 )
-"""What Spark says of a container that YARN has ended."""
+"""Spark's words for a container that YARN has ended."""
 FIGURES_SCHEMA = pa.schema(
     [pa.field("name", pa.string(), nullable=False), pa.field("value", pa.float64(), nullable=False)]
 )
