@@ -16,7 +16,7 @@ import string
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -241,7 +241,7 @@ class Cluster:
                 self._yarn = Yarn(
                     self._folder / "yarn",
                     [Machine(label, megabytes=self.plan.machine_mb) for label in labels],
-                    self.node.environment,
+                    replace(self.node, extra_env={}).environment,
                     site=spark_submit.classified(configurations, "yarn-site"),
                     scheduler=spark_submit.classified(configurations, "capacity-scheduler"),
                 )
@@ -326,7 +326,11 @@ class Cluster:
 
     def _execute(self, step: Step) -> None:
         """Runs a step, from RUNNING to whatever becomes of it."""
-        code = self._run_step(step)
+        try:
+            code = self._run_step(step)
+        except Exception as problem:  # whatever it is, tests have to see it
+            self.end("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", f"The emulator: {problem!r}")
+            code = 1
         with self.changed:
             step.session = None
             ended, step_state = self.end_reason, "COMPLETED" if code == 0 else "FAILED"

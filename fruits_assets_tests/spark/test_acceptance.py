@@ -34,6 +34,7 @@ def test_an_account_that_works_is_accepted_and_left_as_it_was(
 ) -> None:
     for name, value in {**user.variables, **user.emr.environment}.items():
         monkeypatch.setenv(name, value)
+    user.emr.plan(time_scale=5)  # each step is a process, and the cluster is idle while it starts
     before = _keys(user)
     code = acceptance.main()
     printed = capfd.readouterr()
