@@ -499,7 +499,7 @@ def test_calls_are_remembered(fresh_emr: Emr) -> None:
     assert [it.action for it in fresh_emr.history("sts")] == ["GetCallerIdentity"]
 
 
-def test_a_variable_for_everything_that_runs(fresh_emr: Emr) -> None:
+def test_a_variable_for_every_step(fresh_emr: Emr) -> None:
     fresh_emr.plan(extra_env={"WHERE": "/here/x"})
     cluster = run(fresh_emr, keep=False, Steps=[bash("[[ $WHERE == /here/x ]]")])
     assert fresh_emr.wait(cluster, *ENDED).code == "ALL_STEPS_COMPLETED"

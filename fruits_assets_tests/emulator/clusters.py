@@ -16,7 +16,7 @@ import string
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,7 +164,6 @@ class Cluster:
             region,
             log_uri=request.get("LogUri"),
             log_key=request.get("LogEncryptionKmsKeyId"),
-            extra_env=dict(plan.extra_env),
         )
         self.node.set_up()
         self.add_steps(request.get("Steps", ()))
@@ -241,7 +240,7 @@ class Cluster:
                 self._yarn = Yarn(
                     self._folder / "yarn",
                     [Machine(label, megabytes=self.plan.machine_mb) for label in labels],
-                    replace(self.node, extra_env={}).environment,
+                    self.node.environment,
                     site=spark_submit.classified(configurations, "yarn-site"),
                     scheduler=spark_submit.classified(configurations, "capacity-scheduler"),
                 )
@@ -258,8 +257,11 @@ class Cluster:
             self._boot()
             self._work()
         except Exception as problem:  # whatever it is, tests have to see it
-            self.end("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", f"The emulator: {problem!r}")
+            self._break_down(problem)
         self._finish()
+
+    def _break_down(self, problem: Exception) -> None:
+        self.end("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", f"The emulator: {problem!r}")
 
     def _boot(self) -> None:
         with self.changed:
@@ -329,7 +331,7 @@ class Cluster:
         try:
             code = self._run_step(step)
         except Exception as problem:  # whatever it is, tests have to see it
-            self.end("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", f"The emulator: {problem!r}")
+            self._break_down(problem)
             code = 1
         with self.changed:
             step.session = None
@@ -377,7 +379,7 @@ class Cluster:
         with self.changed:
             if self.end_reason is not None or step.cancelled:
                 return 1
-            process = SESSIONS.start(command, step.folder, environment)
+            process = SESSIONS.start(command, step.folder, {**environment, **self.plan.extra_env})
             step.session = process.pid
             if self.plan.hang_steps:
                 process.send_signal(signal.SIGSTOP)

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class Node:
         region: that it is in.
         log_uri: `s3://bucket/prefix` for the logs of its cluster; None for no logs.
         log_key: KMS key for the logs, if any.
-        extra_env: variables for everything that runs on it.
     """
 
     folder: Path
@@ -46,7 +45,6 @@ class Node:
     region: str
     log_uri: str | None = None
     log_key: str | None = None
-    extra_env: dict[str, str] = field(default_factory=dict)
 
     def set_up(self) -> None:
         """Makes its folders and programs."""
@@ -77,7 +75,6 @@ class Node:
             "AWS_ACCESS_KEY_ID": NODE_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_EC2_METADATA_DISABLED": "true",
-            **self.extra_env,
         }
 
     def archive_logs(self, folder: Path, place: str, *, delay: float = 0.0) -> None:

@@ -175,8 +175,7 @@ class JobRun:
         self.folder = folder / self.id
         monitoring = request.get("configurationOverrides", {}).get("monitoringConfiguration", {})
         uri = monitoring.get("s3MonitoringConfiguration", {}).get("logUri")
-        extra = dict(plan.extra_env)
-        self.node = Node(self.folder, endpoint, application.region, log_uri=uri, extra_env=extra)
+        self.node = Node(self.folder, endpoint, application.region, log_uri=uri)
         self._process: subprocess.Popen[bytes] | None = None
         self._yarn: Yarn | None = None
         self._cancelled = ""
@@ -302,7 +301,9 @@ class JobRun:
         with self.changed:
             if self._cancelled:
                 return self._cancelled
-            self._process = process = SESSIONS.start(command, run, environment)
+            self._process = process = SESSIONS.start(
+                command, run, {**environment, **self.plan.extra_env}
+            )
             self.started = now()
             self._enter("RUNNING")
             if self.plan.hang_steps:
