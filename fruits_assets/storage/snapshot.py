@@ -166,6 +166,10 @@ class Snapshot:
         """The same without its siblings: small enough to be sent to every worker."""
         return replace(self, siblings={})
 
+    def only(self, files: Sequence[File]) -> Self:
+        """Some of its parts, without siblings: of none, it still says how to read one."""
+        return replace(self, files=tuple(files), siblings={})
+
     def done(self, unpublished: Mapping[str, int]) -> float:
         """Share of its rows, 0 to 1, that an interrupted run has already treated.
 

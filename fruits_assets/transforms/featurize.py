@@ -38,16 +38,9 @@ from fruits_assets.storage.parquet import (
     write_part,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
-from fruits_assets.transforms.increment import PartSize, Takeover, takeover
-from fruits_assets.transforms.transform import (
-    Done,
-    Log,
-    Merging,
-    Task,
-    broadcast,
-    for_each,
-    transform,
-)
+from fruits_assets.transforms.increment import Merging, PartSize, Takeover, takeover
+from fruits_assets.transforms.spread import Done, Log, Task, broadcast, for_each
+from fruits_assets.transforms.transform import transform
 
 FEATURES_SCHEMA = pa.schema(
     [

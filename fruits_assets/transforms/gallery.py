@@ -34,7 +34,8 @@ from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import BATCH_ROWS
 from fruits_assets.transforms.ingest import fitted
 from fruits_assets.transforms.pca import MODEL
-from fruits_assets.transforms.transform import Done, Log, for_each, transform
+from fruits_assets.transforms.spread import Done, Log, for_each
+from fruits_assets.transforms.transform import transform
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fruits_assets.storage.parquet import File, Origin, address_of
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.parquet import File, Origin, address_of, part_once
 from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms.spread import Done
 
 MAX_SMALL_PARTS = 100
 """More of them are merged."""
@@ -70,6 +72,37 @@ class Merge:
             gone: paths of the rows to leave out.
         """
         return pa.concat_tables(without(earlier.table(file), gone) for file in self.sources)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """The task of making one part of a version from parts of an earlier one.
+
+    Attributes:
+        key: of the file in what the task reports.
+        earlier: the version that the parts belong to.
+        merge: which, and what they become.
+        gone: paths of the rows to leave out.
+        folder: of the table.
+        incompressible: columns kept plain.
+    """
+
+    key: str
+    earlier: Snapshot
+    merge: Merge
+    gone: Collection[str]
+    folder: Folder
+    incompressible: tuple[str, ...]
+
+    def run(self) -> Done:
+        """Does it, unless an interrupted run has."""
+
+        def table() -> pa.Table:
+            return self.merge.table(self.earlier, self.gone)
+
+        plain = self.incompressible
+        file, _ = part_once(self.folder, self.merge.origin, table, incompressible=plain)
+        return Done(0, {self.key: [vars(file)]})
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from fruits_assets.storage.parquet import (
     write_part,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
-from fruits_assets.transforms.increment import PartSize, Takeover, evenly, takeover
-from fruits_assets.transforms.transform import Done, Log, Merging, Task, for_each, transform
+from fruits_assets.transforms.increment import Merging, PartSize, Takeover, evenly, takeover
+from fruits_assets.transforms.spread import Done, Log, Task, for_each
+from fruits_assets.transforms.transform import transform
 
 RAW_SCHEMA = pa.schema(
     [

@@ -17,14 +17,8 @@ from fruits_assets.sources.layout import TEST, TRAINING
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import File, Origin, vectors_matrix, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot
-from fruits_assets.transforms.transform import (
-    FIGURES_SCHEMA,
-    Done,
-    Log,
-    for_each,
-    transform,
-    write_figures,
-)
+from fruits_assets.transforms.spread import Done, Log, for_each
+from fruits_assets.transforms.transform import FIGURES_SCHEMA, transform, write_figures
 
 INSPECTION = "_inspection"
 INSPECTION_SCHEMA = pa.schema(

@@ -33,16 +33,8 @@ from fruits_assets.storage.parquet import (
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import IDENTITY
 from fruits_assets.transforms.increment import evenly
-from fruits_assets.transforms.transform import (
-    FIGURES_SCHEMA,
-    Done,
-    Log,
-    broadcast,
-    for_each,
-    run_logged,
-    transform,
-    write_figures,
-)
+from fruits_assets.transforms.spread import Done, Log, broadcast, for_each, run_logged
+from fruits_assets.transforms.transform import FIGURES_SCHEMA, transform, write_figures
 
 MODEL = pca.FILE
 DESCRIPTION = "pca.json"

@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.spark import private
-from fruits_assets.transforms.transform import broadcast
+from fruits_assets.transforms.spread import broadcast
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import eventually
 

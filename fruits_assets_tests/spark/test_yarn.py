@@ -39,7 +39,7 @@ PROGRAM = """
 import json, operator, os, sys, time
 from pyspark.sql import SparkSession
 from fruits_assets.core.errors import FruitsError
-from fruits_assets.transforms.transform import Done, for_each, run_logged
+from fruits_assets.transforms.spread import Done, for_each, run_logged
 
 out, count, seconds, megabytes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 spark = SparkSession.builder.getOrCreate()
