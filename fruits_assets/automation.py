@@ -131,7 +131,7 @@ class Look:
         held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:
             return cls(held, held, found.rows, Changes(0, 0, 0))
-        listing = Listing.of(raw.siblings[LISTING]) if raw else None
+        listing = Listing.of(raw.siblings[LISTING], found.root) if raw else None
         return cls(held, found.version, found.rows, Changes.between(listing, found))
 
 

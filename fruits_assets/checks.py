@@ -22,7 +22,7 @@ from fruits_assets.core.pca import PcaModel
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.sources import oddities
 from fruits_assets.sources.layout import TRAINING
-from fruits_assets.sources.listing import LISTING, Listing
+from fruits_assets.sources.listing import LISTING
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca as pca_transforms
@@ -95,8 +95,7 @@ def every_file_accounted_for(
     rejected_images: Snapshot,
 ) -> dg.AssetCheckResult:
     """Every file found in the source is in exactly one of raw_images and rejected_images."""
-    listing = Listing.of(raw_images.siblings[LISTING])
-    listed = set(listing.files["path"].to_pylist())
+    listed = set(raw_images.siblings[LISTING].arrow(["path"])["path"].to_pylist())
     accepted = raw_images.arrow(["path"])["path"].to_pylist()
     rejected = rejected_images.arrow(["path"])["path"].to_pylist()
     tables = accepted + rejected

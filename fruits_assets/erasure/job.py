@@ -174,7 +174,7 @@ class _Erasure:
         They are made of the very recipes of such a run: it will find them done. All are made before
         the first is published, so that an erasure that is killed leaves tables that fit together.
         """
-        listing = Listing.of(before.raw.siblings[LISTING])
+        listing = Listing.of(before.raw.siblings[LISTING], self.photos.root)
         remaining = _without(listing, self.plan.paths)
         if remaining.rows == listing.rows:
             return before.tables

@@ -20,7 +20,7 @@ from fruits_assets.core.images import RejectedImage
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sources import layout
 from fruits_assets.sources.leftovers import named_after
-from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing, labels_of
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import READ_ERRORS
@@ -225,7 +225,7 @@ def _listing(lake: Lake, photos: PhotoStore, *, keep_source: bool) -> Listing:
     if keep_source:
         return Listing(photos.root, LISTING_SCHEMA.empty_table(), 0)
     held = lake.find(LISTING)
-    labels = Listing.of(held).labels if held else "parent"
+    labels = labels_of(held) if held else "parent"
     return photos.list(recursive=True, allow_empty=True, labels=labels)
 
 
@@ -263,7 +263,7 @@ def _parts(lake: Lake, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
 def _new(lake: Lake, listing: Listing) -> list[Mapping[str, Any]]:
     """What the source has that the lake's listing does not say the same of."""
     found = lake.find(LISTING)
-    held = set(Listing.of(found).entries()) if found else set()
+    held = set(Listing.of(found, listing.root).entries()) if found else set()
     rows = zip(listing.files.to_pylist(), listing.entries(), strict=True)
     return [row for row, entry in rows if entry not in held]
 

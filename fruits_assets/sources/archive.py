@@ -30,7 +30,7 @@ from typing import IO, Any
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import hidden_kind
-from fruits_assets.sources.listing import Listing, Row, listing_of
+from fruits_assets.sources.listing import Listing, Row, found_files, listing_of
 from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import NO_UTF8, leads_out, moment, plain, printable
@@ -131,7 +131,7 @@ class ArchivePhotos(PhotoStore):
                     rows[path] = member.row
             return listing_of(
                 self.root,
-                rows.values(),
+                found_files(rows.values()),
                 recursive=recursive,
                 hidden=hidden,
                 repeated=repeated,

@@ -14,7 +14,7 @@ from fruits_assets.core.errors import S3Error, SourceError
 from fruits_assets.sources import archive, table
 from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import hidden_kind, is_hidden
-from fruits_assets.sources.listing import Listing, Row, listing_of
+from fruits_assets.sources.listing import Listing, Row, found_files, listing_of
 from fruits_assets.sources.reading import Readers
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
@@ -57,15 +57,18 @@ class BucketPhotos(PhotoStore):
         self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
     ) -> Listing:
         hidden: Counter[str] = Counter()
-        rows: list[Row] = []
-        for objects, folders in self._walk(recursive=recursive):
-            # An object may have the very key of the source, as a folder's marker has.
-            inside = [found for found in objects if found["Key"] != self._prefix]
-            rows += [self._row(found) for found in inside if not is_hidden(_name(found["Key"]))]
-            names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
-            hidden.update(kind for name in names if (kind := hidden_kind(name)))
+
+        def rows() -> Iterator[Row]:
+            for objects, folders in self._walk(recursive=recursive):
+                # An object may have the very key of the source, as a folder's marker has.
+                inside = [found for found in objects if found["Key"] != self._prefix]
+                yield from map(self._row, (it for it in inside if not is_hidden(_name(it["Key"]))))
+                names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
+                hidden.update(kind for name in names if (kind := hidden_kind(name)))
+
+        files = found_files(rows())
         if (
-            not rows
+            not files.num_rows
             and not allow_empty
             and (archive.kind_of(self.root) or table.kind_of(self.root))
         ):
@@ -75,7 +78,7 @@ class BucketPhotos(PhotoStore):
             )
         return listing_of(
             self.root,
-            rows,
+            files,
             recursive=recursive,
             hidden=hidden,
             allow_empty=allow_empty,

@@ -15,7 +15,7 @@ from typing import Any
 
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources.layout import Labels
-from fruits_assets.sources.listing import Listing, Row, listing_of
+from fruits_assets.sources.listing import Listing, Row, found_files, listing_of
 from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import (
@@ -59,10 +59,10 @@ class FolderPhotos(PhotoStore):
         walk = self._walk(recursive=recursive)
 
         def work() -> Listing:
-            rows = list(walk.files())
+            files = found_files(walk.files())
             return listing_of(
                 self.root,
-                rows,
+                files,
                 recursive=recursive,
                 hidden=walk.hidden,
                 repeated=len(walk.repeated),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -67,6 +67,8 @@ def folder_of(path: str) -> str:
     A zip file made on Windows, unpacked elsewhere, leaves files named `Training\Apple\1.jpg`: for
     the layout, a backslash is a slash.
     """
+    if "\\" not in path and path[-1:] != "/":  # most paths: this is done for every file
+        return path.rpartition("/")[0]
     return path.replace("\\", "/").rstrip("/").rpartition("/")[0]
 
 
@@ -139,13 +141,15 @@ class Layout:
         return folder.split, chosen[self.labels]
 
 
-def places(paths: Iterable[str], labels: Labels = "parent") -> Sequence[Place]:
+def places_of(folders: Iterable[str], labels: Labels = "parent") -> Mapping[str, Place]:
+    """Split and label of the photos in each of all folders of a source; see `folder_of`."""
+    known = {name: _Folder.of(name) for name in folders}
+    layout = Layout.of(known.values(), labels)
+    return {name: layout.place(folder) for name, folder in known.items()}
+
+
+def places(paths: Sequence[str], labels: Labels = "parent") -> Sequence[Place]:
     """Split and label of each of all files of a source, by their paths."""
-    names = [  # most paths need no more: this is done for every file of a source
-        path.rpartition("/")[0] if "\\" not in path and path[-1:] != "/" else folder_of(path)
-        for path in paths
-    ]
-    folders = {name: _Folder.of(name) for name in set(names)}
-    layout = Layout.of(folders.values(), labels)
-    found = {name: layout.place(folder) for name, folder in folders.items()}
+    names = [folder_of(path) for path in paths]
+    found = places_of(set(names), labels)
     return [found[name] for name in names]

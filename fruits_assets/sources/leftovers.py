@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 SYSTEM_NAMES = {
     name.casefold(): name
@@ -70,23 +70,26 @@ def hidden_kind(name: str) -> str | None:
     return begun or next(f"*{it}" for it in SYSTEM_ENDINGS if name.endswith(it))
 
 
-def sidecars(paths: Sequence[str]) -> Mapping[str, str]:
+def sidecars(paths: Callable[[], Iterable[str]]) -> Mapping[str, str]:
     """Which of all files of a source belong to a photo, or describe the data set.
 
     A file is looked at by its name alone, and so only where its name leaves no doubt: a photo that
     is named `notes.txt` is still examined.
+
+    Args:
+        paths: iterates over all paths; twice where any may be a sidecar. Memory grows with those.
 
     Returns:
         Path -> its extension, in lower case with its dot, or its name where it has none.
     """
     candidates = [
         (path, extension)
-        for path in paths
+        for path in paths()
         if not path.endswith(COMMONEST) and (extension := extension_of(path)) in SIDECARS
     ]
     if not candidates:
         return {}
-    photos = _Photos.of(paths)
+    photos = _Photos.among(paths(), [path for path, _ in candidates])
     return {
         path: f".{extension}" if extension else path.rpartition("/")[2]
         for path, extension in candidates
@@ -94,29 +97,39 @@ def sidecars(paths: Sequence[str]) -> Mapping[str, str]:
     }
 
 
-def named_after(photos: Iterable[str], files: Iterable[str]) -> Iterator[str]:
+def named_after(photos: Iterable[str], files: Sequence[str]) -> Iterator[str]:
     """The sidecars among some files that are named after one of these photos and lie beside it."""
-    known = _Photos.of(list(photos))
+    known = _Photos.among(photos, files)
     return (path for path in files if known.name(path))
 
 
 class _Photos:
     """Names of photos, as sidecars are named after them: casefolded, for cameras mix both cases."""
 
-    def __init__(self, names: Collection[str], stems: Collection[str]) -> None:
-        self._names, self._stems = names, stems
-        self._anywhere = {stem.rpartition("/")[2] for stem in stems}
+    def __init__(self, names: Set[str], stems: Set[str], anywhere: Set[str]) -> None:
+        self._names, self._stems, self._anywhere = names, stems, anywhere
 
     @classmethod
-    def of(cls, paths: Sequence[str]) -> _Photos:
-        names = {path.casefold() for path in paths if extension_of(path) in PHOTOS}
-        return cls(names, {_stem(name) for name in names})
+    def among(cls, paths: Iterable[str], files: Iterable[str]) -> _Photos:
+        """Those names of photos that any of some files may be named after."""
+        wanted = {_stem(path.casefold()) for path in files}
+        wanted_names = wanted | {_stem(base) for base in wanted}
+        own = {_own(path) for path in files}
+        names, stems, anywhere = set[str](), set[str](), set[str]()
+        for path in paths:
+            if extension_of(path) in PHOTOS:
+                name = path.casefold()
+                stem = _stem(name)
+                names |= {name} & wanted_names
+                stems |= {stem} & wanted
+                anywhere |= {stem.rpartition("/")[2]} & own
+        return cls(names, stems, anywhere)
 
     def have(self, path: str, extension: str) -> bool:
         """Whether a file belongs to one of them, or to all of them."""
         if extension in DESCRIPTIONS or (extension in COMPANIONS and self.name(path)):
             return True
-        own = (_stem(path) if extension else path).rpartition("/")[2].casefold()
+        own = _own(path)
         if extension in ANNOTATIONS and own in self._anywhere:
             return True
         first = own.partition(".")[0]
@@ -130,6 +143,11 @@ class _Photos:
         """
         base = _stem(path.casefold())
         return base in self._stems or base in self._names or _stem(base) in self._names
+
+
+def _own(path: str) -> str:
+    """The name of a file without its folder and extension, casefolded."""
+    return (_stem(path) if extension_of(path) else path).rpartition("/")[2].casefold()
 
 
 def extension_of(path: str) -> str:

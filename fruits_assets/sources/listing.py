@@ -7,25 +7,31 @@ fingerprint tells whether anything changed since the last run.
 from __future__ import annotations
 
 import hashlib
-import json
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import islice, pairwise
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources.layout import LABELS, Labels, Place, places
+from fruits_assets.sources.layout import LABELS, Labels, Place, folder_of, places_of
 from fruits_assets.sources.leftovers import sidecars
 from fruits_assets.storage.base import Folder
-from fruits_assets.storage.parquet import PART_NAME, Origin, address_of, part_once
+from fruits_assets.storage.parquet import PART_NAME, Origin, part_once
 from fruits_assets.storage.snapshot import Snapshot
 
 LISTING = "_listing"
 """Table of the lake that holds the files of the source as the last run saw them."""
-LISTING_GROUP_BYTES = 2**18
-"""A task reads only the row groups of its own files: small ones, about 2,000 files each."""
+PART_FILES = 2**14
+"""Files in a part of a listing, on average."""
+BLOCK_FILES = 2**13
+"""Files held as Python objects at a time, where there are many."""
 LISTING_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -37,13 +43,14 @@ LISTING_SCHEMA = pa.schema(
         pa.field("label", pa.string()),
     ]
 )
+FOUND_SCHEMA = pa.schema([LISTING_SCHEMA.field(it) for it in LISTING_SCHEMA.names[:5]])
+"""Files as they were found, before their places in the layout are known."""
 PASSED_OVER = ("hidden", "repeated", "sidecars")
 """Attributes of a listing that count files which are not listed."""
 Entry = tuple[str, int, int, str | None, str | None, str | None, str | None]
 """A row of `LISTING_SCHEMA`, its modification time in microseconds."""
 Row = tuple[str, int, datetime, str | None, str | None]
-"""Path, bytes, modification time, ETag and problem of one file: a row of `LISTING_SCHEMA` before
-its place in the layout is known."""
+"""Path, bytes, modification time, ETag and problem of one file: a row of `FOUND_SCHEMA`."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +86,38 @@ class Listing:
 
     @property
     def version(self) -> str:
-        """Fingerprint of all that `entries` say: 16 hexadecimal digits."""
-        digest = hashlib.sha256()
-        for entry in self.entries():
-            digest.update(repr(entry).encode())
-        return digest.hexdigest()[:16]
+        """Fingerprint of all that it says of files: 16 hexadecimal digits, a hash of hashes."""
+        return hashlib.sha256("".join(self._digests).encode()).hexdigest()[:16]
+
+    @cached_property
+    def parts(self) -> Sequence[pa.Table]:
+        """The files, cut where the hash of a path says so.
+
+        Whatever comes or goes, the other parts stay as they are, so that two listings differ in
+        few parts.
+        """
+        ends = [
+            row + 1
+            for row, path in enumerate(_each(self.files["path"]))
+            if not zlib.crc32(path.encode()) % PART_FILES
+        ]
+        bounds = sorted({0, *ends, self.rows})
+        return [self.files.slice(start, stop - start) for start, stop in pairwise(bounds)]
+
+    @cached_property
+    def _digests(self) -> Sequence[str]:
+        """Fingerprint of each of the parts."""
+        found = []
+        for part in self.parts:
+            digest = hashlib.sha256()
+            for entry in entries(part):
+                digest.update(repr(entry).encode())
+            found.append(digest.hexdigest()[:16])
+        return found
 
     def entries(self) -> Iterator[Entry]:
         """Everything that it says of each file, in order."""
-        paths, sizes, times, *others = self.files.columns
-        columns = (paths, sizes, times.cast(pa.int64()), *others)
-        return zip(*(column.to_pylist() for column in columns), strict=True)
+        return entries(self.files)
 
     @property
     def place(self) -> str:
@@ -104,7 +132,7 @@ class Listing:
     @property
     def bytes(self) -> int:
         """Of all files."""
-        return sum(self.files["bytes"].to_pylist())
+        return int(self.files["bytes"].to_numpy().sum())
 
     @property
     def passed_over(self) -> str:
@@ -124,35 +152,84 @@ class Listing:
         """Writes the listing into the lake, where a transform finds it."""
         return self.write(folders[LISTING])
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Numbers that its table keeps beside the files."""
+        passed_over = {name: getattr(self, name) for name in PASSED_OVER}
+        return {
+            "files": self.rows,
+            "bytes": self.bytes,
+            "labels": self.labels,
+            "kinds": dict(self.kinds),
+            **passed_over,
+        }
+
     def write(self, folder: Folder) -> Snapshot:
-        """Writes the listing as one part of its table, which is not published yet."""
-        numbers = {name: str(getattr(self, name)) for name in PASSED_OVER}
-        kinds = json.dumps(self.kinds, sort_keys=True)
-        how = {"root": self.root, "labels": self.labels, "kinds": kinds, **numbers}
-        files = self.files.replace_schema_metadata(how)
-        made_from = address_of(how, self.version)
-        origin = Origin(made_from, 0, self.rows)
-        file, _ = part_once(folder, origin, lambda: files, group_bytes=LISTING_GROUP_BYTES)
-        return Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, (file,))
+        """Writes the listing as parts of its table, which are not published yet."""
+        files = [
+            part_once(folder, Origin(digest, 0, part.num_rows), lambda part=part: part)[0]
+            for digest, part in zip(self._digests, self.parts, strict=True)
+        ]
+        snapshot = Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, tuple(files))
+        return replace(snapshot, commit=replace(snapshot.commit, figures=self.figures))
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Listing:
-        """Reads what `write` wrote. Raises DatasetError."""
-        (file,) = snapshot.files
-        table = snapshot.table(file)
-        metadata = table.schema.metadata
+    def of(cls, snapshot: Snapshot, root: str) -> Listing:
+        """Reads all that `write` wrote of the source at `root`. Raises DatasetError."""
+        figures = snapshot.figures
         return cls(
-            metadata[b"root"].decode(),
-            _placed(table.replace_schema_metadata(None)),
-            *(int(metadata.get(name.encode(), 0)) for name in PASSED_OVER),
-            kinds=json.loads(metadata.get(b"kinds", b"{}")),
-            labels=_labels(metadata.get(b"labels", b"parent").decode()),
+            root,
+            snapshot.arrow(LISTING_SCHEMA.names).sort_by(ORDER),
+            *(figures.get(name, 0) for name in PASSED_OVER),
+            kinds=figures.get("kinds", {}),
+            labels=labels_of(snapshot),
         )
+
+
+ORDER = [("path", "ascending"), ("problem", "ascending")]
+"""Names that are not valid UTF-8 may look like others: then the problem decides."""
+
+
+def labels_of(listing: Snapshot) -> Labels:
+    """The rule for labels that a version of `_listing` was made with.
+
+    Raises:
+        ValueError: another version of the project made it, with a rule that is unknown here.
+    """
+    return LABELS[LABELS.index(listing.figures.get("labels", "parent"))]
+
+
+def entries(files: pa.Table) -> Iterator[Entry]:
+    """Rows of `LISTING_SCHEMA`, in order."""
+    for batch in files.to_batches(max_chunksize=BLOCK_FILES):
+        paths, sizes, times, *others = batch.columns
+        columns = (paths, sizes, times.cast(pa.int64()), *others)
+        yield from zip(*(column.to_pylist() for column in columns), strict=True)
+
+
+def found_files(rows: Iterable[Row]) -> pa.Table:
+    """Files as they were found, in any order, as a table: a tenth of the memory of tuples."""
+    rows, batches = iter(rows), []
+    while block := list(islice(rows, BLOCK_FILES)):
+        columns = zip(*block, strict=True)
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, FOUND_SCHEMA, strict=True)
+        ]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=FOUND_SCHEMA))
+    return pa.Table.from_batches(batches, FOUND_SCHEMA)
+
+
+def _each(column: pa.ChunkedArray) -> Iterator[Any]:
+    """The values of a column, few of them as Python objects at a time."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), BLOCK_FILES):
+            yield from chunk.slice(start, BLOCK_FILES).to_pylist()
 
 
 def listing_of(
     root: str,
-    files: Iterable[Row],
+    files: pa.Table,
     *,
     recursive: bool,
     hidden: Mapping[str, int],
@@ -165,7 +242,7 @@ def listing_of(
 
     Args:
         root: of the source.
-        files: in any order.
+        files: `FOUND_SCHEMA`, in any order; see `found_files`.
         recursive: whether sub-folders were looked into.
         hidden: kinds of files and folders that were passed over for their names -> how many.
         repeated: how many other names of listed files were passed over.
@@ -177,10 +254,11 @@ def listing_of(
     Raises:
         SourceError: there is no file.
     """
-    files = list(files)
-    beside = sidecars([row[0] for row in files]) if given is None else {}
+    paths = files["path"]
+    beside = sidecars(lambda: _each(paths)) if given is None else {}
     if beside:
-        files = [row for row in files if row[0] not in beside]
+        kept = pa.array([path not in beside for path in _each(paths)], pa.bool_())
+        files = files.filter(kept)
     found = Listing(
         root,
         LISTING_SCHEMA.empty_table(),
@@ -191,37 +269,33 @@ def listing_of(
         labels=labels,
         beside=tuple(beside),
     )
-    # Names that are not valid UTF-8 may look like others: then the problem decides.
-    rows = sorted(files, key=lambda row: (row[0], row[4] or ""))
-    if not rows and allow_empty:
+    if not files.num_rows and allow_empty:
         return found
-    if not rows:
+    if not files.num_rows:
         passed_over = f" ({found.passed_over} were passed over)" if found.kinds else ""
         deeper = "" if recursive else " at its top level (`recursive` is false)"
         raise SourceError(
             f"the source {root} holds no file{deeper}{passed_over}. "
             "Put photos there, or point FRUITS_SOURCE at the folder that holds them."
         )
-    paths = [row[0] for row in rows]
-    placed = places(paths, labels) if given is None else [given[path] for path in paths]
-    columns = [*zip(*rows, strict=True), *zip(*placed, strict=True)]
-    arrays = [
-        pa.array(column, type=field.type)
-        for column, field in zip(columns, LISTING_SCHEMA, strict=True)
-    ]
-    return replace(found, files=pa.Table.from_arrays(arrays, schema=LISTING_SCHEMA))
+    return replace(found, files=_placed(files.sort_by(ORDER), labels, given))
 
 
-def _placed(files: pa.Table) -> pa.Table:
-    """The files with the columns that listings of earlier versions do not have."""
-    if files.column_names == LISTING_SCHEMA.names:
-        return files
-    found = places(files["path"].to_pylist())
-    splits = pa.array([split for split, _ in found], pa.string())
-    labels = pa.array([label for _, label in found], pa.string())
-    return files.append_column("split", splits).append_column("label", labels)
+def _placed(files: pa.Table, labels: Labels, given: Mapping[str, Place] | None) -> pa.Table:
+    """Files with their split and label."""
+    if given is None:
+        names = {folder: i for i, folder in enumerate(dict.fromkeys(_folders(files)))}
+        found = places_of(names, labels)
+        places = [found[name] for name in names]
+        rows = np.fromiter((names[name] for name in _folders(files)), np.int32, len(files))
+    else:
+        places = [given[path] for path in _each(files["path"])]
+        rows = np.arange(len(files), dtype=np.int32)
+    for i, name in enumerate(LISTING_SCHEMA.names[-2:]):
+        values = pa.array([place[i] for place in places], pa.string())
+        files = files.append_column(name, values.take(pa.array(rows)))
+    return files.cast(LISTING_SCHEMA)
 
 
-def _labels(name: str) -> Labels:
-    """Raises ValueError where a listing of another version names a rule that is unknown here."""
-    return LABELS[LABELS.index(name)]  # type: ignore[arg-type] - that is what is found out
+def _folders(files: pa.Table) -> Iterator[str]:
+    return map(folder_of, _each(files["path"]))

@@ -16,7 +16,7 @@ from typing import Any
 from fruits_assets.core.errors import LakeError, SourceError
 from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.sources.layout import Labels, Place, normal, split_named
-from fruits_assets.sources.listing import Listing, Row, listing_of
+from fruits_assets.sources.listing import Listing, Row, found_files, listing_of
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.sources.walk import leads_out, plain, printable, unseen
 from fruits_assets.storage.base import Folder
@@ -65,7 +65,7 @@ class TablePhotos(PhotoStore):
             seen.extend(self._photos.named(inside))
             return listing_of(
                 self.root,
-                seen,
+                found_files(seen),
                 recursive=recursive,
                 hidden={},
                 allow_empty=allow_empty,

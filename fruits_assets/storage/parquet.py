@@ -224,19 +224,6 @@ def parquet_file(source: pa.NativeFile) -> Iterator[pq.ParquetFile]:
         yield parquet
 
 
-def read_rows(folder: Folder, name: str, start: int, stop: int) -> pa.Table:
-    """Rows `start` to `stop` of one Parquet file, reading only the row groups they lie in."""
-    with folder.open(name) as source, parquet_file(source) as parquet:
-        groups, first, row = [], start, 0
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if row < stop and row + rows > start:
-                first = row if not groups else first
-                groups.append(group)
-            row += rows
-        return parquet.read_row_groups(groups).slice(start - first, stop - start)
-
-
 def vectors_array(matrix: np.ndarray) -> pa.ListArray:
     """(n, d) float32 -> an Arrow array of n lists of d."""
     offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from operator import methodcaller
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as PySpark's own documentation writes it
 
 from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
@@ -38,8 +39,17 @@ from fruits_assets.storage.parquet import (
     write_part,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.changes import CLASSES
 from fruits_assets.transforms.increment import Merging, PartSize, Takeover, takeover
-from fruits_assets.transforms.spread import Done, Log, Task, broadcast, for_each
+from fruits_assets.transforms.spread import (
+    Done,
+    Log,
+    broadcast,
+    for_each_group,
+    light_rows,
+    rows_of,
+    with_tasks,
+)
 from fruits_assets.transforms.transform import transform
 
 FEATURES_SCHEMA = pa.schema(
@@ -53,6 +63,8 @@ FEATURES_SCHEMA = pa.schema(
 )
 IDENTITY = ("path", "split", "label", "sha256")
 Identity = tuple[str, str | None, str | None, str]
+Unreadable = list[str | None]
+"""A row of `UNREADABLE_SCHEMA`, and the split of the photo."""
 
 BATCH_ROWS = 64
 """Photos held as Python objects at a time."""
@@ -113,52 +125,55 @@ def featurize(
         log: told the progress.
     """
     started = time.monotonic()
-    source = images.alone()
     description = ModelDescription.from_json(model.read(DESCRIPTION))
-    plan = _Plan.of(source, _Earlier.of(earlier))
-    cores = spark.sparkContext.defaultParallelism
-    if plan.carried:
-        log(f"features: {plan.new} contents of {source.rows} images are new")
+    before = _Earlier.of(earlier)
     with (
+        _changed(spark, images, before) as changed,
         broadcast(spark, model.read(MODEL)) as flatbuffer,
-        broadcast(spark, plan.copies) as copies,
     ):
+        plan = _Plan.of(changed, images, before)
+        if before.dataset:
+            log(f"features: {plan.new} contents of {images.rows} images are new")
         eyes = _Eyes(
-            source,
+            images.only(()),
             features,
             description,
             flatbuffer,
-            copies,
             max_seconds,
             SHARD_SECONDS,
+            question,
             reduced=reduced_decoding,
         )
-        tasks: list[Task] = [
-            *plan.merges(features),
-            *plan.duplicates(features),
-            *(_Inference(eyes, *task) for task in plan.tasks(cores * TASKS_PER_CORE, question)),
-        ]
-        run = methodcaller("run")
-        done = for_each(spark, tasks, run, doing="features", total=plan.new, log=log)
+        cores = spark.sparkContext.defaultParallelism
+        tasks = plan.tasks(features, cores * TASKS_PER_CORE)
+
+        def work(task: _Planned, rows: pa.Table) -> Done:
+            if isinstance(task.what, _Inference):
+                return task.what.run(rows, eyes)
+            return task.what.run(rows)
+
+        groups = [[(task.kind, part) for part in task.parts] for task in tasks]
+        rows = with_tasks(changed, ["kind", "part"], groups)
+        done = for_each_group(spark, tasks, rows, work, doing="features", total=plan.new, log=log)
     files = (*plan.takeover.kept, *(File(**file) for one in done for file in one["files"]))
     unreadable = [*plan.unreadable, *(row for one in done for row in one.get("unreadable", ()))]
     inferences = sum(one.get("inferences", 0) for one in done)
     seconds = time.monotonic() - started
     figures = {
-        "images": source.rows - len(unreadable),
+        "images": images.rows - len(unreadable),
         "inferences": inferences,
         "unreadable": len(unreadable),
         "features_per_image": description.features,
         "images_per_second": round(inferences / seconds, 1),
-        "splits": plan.splits(unreadable),
+        "splits": _splits(images, unreadable),
     }
     return {
         "features": Output(files, figures),
-        UNREADABLE: Output(write_unreadable(unreadable_photos, unreadable)),
+        UNREADABLE: Output(write_unreadable(unreadable_photos, [row[:3] for row in unreadable])),
     }
 
 
-def write_unreadable(folder: Folder, rows: Sequence[Sequence[str]]) -> tuple[File, ...]:
+def write_unreadable(folder: Folder, rows: Sequence[Sequence[str | None]]) -> tuple[File, ...]:
     """Writes the photos that have no features, as rows of `UNREADABLE_SCHEMA`."""
     if not rows:
         return ()
@@ -175,161 +190,198 @@ def read_unreadable(features: Snapshot) -> list[list[str]]:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Images whose content another image, the first by path, has too.
-
-    Attributes:
-        of_first: path of the first -> the identities of its copies.
-    """
-
-    of_first: Mapping[str, Sequence[Identity]]
-
-    def of(self, identity: Identity) -> list[Identity]:
-        """All images with the content of the first of them."""
-        return [identity, *self.of_first.get(identity[0], ())]
-
-
-@dataclass(frozen=True)
 class _Earlier:
     """What an earlier version of the features has.
 
     Attributes:
         dataset: the version, or what is whole of it; None where there is none.
-        rows: `path`, `sha256` and `part` of all its features.
         unreadable: rows of `UNREADABLE_SCHEMA`.
     """
 
     dataset: Snapshot | None
-    rows: pa.Table
     unreadable: list[list[str]]
 
     @classmethod
     def of(cls, earlier: Snapshot | None) -> Self:
         if earlier is None:
-            return cls(None, pa.table({name: [] for name in ("path", "sha256", "part")}), [])
+            return cls(None, [])
         try:
             unreadable = read_unreadable(earlier)
         except DatasetError:  # it is damaged: these photos are tried again
             unreadable = []
-        earlier = earlier.alone()
-        return cls(earlier, earlier.arrow_with_parts(["path", "sha256"]), unreadable)
+        return cls(earlier.alone(), unreadable)
 
 
-Rows = tuple[str, np.ndarray]
-"""A part of the images, and positions (int32) in it of photos to run the model on."""
+GONE, COPY, NEW, STILL = range(4)
+"""Kinds of changes: a row of the earlier version does not hold any more; an image has the content
+of one of its rows; the model must see a content; a photo is unreadable still."""
+IMAGE, SEEN = range(2)
+"""Kinds of rows that meet: images, and rows of the earlier version."""
+CHANGES = f"""
+    concat(
+        transform(gone, row -> named_struct(
+            'kind', {GONE}, 'part', row.part, 'path', row.path, 'split', CAST(NULL AS STRING),
+            'label', CAST(NULL AS STRING), 'position', 0L, 'copies', slice(images, 1, 0))),
+        transform(still, row -> named_struct(
+            'kind', {STILL}, 'part', '', 'path', row.path,
+            'split', element_at(filter(images, image -> image.path = row.path), 1).split,
+            'label', CAST(NULL AS STRING), 'position', 0L, 'copies', slice(images, 1, 0))),
+        transform(IF(seen_in IS NULL, slice(new, 1, 1), new), row -> named_struct(
+            'kind', IF(seen_in IS NULL, {NEW}, {COPY}), 'part', coalesce(seen_in, row.part),
+            'path', row.path, 'split', row.split, 'label', row.label, 'position', row.position,
+            'copies', IF(seen_in IS NULL, slice(new, 2, size(new)), slice(images, 1, 0))))
+    )
+"""
+"""What follows from all rows with one content. Of images that no row has the content of, the first
+by path is seen by the model, for itself and for the others."""
+
+
+@contextlib.contextmanager
+def _changed(spark: SparkSession, images: Snapshot, earlier: _Earlier) -> Iterator[DataFrame]:
+    """What has changed since an earlier version, found by one query, kept by Spark while open.
+
+    Rows of images and of the earlier version meet by their content.
+
+    Returns:
+        `kind`, one of the kinds above; `part`, name of the part that it concerns: of the earlier
+        version, or of the images for new contents; `path`, `split`, `label`, `sha256`; `position`
+        in the part, and `copies` (`path`, `split`, `label`), the other images of new contents.
+    """
+    rows = light_rows(spark, images, IDENTITY).withColumn("kind", F.lit(IMAGE))
+    if earlier.dataset:
+        seen = light_rows(spark, earlier.dataset, ["path", "sha256"]).drop("position")
+        rows = rows.unionByName(seen.withColumn("kind", F.lit(SEEN)), allowMissingColumns=True)
+    if earlier.unreadable:
+        unread = rows_of(
+            spark,
+            [(path, sha256) for path, sha256, _ in earlier.unreadable],
+            "path string, sha256 string",
+        )
+        rows = rows.unionByName(unread.withColumn("kind", F.lit(SEEN)), allowMissingColumns=True)
+    image = F.struct("path", "split", "label", "part", "position")
+    meeting = rows.groupBy("sha256").agg(
+        F.array_sort(F.collect_list(F.when(F.col("kind") == IMAGE, image))).alias("images"),
+        F.collect_list(F.when(F.col("kind") == SEEN, F.struct("path", "part"))).alias("seen"),
+    )
+    compared = (
+        meeting.withColumn("added", F.expr("array_except(images.path, seen.path)"))
+        .withColumn("lost", F.expr("array_except(seen.path, images.path)"))
+        .withColumn("unread", F.expr("filter(seen, row -> row.part IS NULL)"))
+        .where("size(added) > 0 OR size(lost) > 0 OR size(unread) > 0")
+        # Nearly always, all images of a content are new, or none is.
+        .withColumn(
+            "new",
+            F.expr(
+                "IF(size(added) = size(images), images, "
+                "filter(images, row -> array_contains(added, row.path)))"
+            ),
+        )
+        .withColumn(
+            "gone",
+            F.expr("filter(seen, row -> row.part IS NOT NULL AND array_contains(lost, row.path))"),
+        )
+        .withColumn("still", F.expr("filter(unread, row -> NOT array_contains(lost, row.path))"))
+        .withColumn("seen_in", F.expr("array_max(seen.part)"))
+    )
+    changed = compared.select("sha256", F.inline(F.expr(CHANGES))).persist()
+    try:
+        yield changed
+    finally:
+        changed.unpersist()
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A task, and which changes it gets.
+
+    Attributes:
+        kind: of the changes.
+        parts: that they concern.
+        what: to do.
+    """
+
+    kind: int
+    parts: tuple[str, ...]
+    what: Merging | _Duplication | _Inference
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is taken over, what is copied, and what the model must see.
+    """How many changes of which kind concern which part.
 
     Attributes:
-        images: identity and `part` of all images.
+        images: they are, or are not, in.
         earlier: what there is already.
-        takeover: what becomes of its parts.
-        gone: paths of its rows that do not hold any more.
-        unreadable: rows of it that still hold.
-        known: part of it -> the images that have the content of one of its rows, but not its path.
-        first: path of each new content's first image -> the other images with that content.
+        counts: kind -> name of the part -> how many.
+        unreadable: rows of the earlier version that still hold, each with its split.
     """
 
-    images: pa.Table
+    images: Snapshot
     earlier: _Earlier
-    takeover: Takeover
-    gone: frozenset[str]
-    unreadable: list[list[str]]
-    known: Mapping[str, list[Identity]]
-    first: Mapping[str, list[Identity]]
+    counts: Mapping[int, Mapping[str, int]]
+    unreadable: list[Unreadable]
 
     @classmethod
-    def of(cls, source: Snapshot, earlier: _Earlier) -> Self:
-        """Compares the images with what an earlier version has seen."""
-        images = source.arrow_with_parts(IDENTITY)
-        identities = list(zip(*(images[name].to_pylist() for name in IDENTITY), strict=True))
-        content = {identity[0]: identity[3] for identity in identities}
-        keys = list(zip(*(earlier.rows[name].to_pylist() for name in PATH_KEY), strict=True))
-        gone = frozenset(path for path, sha256, _ in keys if content.get(path) != sha256)
-        unreadable = [row for row in earlier.unreadable if content.get(row[0]) == row[1]]
-        done = {path for path, *_ in keys} - gone | {row[0] for row in unreadable}
-        part_of = {sha256: part for _, sha256, part in keys}
-        known, by_content = defaultdict(list), defaultdict(list)
-        for identity in sorted(one for one in identities if one[0] not in done):
-            if part := part_of.get(identity[3]):
-                known[part].append(identity)
-            else:
-                by_content[identity[3]].append(identity)
-        first = {same[0][0]: same[1:] for same in by_content.values()}
-        taken = Takeover()
-        if earlier.dataset:
-            taken = takeover(earlier.dataset, earlier.rows, gone, PART)
-        return cls(images, earlier, taken, gone, unreadable, known, first)
-
-    @property
-    def carried(self) -> bool:
-        """Whether anything is taken over."""
-        return self.earlier.dataset is not None
+    def of(cls, changed: DataFrame, images: Snapshot, earlier: _Earlier) -> Self:
+        """Counts the changes."""
+        counts: dict[int, dict[str, int]] = defaultdict(dict)
+        for kind, part, count in changed.groupBy("kind", "part").count().collect():
+            counts[kind][part] = count
+        still: dict[str, str | None] = {}
+        if counts[STILL]:
+            rows = changed.where(F.col("kind") == STILL).select("path", "split").collect()
+            still = dict(map(tuple, rows))
+        unreadable = [[*row, still[row[0]]] for row in earlier.unreadable if row[0] in still]
+        return cls(images, earlier, counts, unreadable)
 
     @property
     def new(self) -> int:
         """How many contents the model must see."""
-        return len(self.first)
+        return sum(self.counts[NEW].values())
 
-    @property
-    def copies(self) -> Copies:
-        """Of new contents."""
-        return Copies({path: others for path, others in self.first.items() if others})
+    @cached_property
+    def takeover(self) -> Takeover:
+        """What becomes of the parts of the earlier version."""
+        earlier = self.earlier.dataset
+        return takeover(earlier, self.counts[GONE], PART) if earlier else Takeover()
 
-    def splits(self, unreadable: Collection[Sequence[str]]) -> list[list[str | int | None]]:
-        """[split, how many images of it have features], in order."""
-        missing = {row[0] for row in unreadable}
-        pairs = zip(self.images["path"].to_pylist(), self.images["split"].to_pylist(), strict=True)
-        counts = Counter(split for path, split in pairs if path not in missing)
-        return [[split, count] for split, count in sorted(counts.items(), key=str)]
+    def tasks(self, folder: Folder, inferences: int) -> list[_Planned]:
+        """All tasks, about so many of which are for the model, each of whole parts."""
+        return [*self._rewrites(folder), *self._inferences(math.ceil(self.new / inferences))]
 
-    def tasks(self, count: int, question: str) -> Iterator[tuple[str, tuple[Rows, ...]]]:
-        """Address and photos of about so many tasks for the model, each of whole parts."""
-        positions: dict[str, list[int]] = defaultdict(list)
-        copies: dict[str, list[list[Identity]]] = defaultdict(list)
-        seen: Counter[str] = Counter()
-        pairs = zip(self.images["path"].to_pylist(), self.images["part"].to_pylist(), strict=True)
-        for path, part in pairs:
-            if path in self.first:
-                positions[part].append(seen[part])
-                copies[part].append(self.first[path])
-            seen[part] += 1
-        enough = math.ceil(self.new / count)
-        groups: list[list[str]] = []
-        for part in positions:
-            if not groups or sum(len(positions[one]) for one in groups[-1]) >= enough:
-                groups.append([])
-            groups[-1].append(part)
-        for group in groups:
-            address = address_of(question, [(one, positions[one], copies[one]) for one in group])
-            yield address, tuple((one, np.array(positions[one], np.int32)) for one in group)
+    def _rewrites(self, folder: Folder) -> Iterator[_Planned]:
+        earlier = self.earlier.dataset
+        if earlier is None:
+            return
+        handle = earlier.only(())
+        for group in self.takeover.merges:
+            names = tuple(file.name for file in group)
+            yield _Planned(GONE, names, Merging("files", handle, group, folder, PLAIN))
+        for part in self.counts[COPY]:
+            known = _Duplication(handle, earlier.by_name[part], folder)
+            yield _Planned(COPY, (part,), known)
 
-    def merges(self, folder: Folder) -> list[Merging]:
-        """Parts of the earlier version that are rewritten."""
-        dataset = self.earlier.dataset
-        if dataset is None:
-            return []
-        return [
-            Merging("files", dataset, merge, self.gone, folder, PLAIN)
-            for merge in self.takeover.merges
-        ]
-
-    def duplicates(self, folder: Folder) -> list[_Duplication]:
-        """Images whose content has been seen under another path."""
-        dataset = self.earlier.dataset
-        if dataset is None:
-            return []
-        part_of = dataset.by_name
-        return [
-            _Duplication(dataset, part_of[part], tuple(to), folder)
-            for part, to in self.known.items()
-        ]
+    def _inferences(self, enough: int) -> Iterator[_Planned]:
+        group: list[File] = []
+        photos = 0
+        counts = self.counts[NEW]
+        files = [file for file in self.images.files if file.name in counts]
+        for file in files:
+            group.append(file)
+            photos += counts[file.name]
+            if photos >= enough or file is files[-1]:
+                names = tuple(file.name for file in group)
+                yield _Planned(NEW, names, _Inference(tuple(group)))
+                group, photos = [], 0
 
 
-PATH_KEY = ("path", "sha256", "part")
+def _splits(images: Snapshot, unreadable: Sequence[Unreadable]) -> list[list[str | int | None]]:
+    """[split, how many images of it have features], in order."""
+    counts: Counter[str | None] = Counter()
+    for row in images.siblings[CLASSES].arrow(["split", "images"]).to_pylist():
+        counts[row["split"]] += row["images"]
+    counts.subtract(split for *_, split in unreadable)
+    return [[split, count] for split, count in sorted(counts.items(), key=str) if count]
 
 
 @dataclass(frozen=True)
@@ -338,21 +390,24 @@ class _Duplication:
 
     earlier: Snapshot
     part: File
-    to: tuple[Identity, ...]
     folder: Folder
 
-    def run(self) -> Done:
-        origin = Origin(address_of(self.part.name, self.to), 0, len(self.to))
-        file, _ = part_once(self.folder, origin, self._table, incompressible=PLAIN)
+    def run(self, rows: pa.Table) -> Done:
+        """Copies the features.
+
+        Args:
+            rows: `IDENTITY` of the images.
+        """
+        to = rows.select(IDENTITY).sort_by("path")
+        origin = Origin(address_of(self.part.name, to.to_pylist()), 0, to.num_rows)
+        file, _ = part_once(self.folder, origin, lambda: self._table(to), incompressible=PLAIN)
         return Done(0, {"files": [vars(file)]})
 
-    def _table(self) -> pa.Table:
+    def _table(self, to: pa.Table) -> pa.Table:
         table = self.earlier.table(self.part)
         row_of = {sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())}
-        rows = table.take(pa.array([row_of[identity[3]] for identity in self.to]))
-        vectors = rows["features"].combine_chunks()
-        columns = [pa.array(column, pa.string()) for column in zip(*self.to, strict=True)]
-        return pa.Table.from_arrays([*columns, vectors], schema=FEATURES_SCHEMA)
+        rows = table.take(pa.array([row_of[sha256] for sha256 in to["sha256"].to_pylist()]))
+        return to.append_column("features", rows["features"]).cast(FEATURES_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -363,9 +418,9 @@ class _Eyes:
     folder: Folder
     description: ModelDescription
     flatbuffer: Broadcast[bytes]
-    copies: Broadcast[Copies]
     max_seconds: float
     shard_seconds: float
+    question: str
     reduced: bool
 
     def extractor(self) -> FeatureExtractor:
@@ -388,13 +443,13 @@ class _Shard:
     Attributes:
         identities: per vector.
         vectors: (features,) float32 each.
-        unreadable: rows of `UNREADABLE_SCHEMA`.
+        unreadable: photos without features.
         rows: photos looked at.
     """
 
     identities: list[Identity] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
-    unreadable: list[list[str]] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
     rows: int = 0
 
     def table(self) -> pa.Table:
@@ -409,6 +464,59 @@ class _Shard:
 
 
 @dataclass(frozen=True)
+class _Contents:
+    """New contents in some parts of the images.
+
+    Attributes:
+        parts: each with the positions in it, in order, (n,) int64.
+        copies: path of the first image with a content -> the identities of the others.
+    """
+
+    parts: tuple[tuple[File, np.ndarray], ...]
+    copies: Mapping[str, Sequence[Identity]]
+
+    @classmethod
+    def of(cls, parts: Sequence[File], rows: pa.Table) -> Self:
+        """From the rows of `_changed`."""
+        positions: dict[str, list[int]] = defaultdict(list)
+        copies: dict[str, list[Identity]] = {}
+        for row in rows.to_pylist():
+            positions[row["part"]].append(row["position"])
+            if row["copies"]:
+                copies[row["path"]] = [
+                    (it["path"], it["split"], it["label"], row["sha256"]) for it in row["copies"]
+                ]
+        return cls(tuple((it, np.sort(positions[it.name])) for it in parts), copies)
+
+    @property
+    def total(self) -> int:
+        """How many."""
+        return sum(len(positions) for _, positions in self.parts)
+
+    def address(self, question: str) -> str:
+        """Names what their features are made from."""
+        parts = [(file.name, positions.tolist()) for file, positions in self.parts]
+        return address_of(question, parts, sorted(self.copies.items()))
+
+    def all_with(self, identity: Identity) -> list[Identity]:
+        """All images with the content of the first of them."""
+        return [identity, *self.copies.get(identity[0], ())]
+
+    def photos(self, images: Snapshot, start: int) -> Iterator[dict]:
+        """Rows of the images, from the `start`-th of these contents on."""
+        columns = [*IDENTITY, "content", "orientation"]
+        for file, positions in self.parts:
+            wanted = positions[start:]
+            start = max(0, start - len(positions))
+            row = 0
+            for batch in images.batches(file, columns, rows=BATCH_ROWS) if len(wanted) else ():
+                here = wanted[(wanted >= row) & (wanted < row + batch.num_rows)] - row
+                row += batch.num_rows
+                if len(here):
+                    yield from batch.take(pa.array(here)).to_pylist()
+
+
+@dataclass(frozen=True)
 class _Inference:
     """Photos for the model, of one or more parts of the images.
 
@@ -416,25 +524,24 @@ class _Inference:
     by the positions in their names, and goes on after the last.
     """
 
-    eyes: _Eyes
-    address: str
-    parts: tuple[Rows, ...]
+    parts: tuple[File, ...]
 
-    def run(self) -> Done:
-        total = sum(len(rows) for _, rows in self.parts)
-        folder = self.eyes.folder
-        found = _shards(folder, self.address)
+    def run(self, rows: pa.Table, eyes: _Eyes) -> Done:
+        """Computes the features of the contents that `rows` of `_changed` name."""
+        contents = _Contents.of(self.parts, rows)
+        total, address = contents.total, contents.address(eyes.question)
+        found = _shards(eyes.folder, address)
         files: list[File] = []
-        unreadable: list[list[str]] = []
+        unreadable: list[Unreadable] = []
         position = inferences = 0
         while position < total:
             origin = found.get(position)
-            finished = origin and finished_part(folder, origin)
+            finished = origin and finished_part(eyes.folder, origin)
             if not (origin and finished):
-                shard = self._see(position)
-                origin = Origin(self.address, position, position + shard.rows)
+                shard = _see(contents, position, eyes)
+                origin = Origin(address, position, position + shard.rows)
                 table = shard.table()
-                finished = write_part(folder, origin, table, incompressible=PLAIN), table
+                finished = write_part(eyes.folder, origin, table, incompressible=PLAIN), table
                 inferences += shard.rows
             file, table = finished
             files.append(file)
@@ -443,36 +550,26 @@ class _Inference:
         kept = [vars(file) for file in files if file.rows]
         return Done(total, {"files": kept, "unreadable": unreadable, "inferences": inferences})
 
-    def _see(self, start: int) -> _Shard:
-        """Runs the model on photo after photo, until it is time to keep what there is."""
-        shard, until = _Shard(), time.monotonic() + self.eyes.shard_seconds
-        extract, see, copies = self.eyes.extractor(), self.eyes.pixels(), self.eyes.copies.value
-        for row in self._photos(start):
-            same = copies.of(tuple(row[name] for name in IDENTITY))
-            try:
-                vector = extract(see(row["content"], orientation=row["orientation"]))
-            except RejectedImage as error:
-                shard.unreadable += [[path, sha256, error.detail] for path, *_, sha256 in same]
-            else:
-                shard.identities += same
-                shard.vectors += [vector] * len(same)
-            shard.rows += 1
-            if time.monotonic() > until:
-                break
-        return shard
 
-    def _photos(self, start: int) -> Iterator[dict]:
-        """Rows of the images, from a position in this task on."""
-        columns, part_of = [*IDENTITY, "content", "orientation"], self.eyes.images.by_name
-        for part, positions in self.parts:
-            wanted = positions[start:]
-            start = max(0, start - len(positions))
-            row = 0
-            for batch in self.eyes.images.batches(part_of[part], columns, rows=BATCH_ROWS):
-                here = wanted[(wanted >= row) & (wanted < row + batch.num_rows)] - row
-                row += batch.num_rows
-                if len(here):
-                    yield from batch.take(pa.array(here)).to_pylist()
+def _see(contents: _Contents, start: int, eyes: _Eyes) -> _Shard:
+    """Runs the model on photo after photo, until it is time to keep what there is."""
+    shard, until = _Shard(), time.monotonic() + eyes.shard_seconds
+    extract, see = eyes.extractor(), eyes.pixels()
+    for row in contents.photos(eyes.images, start):
+        same = contents.all_with(tuple(row[name] for name in IDENTITY))
+        try:
+            vector = extract(see(row["content"], orientation=row["orientation"]))
+        except RejectedImage as error:
+            shard.unreadable += [
+                [path, sha256, error.detail, split] for path, split, _, sha256 in same
+            ]
+        else:
+            shard.identities += same
+            shard.vectors += [vector] * len(same)
+        shard.rows += 1
+        if time.monotonic() > until:
+            break
+    return shard
 
 
 def _shards(folder: Folder, address: str) -> dict[int, Origin]:

@@ -7,7 +7,7 @@ by small steps does not end as thousands of small files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -53,55 +53,39 @@ class PartSize:
 
 
 @dataclass(frozen=True)
-class Merge:
-    """Parts of an earlier version that become one part, without the rows that are gone.
-
-    Attributes:
-        sources: the parts.
-        origin: of the new part.
-    """
-
-    sources: tuple[File, ...]
-    origin: Origin
-
-    def table(self, earlier: Snapshot, gone: Collection[str]) -> pa.Table:
-        """The new part. Raises DatasetError where a source is damaged.
-
-        Args:
-            earlier: the version that the sources belong to.
-            gone: paths of the rows to leave out.
-        """
-        return pa.concat_tables(without(earlier.table(file), gone) for file in self.sources)
-
-
-@dataclass(frozen=True)
 class Merging:
     """The task of making one part of a version from parts of an earlier one.
 
     Attributes:
         key: of the file in what the task reports.
         earlier: the version that the parts belong to.
-        merge: which, and what they become.
-        gone: paths of the rows to leave out.
+        sources: the parts.
         folder: of the table.
         incompressible: columns kept plain.
     """
 
     key: str
     earlier: Snapshot
-    merge: Merge
-    gone: Collection[str]
+    sources: tuple[File, ...]
     folder: Folder
     incompressible: tuple[str, ...]
 
-    def run(self) -> Done:
-        """Does it, unless an interrupted run has."""
+    def run(self, rows: pa.Table) -> Done:
+        """Does it, unless an interrupted run has. Raises DatasetError where a source is damaged.
+
+        Args:
+            rows: `path` of the rows that do not hold any more.
+        """
+        gone = set(rows["path"].to_pylist())
 
         def table() -> pa.Table:
-            return self.merge.table(self.earlier, self.gone)
+            return pa.concat_tables(
+                without(self.earlier.table(file), gone) for file in self.sources
+            )
 
-        plain = self.incompressible
-        file, _ = part_once(self.folder, self.merge.origin, table, incompressible=plain)
+        made_from = address_of([file.name for file in self.sources], sorted(gone))
+        origin = Origin(made_from, 0, sum(file.rows for file in self.sources) - len(gone))
+        file, _ = part_once(self.folder, origin, table, incompressible=self.incompressible)
         return Done(0, {self.key: [vars(file)]})
 
 
@@ -111,41 +95,28 @@ class Takeover:
 
     Attributes:
         kept: they are listed again, as they are.
-        merges: they are rewritten.
+        merges: they are rewritten, each group as one part.
     """
 
     kept: tuple[File, ...] = ()
-    merges: tuple[Merge, ...] = ()
+    merges: tuple[tuple[File, ...], ...] = ()
 
 
-def takeover(earlier: Snapshot, paths: pa.Table, gone: Collection[str], full: PartSize) -> Takeover:
+def takeover(earlier: Snapshot, gone: Mapping[str, int], full: PartSize) -> Takeover:
     """What becomes of the parts of an earlier version.
 
     Args:
         earlier: the version, or what remains of it.
-        paths: columns `path` and `part` of all its rows, in order.
-        gone: paths of the rows that do not hold any more.
+        gone: name of a part -> how many of its rows do not hold any more.
         full: how large a part may be.
     """
-    left: dict[str, list[str]] = {file.name: [] for file in earlier.files}
-    for path, part in zip(paths["path"].to_pylist(), paths["part"].to_pylist(), strict=True):
-        if path not in gone:
-            left[part].append(path)
-    whole = [file for file in earlier.files if len(left[file.name]) == file.rows]
-    groups = [[file] for file in earlier.files if 0 < len(left[file.name]) < file.rows]
+    whole = [file for file in earlier.files if file.rows and not gone.get(file.name)]
+    groups = [[file] for file in earlier.files if 0 < gone.get(file.name, 0) < file.rows]
     small = [file for file in whole if full.is_small(file)]
     if len(small) > MAX_SMALL_PARTS:
         groups += full.groups(small)
         whole = [file for file in whole if not full.is_small(file)]
-    kept = tuple(file for file in whole if file.rows)
-    return Takeover(kept, tuple(_merge(group, left) for group in groups))
-
-
-def _merge(group: Sequence[File], left: dict[str, list[str]]) -> Merge:
-    kept = [left[file.name] for file in group]
-    rows = sum(map(len, kept))
-    made_from = address_of([file.name for file in group], kept)
-    return Merge(tuple(group), Origin(made_from, 0, rows))
+    return Takeover(tuple(whole), tuple(map(tuple, groups)))
 
 
 def without(table: pa.Table, gone: Collection[str]) -> pa.Table:

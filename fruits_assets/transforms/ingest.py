@@ -7,20 +7,19 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from operator import methodcaller
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as PySpark's own documentation writes it
 
 from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Entry, Listing
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, ORDER, PASSED_OVER
 from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
@@ -29,12 +28,21 @@ from fruits_assets.storage.parquet import (
     Origin,
     address_of,
     finished_part,
-    read_rows,
     write_part,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.changes import (
+    BLOCK,
+    CLASSES,
+    NEW,
+    RAW,
+    REJECTED,
+    UNREAD,
+    Changes,
+    changes,
+)
 from fruits_assets.transforms.increment import Merging, PartSize, Takeover, evenly, takeover
-from fruits_assets.transforms.spread import Done, Log, Task, for_each
+from fruits_assets.transforms.spread import Done, Log, for_each_group, with_tasks
 from fruits_assets.transforms.transform import transform
 
 RAW_SCHEMA = pa.schema(
@@ -65,8 +73,6 @@ REJECTED_SCHEMA = pa.schema(
 THUMBNAILS = "_thumbnails"
 """Table of a few small pictures, for people to look at."""
 THUMBNAIL_SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string()), ("jpeg", pa.binary())])
-CLASSES = "_classes"
-"""Table of how many photos each class has in each split."""
 CLASSES_SCHEMA = pa.schema(
     [
         pa.field("label", pa.string()),
@@ -79,10 +85,12 @@ MAX_THUMBNAILS = 60
 
 TRIED = 64
 """Files that a bucket may choose from, to see whether any can be read."""
+TRIED_PARTS = 8
+"""Parts of the listing that they are taken from, at most."""
 PART_BYTES = 64 * 2**20
 """Photos in one part file, at most (one larger photo is a part of its own)."""
-PART_ROWS = 320
-"""A worker holds one part at a time, so this keeps its memory flat as the photos grow in number."""
+PART_ROWS = 16_384
+"""Photos in one part file, at most: 10^8 small ones are some thousands of files."""
 PART = PartSize(PART_ROWS, PART_BYTES)
 PLAIN = ("content",)
 """Columns that photos have compressed already."""
@@ -91,8 +99,6 @@ PARTS_PER_CORE = 8
 """Parts are the unit of work of all later stages: enough of them even out the cores' loads."""
 
 
-UNREAD = "the file cannot be read: "
-"""Begins the detail of what may be readable another time."""
 TABLES = {
     "raw_images": RAW_SCHEMA,
     "rejected_images": REJECTED_SCHEMA,
@@ -142,37 +148,65 @@ def ingest(
         question: see `Transform`.
         log: told the progress.
     """
-    listing = Listing.of(source)
-    before = _Earlier.of(earlier, listing)
-    new = before.missing_from(listing)
-    to_read = source
-    if new.rows < listing.rows:
-        log(f"ingest: {new.rows} of {listing.rows} files are new; {len(before.gone)} are gone")
-        to_read = new.write(_listing)
-    if not before.still:
-        some = pa.array(evenly(new.rows, TRIED), pa.int64())
-        photos_at(photos).check(new.files.take(some).to_pylist())
+    cores = spark.sparkContext.defaultParallelism
     to = _Folders(raw_images, rejected_images)
     limits = _Limits(max_pixels, max_bytes, max_seconds)
-    examiner = _Examiner(to_read, photos, to, limits, question)
-    carried = before.summary(listing)
-    tasks: list[Task] = [
-        *before.merges(to),
-        *(
-            _Examination(examiner, chunk)
-            for chunk in _chunks(
-                new.files["bytes"].to_pylist(),
-                spark.sparkContext.defaultParallelism,
-                thumbnails=MAX_THUMBNAILS - len(carried["thumbnails"]),
-            )
-        ),
-    ]
-    run = methodcaller("run")
-    done = for_each(spark, tasks, run, doing="ingest", total=new.rows, log=log)
-    if new.rows:
-        log(f"ingest: {_confinement(done)}")
+    block = files_per_task(source.rows, source.figures["bytes"], cores)
+    with changes(spark, source, earlier, block=block) as found:
+        if earlier:
+            log(f"ingest: {found.files} of {source.rows} files are new; {found.removed} are gone")
+        still = source.rows - found.files
+        if not still:
+            photos_at(photos).check(_some(source))
+        pictures = _taken_pictures(earlier, found, still / source.rows)
+        tasks = [
+            *_merges(earlier, found, to),
+            *_examinations(found, cores, source, MAX_THUMBNAILS - len(pictures)),
+        ]
+        examiner = _Examiner(photos, to, limits, question)
+
+        def work(task: _Planned, rows: pa.Table) -> Done:
+            if isinstance(task.what, Merging):
+                return Done(0, [task.what.run(rows).value])
+            return examiner.run(rows, task.what)
+
+        rows = found.new
+        if found.gone is not None:
+            gone = found.gone.withColumn(BLOCK, F.lit(0).cast("long"))
+            rows = rows.unionByName(gone, allowMissingColumns=True)
+        rows = with_tasks(rows, ["kind", "part", BLOCK], [task.gets for task in tasks])
+        reports = for_each_group(
+            spark, tasks, rows, work, doing="ingest", total=found.files, log=log
+        )
+        done = [one for report in reports for one in report]
+        if found.files:
+            log(f"ingest: {_confinement(done)}")
+        carried = _carried(earlier, found, pictures)
     folders = {THUMBNAILS: _thumbnails, CLASSES: _classes}
-    return outputs(folders, [carried, *done], listing, source)
+    return outputs(folders, [carried, *done], source)
+
+
+def files_per_task(files: int, size: int, cores: int) -> int:
+    """How many files a task examines: enough tasks to keep all cores busy, and no larger parts.
+
+    Args:
+        files: how many there are.
+        size: of all of them, bytes.
+        cores: that work on them.
+    """
+    fair = max(MIN_PART_ROWS, math.ceil(files / (cores * PARTS_PER_CORE)))
+    return max(1, min(PART_ROWS, fair, PART_BYTES * files // max(1, size)))
+
+
+def _some(listing: Snapshot) -> list[dict[str, Any]]:
+    """Rows of at most `TRIED` files, from all over a listing."""
+    parts = [listing.files[i] for i in evenly(len(listing.files), TRIED_PARTS)]
+    rows = []
+    for part in parts:
+        table = listing.only((part,)).arrow(LISTING_SCHEMA.names)
+        chosen = pa.array(evenly(table.num_rows, -(-TRIED // len(parts))), pa.int64())
+        rows += table.take(chosen).to_pylist()
+    return rows
 
 
 def _confinement(done: Iterable[dict[str, Any]]) -> str:
@@ -192,143 +226,143 @@ class _Folders:
 
 
 @dataclass(frozen=True)
-class _Examiner:
-    """What all chunks of new files have in common."""
+class _Planned:
+    """A task, and the rows that it gets.
 
-    listing: Snapshot
+    Attributes:
+        gets: kind, part and block of the rows; see `Changes`.
+        what: parts to merge, or how many thumbnails to make of the files that are examined.
+    """
+
+    gets: tuple[tuple[str, str, int], ...]
+    what: Merging | int
+
+
+def _merges(earlier: Snapshot | None, found: Changes, to: _Folders) -> Iterator[_Planned]:
+    """The parts that must be rewritten."""
+    for kind, (snapshot, taken) in _takeovers(earlier, found).items():
+        for group in taken.merges:
+            gets = tuple((kind, file.name, 0) for file in group)
+            folder = vars(to)[kind]
+            yield _Planned(gets, Merging(kind, snapshot.only(()), group, folder, PLAIN))
+
+
+def _takeovers(earlier: Snapshot | None, found: Changes) -> Mapping[str, tuple[Snapshot, Takeover]]:
+    """What becomes of the parts of both tables of an earlier version."""
+    if earlier is None:
+        return {}
+    tables = {RAW: earlier, REJECTED: earlier.siblings["rejected_images"]}
+    return {
+        kind: (snapshot, takeover(snapshot, found.lost.get(kind, {}), PART))
+        for kind, snapshot in tables.items()
+    }
+
+
+def _examinations(found: Changes, cores: int, listing: Snapshot, thumbnails: int) -> list[_Planned]:
+    """Files to examine, in tasks of whole blocks of the listing."""
+    average = listing.figures["bytes"] // max(1, listing.rows)
+    enough = files_per_task(found.files, average * found.files, cores)
+    groups: list[list[tuple[str, str, int]]] = []
+    filled = enough
+    for (part, block), files in found.blocks.items():
+        if filled >= enough:
+            groups.append([])
+            filled = 0
+        groups[-1].append((NEW, part, block))
+        filled += files
+    quotas = thumbnail_quotas(len(groups), thumbnails)
+    return [_Planned(tuple(group), quota) for group, quota in zip(groups, quotas, strict=True)]
+
+
+def _carried(
+    earlier: Snapshot | None, found: Changes, pictures: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is taken over from an earlier version, as the summary of a part."""
+    kept = found.kept
+    return {
+        **{
+            kind: [vars(file) for file in taken.kept]
+            for kind, (_, taken) in _takeovers(earlier, found).items()
+        },
+        "classes": [[*key, count] for key, count in kept.classes.items() if count],
+        "formats": +kept.formats,
+        "reasons": +kept.reasons,
+        "thumbnails": pictures,
+    }
+
+
+def _taken_pictures(earlier: Snapshot | None, found: Changes, share: float) -> list[dict[str, Any]]:
+    """Some thumbnails of an earlier version, as many as its share of all files asks for."""
+    if earlier is None:
+        return []
+    try:
+        rows = earlier.siblings[THUMBNAILS].arrow(THUMBNAIL_SCHEMA.names).to_pylist()
+    except DatasetError:
+        return []
+    if found.gone is not None:
+        asked = found.gone.where(F.col("path").isin([row["path"] for row in rows]))
+        gone = {row.path for row in asked.select("path").collect()}
+        rows = [row for row in rows if row["path"] not in gone]
+    chosen = evenly(len(rows), math.floor(share * MAX_THUMBNAILS))
+    return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """Examines files, and writes them into parts that are cut by size.
+
+    A run that was interrupted finds its finished parts by the positions in their names.
+    """
+
     photos: Folder
     to: _Folders
     limits: _Limits
     question: str
 
+    def run(self, files: pa.Table, thumbnails: int) -> Done:
+        """Examines files of the listing.
 
-@dataclass(frozen=True)
-class _Examination:
-    """New files that become a part in each table."""
+        Args:
+            files: rows of `LISTING_SCHEMA`, in any order.
+            thumbnails: how many to make.
+        """
+        rows = files.select(LISTING_SCHEMA.names).sort_by(ORDER).to_pylist()
+        address = address_of(self.question, rows)
+        lacking = shared(seconds=self.limits.max_seconds).lacking
+        found, left = [], thumbnails
+        for start, stop, raw, rejected in self._parts(address, rows):
+            share = left if stop == len(rows) else thumbnails * (stop - start) // len(rows)
+            left -= share
+            one = summary(raw, rejected, share, max_seconds=self.limits.max_seconds)
+            found.append({**one, "read": stop - start, "lacking": lacking})
+        return Done(len(rows), found)
 
-    of: _Examiner
-    chunk: _Chunk
+    def _parts(
+        self, address: str, rows: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[int, int, Part | None, Part | None]]:
+        """First row, row after the last, and the parts of both tables; made where not finished."""
+        start = 0
+        while start < len(rows) and (done := self._finished(address, rows, start)):
+            yield start, *done
+            start = done[0]
+        for raw, rejected in _ingested(rows[start:], photos_at(self.photos), self.limits):
+            origin = Origin(address, start, start + raw.num_rows + rejected.num_rows)
+            second = write_rows(self.to.rejected, origin, rejected)
+            yield start, origin.stop, write_rows(self.to.raw, origin, raw), second
+            start = origin.stop
 
-    def run(self) -> Done:
-        chunk, to, listing = self.chunk, self.of.to, self.of.listing
-        rows = read_rows(listing.folder, listing.files[0].name, chunk.start, chunk.stop).to_pylist()
-        origin = Origin(address_of(self.of.question, rows), chunk.start, chunk.stop)
-        raw = finished_part(to.raw, origin)
-        rejected = finished_part(to.rejected, origin) if raw else None
-        if not _is_final(rows, raw, rejected):
-            tables = _ingest_chunk(rows, photos_at(self.of.photos), self.of.limits)
-            rejected = write_rows(to.rejected, origin, tables[1])
-            raw = write_rows(to.raw, origin, tables[0])
-        seconds = self.of.limits.max_seconds
-        found = summary(raw, rejected, chunk.thumbnails, max_seconds=seconds)
-        lacking = shared(seconds=seconds).lacking
-        return Done(len(rows), {**found, "read": len(rows), "lacking": lacking})
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """What an earlier version has that a listing still says the same of.
-
-    Attributes:
-        photos: `path`, `label`, `split`, `format` and `part` of all its photos.
-        refused: `path`, `reason`, `detail` and `part` of all its rejected files.
-        still: paths of what is in the listing, unchanged.
-        gone: paths of the others.
-    """
-
-    raw: Snapshot | None
-    rejected: Snapshot | None
-    photos: pa.Table
-    refused: pa.Table
-    still: frozenset[str]
-    gone: frozenset[str]
-
-    @classmethod
-    def of(cls, raw: Snapshot | None, listing: Listing) -> Self:
-        """Compares an earlier version, or what is whole of it, with a listing."""
-        if raw is None:
-            nothing = pa.table({"path": []})
-            return cls(None, None, nothing, nothing, frozenset(), frozenset())
-        rejected = raw.siblings["rejected_images"]
-        photos = raw.arrow_with_parts(["path", "label", "split", "format"])
-        refused = rejected.arrow_with_parts(["path", "reason", "detail"])
-        paths = {*photos["path"].to_pylist(), *refused["path"].to_pylist()}
-        unread = {row["path"] for row in refused.to_pylist() if _is_unread(row["detail"])}
-        known, held = _listed(raw), paths - unread
-        entries = list(listing.entries())
-        still = frozenset(one[0] for one in entries if one in known and one[0] in held)
-        # What a bucket has taken back into an archive is still what was read when it could be.
-        unchanged = {_content(entry) for entry in known} - {None}
-        accepted = set(photos["path"].to_pylist())
-        still |= {one[0] for one in entries if one[0] in accepted and _content(one) in unchanged}
-        return cls(raw, rejected, photos, refused, still, frozenset(paths - still))
-
-    def missing_from(self, listing: Listing) -> Listing:
-        """What of a listing it does not have."""
-        new = [path not in self.still for path in listing.files["path"].to_pylist()]
-        return Listing(listing.root, listing.files.filter(pa.array(new, pa.bool_())), 0)
-
-    def summary(self, listing: Listing) -> dict[str, Any]:
-        """What is taken over, as the summary of a chunk."""
-        kept = [row for row in self.photos.to_pylist() if row["path"] in self.still]
-        reasons = [row["reason"] for row in self.refused.to_pylist() if row["path"] in self.still]
-        return {
-            **{
-                table: [vars(file) for file in taken.kept]
-                for table, (_, taken) in self._takeovers.items()
-            },
-            "classes": [
-                [*key, count]
-                for key, count in Counter((row["label"], row["split"]) for row in kept).items()
-            ],
-            "formats": Counter(row["format"] for row in kept),
-            "reasons": Counter(reasons),
-            "thumbnails": self._thumbnails(len(self.still) / listing.rows),
-        }
-
-    def merges(self, to: _Folders) -> list[Merging]:
-        """The parts that must be rewritten."""
-        folders = vars(to)
-        return [
-            Merging(table, dataset, merge, self.gone, folders[table], PLAIN)
-            for table, (dataset, taken) in self._takeovers.items()
-            for merge in taken.merges
-        ]
-
-    @cached_property
-    def _takeovers(self) -> dict[str, tuple[Snapshot, Takeover]]:
-        tables = {"raw": (self.raw, self.photos), "rejected": (self.rejected, self.refused)}
-        return {
-            table: (dataset, takeover(dataset, paths, self.gone, PART))
-            for table, (dataset, paths) in tables.items()
-            if dataset
-        }
-
-    def _thumbnails(self, share: float) -> list[dict[str, Any]]:
-        """Some of its thumbnails, as many as its share of all files asks for."""
-        if self.raw is None:
-            return []
-        try:
-            table = self.raw.siblings[THUMBNAILS].arrow(THUMBNAIL_SCHEMA.names)
-        except DatasetError:
-            return []
-        rows = [row for row in table.to_pylist() if row["path"] in self.still]
-        chosen = evenly(len(rows), math.floor(share * MAX_THUMBNAILS))
-        return [{**rows[i], "jpeg": base64.b64encode(rows[i]["jpeg"]).decode()} for i in chosen]
-
-
-def _content(entry: Entry) -> Entry | None:
-    """An entry whatever its problem; None where no ETag says that its content is the same."""
-    path, size, time, etag, _, split, label = entry
-    return (path, size, time, etag, None, split, label) if etag else None
-
-
-def _listed(raw: Snapshot) -> set[Entry]:
-    """What a version was made from; nothing where its listing is damaged, for nobody can tell."""
-    try:
-        return set(Listing.of(raw.siblings[LISTING]).entries())
-    except (DatasetError, ValueError):  # it is damaged, or gone
-        return set()
+    def _finished(
+        self, address: str, rows: Sequence[dict[str, Any]], start: int
+    ) -> tuple[int, Part | None, Part | None] | None:
+        """Parts of an interrupted run that begin with a row, if they hold all of theirs."""
+        names = self.to.raw.sizes(prefix=f"part-{address}-{start:06d}-")
+        for origin in {one for name in names if (one := Origin.of(name))}:
+            raw, rejected = finished_part(self.to.raw, origin), None
+            if raw and raw[1].num_rows < origin.stop - start:
+                rejected = finished_part(self.to.rejected, origin)
+            if _is_final(rows[start : origin.stop], raw, rejected):
+                return origin.stop, raw, rejected
+        return None
 
 
 Part = tuple[File, pa.Table]
@@ -375,21 +409,20 @@ def summary(
 
 
 def outputs(
-    folders: Mapping[str, Folder], done: list[dict[str, Any]], listing: Listing, source: Snapshot
+    folders: Mapping[str, Folder], done: list[dict[str, Any]], listing: Snapshot
 ) -> dict[str, Output]:
     """All tables of an ingest, from what the summaries of its parts say.
 
     Args:
         folders: of `_thumbnails` and `_classes`, which are written here.
         done: the summaries.
-        listing: of the source.
-        source: the same, as it lies in the lake.
+        listing: of the source, as it lies in the lake.
     """
     small = {name: _write_small(folders[name], name, rows) for name, rows in _small(done).items()}
     return {
         "raw_images": _raw_output(done, listing),
         "rejected_images": _rejected_output(done, listing),
-        LISTING: Output(source.files, {"files": listing.rows}),
+        LISTING: Output(listing.files, dict(listing.figures)),
         **{name: Output(files) for name, files in small.items()},
     }
 
@@ -420,7 +453,7 @@ def _write_small(folder: Folder, name: str, rows: list[dict[str, Any]]) -> tuple
     return (write_part(folder, origin, table, incompressible=["jpeg"]),)
 
 
-def _raw_output(done: list[dict[str, Any]], listing: Listing) -> Output:
+def _raw_output(done: list[dict[str, Any]], listing: Snapshot) -> Output:
     """`raw_images` from what its parts' summaries say."""
     classes = [one for summary in done for one in summary.get("classes", ())]
     figures = {
@@ -429,10 +462,8 @@ def _raw_output(done: list[dict[str, Any]], listing: Listing) -> Output:
         "labelled_classes": len({label for label, _, _ in classes if label is not None}),
         "files_found": listing.rows,
         "files_read": sum(one.get("read", 0) for one in done),
-        "hidden_passed_over": listing.hidden,
-        "repeated_passed_over": listing.repeated,
-        "sidecars_passed_over": listing.sidecars,
-        "passed_over": dict(listing.kinds),
+        **{f"{name}_passed_over": listing.figures[name] for name in PASSED_OVER},
+        "passed_over": listing.figures["kinds"],
         "formats": _total(one.get("formats", {}) for one in done),
     }
     return Output(_files(done, "raw"), figures)
@@ -442,7 +473,7 @@ def _is_unread(detail: str) -> bool:
     return detail.startswith(UNREAD)
 
 
-def _rejected_output(done: list[dict[str, Any]], listing: Listing) -> Output:
+def _rejected_output(done: list[dict[str, Any]], listing: Snapshot) -> Output:
     """`rejected_images` from what its parts' summaries say."""
     reasons = _total(one.get("reasons", {}) for one in done)
     figures = {
@@ -463,31 +494,6 @@ def _total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     for counter in counters:
         total.update(counter)
     return dict(total.most_common())
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Consecutive files of the listing: one task, and one part in each table."""
-
-    start: int
-    stop: int
-    thumbnails: int
-
-
-def _chunks(sizes: list[int], cores: int, *, thumbnails: int) -> list[_Chunk]:
-    """Consecutive files, bounded in number and bytes, enough of them to keep all cores busy."""
-    max_rows = min(PART_ROWS, max(MIN_PART_ROWS, math.ceil(len(sizes) / (cores * PARTS_PER_CORE))))
-    bounds: list[tuple[int, int]] = []
-    start = filled = 0
-    for row, size in enumerate(sizes):
-        if row > start and (row - start == max_rows or filled + size > PART_BYTES):
-            bounds.append((start, row))
-            start, filled = row, 0
-        filled += size
-    if sizes:
-        bounds.append((start, len(sizes)))
-    quotas = thumbnail_quotas(len(bounds), thumbnails)
-    return [_Chunk(*bound, quota) for bound, quota in zip(bounds, quotas, strict=True)]
 
 
 def thumbnail_quotas(parts: int, total: int = MAX_THUMBNAILS) -> list[int]:
@@ -533,21 +539,34 @@ class _Rejected(Exception):  # noqa: N818 - an outcome, not a failure
         self.row = row
 
 
-def _ingest_chunk(
-    rows: list[dict[str, Any]], photos: PhotoStore, limits: _Limits
-) -> tuple[pa.Table, pa.Table]:
+def _ingested(
+    rows: Sequence[dict[str, Any]], photos: PhotoStore, limits: _Limits
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Examines files, and yields the rows of both tables whenever they fill a part."""
     refusals = [limits.refusal(row) for row in rows]
     pairs = list(zip(rows, refusals, strict=True))
     contents = photos.fetch([row for row, refusal in pairs if refusal is None])
     accepted, rejected = [], []
+    filled = 0
     for row, refusal in pairs:
+        if filled >= PART_BYTES:
+            yield _tables(accepted, rejected)
+            accepted, rejected, filled = [], [], 0
         if refusal:
             rejected.append(_rejected(row, refusal, None))
             continue
         try:
             accepted.append(_accepted(row, next(contents), limits))
+            filled += len(accepted[-1]["content"])
         except _Rejected as error:
             rejected.append(error.row)
+    if rows:
+        yield _tables(accepted, rejected)
+
+
+def _tables(
+    accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]
+) -> tuple[pa.Table, pa.Table]:
     return (
         pa.Table.from_pylist(accepted, schema=RAW_SCHEMA),
         pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA),

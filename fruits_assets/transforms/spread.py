@@ -26,6 +26,7 @@ from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.serializers import CPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as PySpark's own documentation writes it
 
 from fruits_assets.core import errors
 from fruits_assets.core.interruptible import interruptible
@@ -215,6 +216,23 @@ def _consecutive(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Ta
         yield held[0].column(TASK)[0].as_py(), pa.Table.from_batches(held)
 
 
+def with_tasks(
+    rows: DataFrame, on: Sequence[str], groups: Sequence[Sequence[tuple[Any, ...]]]
+) -> DataFrame:
+    """Rows with the key of the task that gets them, for `for_each_group`.
+
+    Args:
+        rows: any; those that no group asks for are dropped.
+        on: columns that say which task a row belongs to.
+        groups: for each task, the values in these columns of the rows that it gets.
+    """
+    keys = keys_of(len(groups)) if groups else ()
+    pairs = [(*values, key) for key, group in zip(keys, groups, strict=True) for values in group]
+    types = dict(rows.dtypes)
+    schema = ", ".join([*(f"{name} {types[name]}" for name in on), f"{TASK} int"])
+    return rows.join(F.broadcast(rows_of(rows.sparkSession, pairs, schema)), list(on))
+
+
 def rows_of(spark: SparkSession, rows: Sequence[tuple[Any, ...]], schema: str) -> DataFrame:
     """A DataFrame of a few rows that the driver holds, such as one per part."""
     return spark.createDataFrame(list(rows), schema, verifySchema=False)
@@ -254,7 +272,7 @@ def light_rows(
                 numbers = pa.array(np.arange(len(table)), pa.int64())
                 yield from table.append_column("position", numbers).to_batches()
 
-    types = {"int64": "long", "int32": "int", "int8": "byte"}
+    types = {"int64": "long", "int32": "int", "int8": "byte", "timestamp[us, tz=UTC]": "timestamp"}
     described = [
         f"{name} {types.get(str(snapshot.schema.field(name).type), 'string')}" for name in columns
     ]

@@ -43,7 +43,7 @@ from fruits_assets.storage.places import folder_at
 from fruits_assets.transforms.ingest import (
     RAW_SCHEMA,
     REJECTED_SCHEMA,
-    _ingest_chunk,
+    _ingested,
     _Limits,
 )
 
@@ -394,7 +394,7 @@ def test_every_file_ends_in_exactly_one_table(files: dict[tuple[bytes, ...], byt
                 with contextlib.suppress(OSError):
                     Path(folder, *map(os.fsdecode, parts)).unlink()
         limits = _Limits(max_pixels=_MAX_PIXELS, max_bytes=_MAX_BYTES)
-        accepted, rejected = _ingest_chunk(rows, photos, limits)
+        ((accepted, rejected),) = _ingested(rows, photos, limits)
         _check(accepted, RAW_SCHEMA)
         _check(rejected, REJECTED_SCHEMA)
         found = accepted["path"].to_pylist() + rejected["path"].to_pylist()

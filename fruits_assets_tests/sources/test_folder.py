@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +12,17 @@ import pyarrow as pa
 import pytest
 
 from fruits_assets.core.errors import SourceError
-from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
+from fruits_assets.sources import listing as listing_module
+from fruits_assets.sources.listing import (
+    LISTING,
+    LISTING_SCHEMA,
+    Listing,
+    found_files,
+    listing_of,
+)
 from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
-from fruits_assets.storage.parquet import Origin, read_rows
+from fruits_assets.storage.parquet import Origin
 from fruits_assets.storage.places import folder_at
 from fruits_assets.storage.snapshot import DRAFT
 
@@ -275,30 +282,48 @@ def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder = folder_at(str(tmp_path / "lake" / LISTING))
     snapshot = listing.stage({LISTING: folder})
     assert (snapshot.name, snapshot.number, snapshot.rows) == (LISTING, DRAFT, 51)
-    assert Listing.of(snapshot) == listing
-    assert Listing.of(snapshot).version == listing.version
+    assert Listing.of(snapshot, listing.root) == listing
+    assert Listing.of(snapshot, listing.root).version == listing.version
     assert listing.write(folder).files == snapshot.files, "it was written again"
-    (file,) = snapshot.files
-    assert read_rows(folder, file.name, 20, 30).equals(listing.files.slice(20, 10))
 
 
-def test_a_listing_without_labels_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    """An erasure may come before the next run."""
-    _put(tmp_path / "source", "Training/Apple/1.jpg", "2.jpg")
-    listing = _photos(tmp_path / "source").list(recursive=True)
-    old = replace(listing, files=listing.files.drop_columns(["split", "label"]))
-    assert Listing.of(old.write(folder_at(str(tmp_path / "lake")))) == listing
-
-
-def test_a_listing_of_anything_else_is_another_part(tmp_path: Path) -> None:
+def test_what_is_said_of_a_listing_as_a_whole_is_kept_beside_its_files(tmp_path: Path) -> None:
     _put(tmp_path / "source", "1.jpg", "2.jpg")
     listing = _photos(tmp_path / "source").list(recursive=True)
     folder = folder_at(str(tmp_path / "lake"))
-    others = [replace(listing, hidden=1), replace(listing, root="/elsewhere")]
-    others.append(replace(listing, files=listing.files.slice(1)))
-    names = {other.write(folder).files[0].name for other in (listing, *others)}
-    assert len(names) == 4
-    assert [Listing.of(other.write(folder)) for other in others] == others
+    other = replace(listing, hidden=1, kinds={".git": 1}, labels="first")
+    assert other.write(folder).files == listing.write(folder).files
+    assert Listing.of(other.write(folder), listing.root) == other
+
+
+def test_another_file_changes_one_part_of_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "PART_FILES", 8)
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def listed(names: Iterable[str]) -> Listing:
+        files = found_files((name, 1, time, None, None) for name in names)
+        return listing_of("/photos", files, recursive=True, hidden={})
+
+    names = [f"Apple/{i}.jpg" for i in range(100)]
+    before, after = listed(names), listed(["Apple/50b.jpg", *names])
+    assert len(before.parts) > 5
+    assert sum(map(len, before.parts)) == 100
+    kept = set(before._digests) & set(after._digests)
+    assert len(kept) >= len(before.parts) - 1
+    assert before.version != after.version
+
+
+def test_many_files_are_listed_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [f"{split}/{i % 3}/{i}.jpg" for i in range(40) for split in ("Training", "Test")]
+    rows = [(name, i, time, None, None) for i, name in enumerate([*names, "Test/0/0.xml"])]
+    found = []
+    for block in (3, 1000):
+        monkeypatch.setattr(listing_module, "BLOCK_FILES", block)
+        found.append(listing_of("/photos", found_files(rows), recursive=True, hidden={}))
+    assert found[0] == found[1]
+    assert (found[0].rows, found[0].beside) == (80, ("Test/0/0.xml",))
+    assert found[0].version == found[1].version
 
 
 def test_an_interrupted_run_has_done_a_share_of_the_bytes(tmp_path: Path) -> None:
@@ -317,7 +342,8 @@ def test_a_source_without_a_file_may_be_listed(tmp_path: Path) -> None:
     assert (listing.rows, listing.bytes, listing.hidden) == (0, 0, 1)
     assert listing.files.schema == LISTING_SCHEMA
     assert listing.done({}) == 0.0
-    assert Listing.of(listing.write(folder_at(str(tmp_path / "lake")))) == listing
+    written = listing.write(folder_at(str(tmp_path / "lake")))
+    assert Listing.of(written, listing.root) == listing
     with pytest.raises(SourceError, match="does not exist"):
         _photos(tmp_path / "missing").list(recursive=True, allow_empty=True)
 

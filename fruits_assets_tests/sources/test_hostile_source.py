@@ -699,8 +699,8 @@ def test_what_was_passed_over_is_kept_with_a_listing(source: Path, tmp_path: Pat
     (source / "2.jpg").symlink_to("1.jpg")
     listing = _listed(source)
     written = listing.write(folder_at(str(tmp_path / "lake")))
-    assert Listing.of(written) == listing
-    assert Listing.of(written).repeated == 1
+    assert Listing.of(written, listing.root) == listing
+    assert Listing.of(written, listing.root).repeated == 1
 
 
 # Erasure

@@ -21,7 +21,6 @@ from fruits_assets.storage.parquet import (
     finished_part,
     part_once,
     read_intact,
-    read_rows,
     rows_in,
     vectors_array,
     vectors_matrix,
@@ -269,37 +268,6 @@ def test_only_the_columns_named_incompressible_are_kept_plain(folder: Folder) ->
         "content": "UNCOMPRESSED",
         "features.list.element": "UNCOMPRESSED",
     }
-
-
-# Rows by position
-
-
-@pytest.mark.parametrize(
-    ("start", "stop"), [(0, 400), (0, 1), (39, 41), (120, 280), (399, 400), (390, 500), (7, 7)]
-)
-def test_rows_are_read_by_position(folder: Folder, start: int, stop: int) -> None:
-    table = _table(400)
-    file = write_part(folder, ORIGIN, table, group_bytes=table.nbytes // 10)
-    rows = read_rows(folder, file.name, start, stop)
-    assert rows["path"].to_pylist() == table["path"].to_pylist()[start:stop]
-
-
-def test_rows_are_read_by_position_in_every_place(place: Place) -> None:
-    folder, table = place.opened.child("table"), _table(400)
-    file = write_part(folder, ORIGIN, table, group_bytes=table.nbytes // 10)
-    assert read_rows(folder, file.name, 120, 280).equals(table.slice(120, 160))
-
-
-def test_no_rows_are_read_from_an_empty_part(folder: Folder) -> None:
-    file = write_part(folder, ORIGIN, _table(0))
-    assert (file.rows, read_rows(folder, file.name, 0, 10).num_rows) == (0, 0)
-
-
-def test_rows_of_a_damaged_part_are_not_read(folder: Folder) -> None:
-    file = write_part(folder, ORIGIN, _table(30))
-    _flip(_path(folder, file), _middle_of_page(_path(folder, file), column=2))
-    with pytest.raises(OSError, match="CRC"):
-        read_rows(folder, file.name, 0, 30)
 
 
 # Tables of files

@@ -1,6 +1,7 @@
 """Parts of an earlier version: which ones a later version keeps, and which it rewrites."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,14 @@ from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.parquet import File, Origin, write_part
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import increment
-from fruits_assets.transforms.increment import PartSize, Takeover, evenly, takeover, without
+from fruits_assets.transforms.increment import (
+    Merging,
+    PartSize,
+    Takeover,
+    evenly,
+    takeover,
+    without,
+)
 
 FULL = PartSize(rows=8, bytes=1000)
 SCHEMA = pa.schema([("path", pa.string())])
@@ -28,14 +36,9 @@ def earlier(*parts: Sequence[str]) -> Snapshot:
     return snapshot(*(File(f"part-{i}", 300, len(paths)) for i, paths in enumerate(parts)))
 
 
-def rows_of(*parts: Sequence[str]) -> pa.Table:
-    """The columns `path` and `part` of the rows, in order."""
-    rows = [(path, f"part-{i}") for i, paths in enumerate(parts) for path in paths]
-    return pa.table({"path": [one[0] for one in rows], "part": [one[1] for one in rows]})
-
-
 def taken(*parts: Sequence[str], gone: Sequence[str] = (), full: PartSize = FULL) -> Takeover:
-    return takeover(earlier(*parts), rows_of(*parts), set(gone), full)
+    lost = {f"part-{i}": sum(path in gone for path in paths) for i, paths in enumerate(parts)}
+    return takeover(earlier(*parts), lost, full)
 
 
 def names(files: Sequence[File]) -> list[str]:
@@ -54,9 +57,7 @@ def test_parts_without_a_removed_row_are_listed_as_they_are():
 def test_only_the_part_with_a_removed_row_is_rewritten():
     result = taken("abc", "de", "f", gone="b")
     assert names(result.kept) == ["part-1", "part-2"]
-    (merge,) = result.merges
-    assert merge.sources == earlier("abc").files
-    assert (merge.origin.start, merge.origin.stop) == (0, 2)
+    assert result.merges == (earlier("abc").files,)
 
 
 def test_a_part_whose_rows_are_all_removed_disappears():
@@ -71,21 +72,8 @@ def test_an_empty_part_is_neither_kept_nor_rewritten():
     assert result.merges == ()
 
 
-def test_removed_paths_that_no_part_holds_change_nothing():
-    assert taken("ab", gone="z") == taken("ab")
-
-
-def test_the_origin_of_a_rewritten_part_depends_on_what_it_keeps():
-    origins = {taken("abc", gone=gone).merges[0].origin for gone in ("a", "b", "c")}
-    assert len(origins) == 3
-    assert taken("abc", gone="a").merges == taken("abc", gone="a").merges
-    other = takeover(
-        snapshot(File("part-x", 300, 3)),
-        pa.table({"path": [*"abc"], "part": ["part-x"] * 3}),
-        {"a"},
-        FULL,
-    )
-    assert other.merges[0].origin not in origins, "the same rows of another part are another part"
+def test_lost_rows_of_unknown_parts_change_nothing():
+    assert takeover(earlier("ab"), {"part-9": 1}, FULL) == taken("ab")
 
 
 # ------------------------------------------------------------------------------- small parts
@@ -106,14 +94,13 @@ def test_small_parts_stay_until_they_are_too_many(monkeypatch: pytest.MonkeyPatc
     result = taken(*parts, "4", full=large)
     assert names(result.kept) == ["part-0"]
     (merge,) = result.merges
-    assert names(merge.sources) == [f"part-{i}" for i in range(1, 5)]
-    assert (merge.origin.start, merge.origin.stop) == (0, 4)
+    assert names(merge) == [f"part-{i}" for i in range(1, 5)]
 
 
 def test_rewritten_and_merged_parts_do_not_mix(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(increment, "MAX_SMALL_PARTS", 1)
     result = taken("a", "bc", "d", gone="b", full=PartSize(rows=100, bytes=10_000))
-    assert [names(merge.sources) for merge in result.merges] == [["part-1"], ["part-0", "part-2"]]
+    assert [names(merge) for merge in result.merges] == [["part-1"], ["part-0", "part-2"]]
 
 
 def test_groups_are_consecutive_and_fit_into_a_part():
@@ -136,7 +123,9 @@ def test_groups_are_consecutive_and_fit_into_a_part():
 # ---------------------------------------------------------------------------------- contents
 
 
-def test_a_merge_holds_the_rows_of_its_sources_in_order_but_those_that_are_gone(tmp_path: Path):
+@pytest.fixture
+def merging(tmp_path: Path) -> Merging:
+    """Two parts, of the paths a to e, that become one."""
     folder = Folder(LocalStorage(), str(tmp_path))
     files = tuple(
         write_part(
@@ -144,12 +133,34 @@ def test_a_merge_holds_the_rows_of_its_sources_in_order_but_those_that_are_gone(
         )
         for start, paths in ((0, "abc"), (3, "de"))
     )
-    version = snapshot(*files, folder=str(tmp_path))
-    merge = increment.Merge(files, Origin("1" * 16, 0, 3))
-    assert merge.table(version, {"b", "d"})["path"].to_pylist() == ["a", "c", "e"]
-    (tmp_path / files[1].name).write_bytes(b"damaged")
+    return Merging("files", snapshot(folder=str(tmp_path)), files, folder, ())
+
+
+def merged(merging: Merging, gone: str) -> File:
+    """The part that is made without some rows."""
+    done = merging.run(pa.table({"path": pa.array([*gone], pa.string())}))
+    return File(**done.value["files"][0])
+
+
+def test_a_merge_holds_the_rows_of_its_sources_in_order_but_those_that_are_gone(merging: Merging):
+    file = merged(merging, "db")
+    assert merging.earlier.table(file)["path"].to_pylist() == ["a", "c", "e"]
+    assert file.origin
+    assert (file.origin.start, file.origin.stop) == (0, 3)
+
+
+def test_a_merge_of_a_damaged_part_is_refused(merging: Merging, tmp_path: Path):
+    (tmp_path / merging.sources[1].name).write_bytes(b"damaged")
     with pytest.raises(DatasetError):
-        merge.table(version, {"b"})
+        merged(merging, "b")
+
+
+def test_the_name_of_a_merged_part_says_what_it_was_made_from(merging: Merging):
+    origins = [merged(merging, gone).origin for gone in ("a", "b", "bd", "db")]
+    assert len(set(origins)) == 3
+    assert origins[2] == origins[3], "the order in which rows arrive says nothing"
+    other = replace(merging, sources=merging.sources[:1])
+    assert merged(other, "a").origin not in origins
 
 
 def test_without_removes_rows_and_metadata_which_may_name_them():

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from fruits_assets.lake.lake import Lake
 from fruits_assets.sources.folder import FolderPhotos
 from fruits_assets.sources.listing import Listing
 from fruits_assets.sources.walk import LEADS_OUT
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.transforms import ingest
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 
@@ -97,21 +101,21 @@ def test_files_that_cannot_be_read_are_rejected(open_folder: Path):
         from fruits_assets.core.errors import SourceError
         from fruits_assets.sources.places import photos_at
         from fruits_assets.storage.places import folder_at
-        from fruits_assets.transforms.ingest import _ingest_chunk, _Limits
+        from fruits_assets.transforms.ingest import _ingested, _Limits
         photos = photos_at(folder_at({str(source)!r}))
         limits = _Limits(max_pixels=10**6, max_bytes=10**6)
         before = photos.list(recursive=True).files.to_pylist()
-        _ingest_chunk(before[-1:], photos, limits)  # imports what the other user may not
+        list(_ingested(before[-1:], photos, limits))  # imports what the other user may not
         if os.getuid() == 0:
             os.setuid(65534)
         rows = photos.list(recursive=True).files.to_pylist()
-        accepted, rejected = _ingest_chunk(rows, photos, limits)
+        ((accepted, rejected),) = _ingested(rows, photos, limits)
         print(accepted["path"].to_pylist())
         for row in rejected.to_pylist():
             print(row["path"], row["reason"], row["detail"])
         (lost,) = [{{**row, "problem": None}} for row in rows if row["path"] == "forbidden.jpg"]
         try:
-            _ingest_chunk([lost], photos, limits)
+            list(_ingested([lost], photos, limits))
         except SourceError as error:
             print(error)
     """)
@@ -379,28 +383,47 @@ MB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows"),
+    ("files", "megabytes", "cores", "expected"),
     [
-        ([10 * MB] * 20, [6, 6, 6, 2]),
-        ([32 * MB] * 5, [2, 2, 1]),
-        ([100 * MB, MB, MB], [1, 2]),
-        ([MB, 100 * MB, MB], [1, 1, 1]),
-        ([1] * 700, [320, 320, 60]),
-        ([1], [1]),
-        ([], []),
+        (1000, 1, 2, 63),  # enough tasks for all cores
+        (100, 1, 8, 32),  # a part has 32 photos, if it can
+        (10**8, 10**4, 2, 16_384),  # and at most 16,384
+        (1000, 10_000, 2, 6),  # of 10 MB each: 64 MB
+        (5, 500, 2, 1),  # larger ones stand alone
+        (0, 0, 2, 32),
     ],
 )
-def test_a_part_has_at_most_320_photos_and_64_megabytes(
-    sizes: list[int], rows: list[int], monkeypatch: pytest.MonkeyPatch
+def test_tasks_are_sized_by_files_bytes_and_cores(
+    files: int, megabytes: int, cores: int, expected: int
 ):
-    monkeypatch.setattr(ingest, "PARTS_PER_CORE", 1)
-    chunks = ingest._chunks(sizes, 1, thumbnails=10)
-    assert [chunk.stop - chunk.start for chunk in chunks] == rows
-    assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]]
-    assert sum(chunk.thumbnails for chunk in chunks) == (10 if sizes else 0)
+    assert ingest.files_per_task(files, megabytes * MB, cores) == expected
 
 
-def test_small_sources_are_cut_into_enough_parts_for_all_cores():
-    chunks = ingest._chunks([1] * 1000, 2, thumbnails=0)
-    assert {chunk.stop - chunk.start for chunk in chunks[:-1]} == {63}
-    assert len(ingest._chunks([1] * 100, 8, thumbnails=0)) == 4, "a part has 32 photos, if it can"
+class _Photos(FolderPhotos):
+    """Photos of a megabyte each."""
+
+    def fetch(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], bytes]]:
+        buffer = io.BytesIO()
+        Image.effect_noise((1024, 1024), 100).save(buffer, "BMP")
+        return iter([buffer.getvalue] * len(rows))
+
+
+def test_a_part_is_full_with_64_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest, "PART_BYTES", 3 * MB)
+    rows = [
+        {
+            "path": f"{i}.bmp",
+            "problem": None,
+            "bytes": MB,
+            "split": None,
+            "label": None,
+            "modified_at": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        for i in range(8)
+    ]
+    photos = _Photos(Folder(LocalStorage(), str(tmp_path)))
+    tables = list(ingest._ingested(rows, photos, ingest._Limits(2 * MB, 2 * MB)))
+    assert [raw.num_rows for raw, _ in tables] == [3, 3, 2]
+    assert [path for raw, _ in tables for path in raw["path"].to_pylist()] == [
+        row["path"] for row in rows
+    ]
