@@ -25,7 +25,15 @@ from fruits_assets.storage.snapshot import Output
 
 JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms160m -Xmn64m"
 """The JVM only plans and schedules: it should start fast, stay small and leave the cores alone."""
-
+SMALL_QUERIES = {
+    # Plans are compared by queries of a few thousand rows: compiling them, and planning them again
+    # while they run, would take the JVM several times as long as running them.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
+}
+"""Settings of SQL for the cores of one machine."""
 JVM_END_SECONDS = 5.0
 
 
@@ -138,7 +146,7 @@ class LocalSpark(SparkTarget):
             "spark.ui.retainedStages": "20",
             "spark.ui.retainedJobs": "20",
             "spark.sql.ui.retainedExecutions": "5",
-            "spark.sql.shuffle.partitions": "8",
+            **SMALL_QUERIES,
             # Larger results are encrypted, sent through a port and decrypted, which took the JVM
             # 0.5 s for two Gram matrices. One has 26 MB at most (alpha 1.4).
             "spark.task.maxDirectResultSize": "32m",

@@ -233,9 +233,30 @@ def with_tasks(
     return rows.join(F.broadcast(rows_of(rows.sparkSession, pairs, schema)), list(on))
 
 
-def rows_of(spark: SparkSession, rows: Sequence[tuple[Any, ...]], schema: str) -> DataFrame:
-    """A DataFrame of a few rows that the driver holds, such as one per part."""
-    return spark.createDataFrame(list(rows), schema, verifySchema=False)
+def rows_of(
+    spark: SparkSession, rows: Sequence[tuple[Any, ...]], schema: str, *, partitions: int = 1
+) -> DataFrame:
+    """A DataFrame of a few rows that the driver holds, such as one per part.
+
+    They are a constant of the query: `createDataFrame` would send them through Python workers.
+
+    Args:
+        spark: where to run.
+        rows: strings, integers and None.
+        schema: names and types of the columns, as DDL.
+        partitions: that the rows lie in, evenly.
+    """
+    names = [column.split()[0] for column in schema.split(", ")]
+    text = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
+    every = F.from_json(
+        F.lit(text), f"array<struct<{schema.replace(' ', ':').replace(',:', ', ')}>>"
+    )
+    place = (F.col("id") + 1).cast("int")
+    return (
+        spark.range(0, len(rows), 1, max(1, partitions))
+        .select(F.element_at(every, place).alias("row"))
+        .select("row.*")
+    )
 
 
 def light_rows(
@@ -277,7 +298,10 @@ def light_rows(
         f"{name} {types.get(str(snapshot.schema.field(name).type), 'string')}" for name in columns
     ]
     names = rows_of(
-        spark, [(it.name, it.bytes, it.rows) for it in chosen], "name string, bytes long, rows long"
+        spark,
+        [(it.name, it.bytes, it.rows) for it in chosen],
+        "name string, bytes long, rows long",
+        partitions=min(len(chosen), spark.sparkContext.defaultParallelism),
     )
     return names.mapInArrow(read, ", ".join([*described, "part string", "position long"]))
 
