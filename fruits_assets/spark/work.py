@@ -26,7 +26,7 @@ STAGE_OF = {
     "draw_gallery": "measures",
 }
 """Transforms that are part of a stage of another name -> the stage."""
-PART_ROWS, PART_MEGABYTES = 320, 67
+PART_ROWS, PART_MEGABYTES = 16_384, 67
 """Rows and megabytes of a part file, at most: see `transforms/ingest.py`."""
 GETS_PER_PART, PUTS_PER_PART = 4, 2
 """Per part and stage: footer and row groups of one Parquet file, and the files made from it."""

@@ -23,7 +23,8 @@ from fruits_assets.storage import s3
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.places import folder_at
 from fruits_assets.storage.snapshot import Commit, Output, Snapshot
-from fruits_assets.transforms.ingest import TABLES, _Earlier, ingest
+from fruits_assets.transforms.changes import changes
+from fruits_assets.transforms.ingest import TABLES, ingest
 from fruits_assets_tests.places import Bucket
 from fruits_assets_tests.s3 import (
     REGION,
@@ -630,15 +631,21 @@ def test_one_refused_object_is_one_rejected_row(
     assert row["detail"].startswith("the file cannot be read: access to it is denied (AccessDenied")
     assert words in row["detail"]
     assert gated.uri("Test/Banana/9.jpg") in row["detail"]
-    _keeps_what_was_archived(found, gated.opened)
+    _keeps_what_was_archived(session, found, gated.opened)
 
 
-def _keeps_what_was_archived(found: dict[str, Snapshot], source: Folder) -> None:
+def _keeps_what_was_archived(
+    session: SparkSession, found: dict[str, Snapshot], source: Folder
+) -> None:
     """A photo that goes back into an archive once it was read stays in the table."""
     listing = photos_at(source).list(recursive=True)
     problems = pa.array(["it is in an archive"] * listing.rows, pa.string())
     column = listing.files.schema.get_field_index("problem")
     archived = listing.files.set_column(column, LISTING_SCHEMA.field("problem"), problems)
     raw = replace(found["raw_images"], siblings=found)
-    still = _Earlier.of(raw, replace(listing, files=archived)).still
-    assert still == {"Test/Banana/0.jpg", "Test/Banana/1.jpg"}
+    written = replace(listing, files=archived).write(found[LISTING].folder)
+    with changes(session, written, raw, block=32) as differing:
+        rows = differing.new.select("path").collect()
+        assert [row.path for row in rows] == ["Test/Banana/9.jpg"]
+        assert differing.kept.classes == {("Banana", "Test"): 2}
+        assert [sum(parts.values()) for parts in differing.lost.values()] == [1]
