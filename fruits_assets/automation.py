@@ -19,6 +19,7 @@ from fruits_assets.erasure.job import gdpr_erasure
 from fruits_assets.lake.lake import Lake
 from fruits_assets.lake.resource import LakeResource
 from fruits_assets.sources.listing import LISTING, Entry, Listing
+from fruits_assets.storage.snapshot import Snapshot
 
 RAW = "raw_images"
 NIGHTLY, TIMEZONE = "0 3 * * *", "Europe/Paris"
@@ -84,10 +85,9 @@ class Changes:
     gone: int
 
     @classmethod
-    def between(cls, held: Listing | None, found: Listing) -> Self:
+    def between(cls, held: Snapshot | None, found: Listing) -> Self:
         """From what the lake holds, if it holds anything, to what the source holds."""
-        before, now = set(held.entries() if held else ()), set(found.entries())
-        came, went = now - before, before - now
+        came, went = found.against(held)
         changed = len(_paths(came) & _paths(went))
         return cls(new=len(came) - changed, changed=changed, gone=len(went) - changed)
 
@@ -131,8 +131,8 @@ class Look:
         held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:
             return cls(held, held, found.rows, Changes(0, 0, 0))
-        listing = Listing.of(raw.siblings[LISTING], found.root) if raw else None
-        return cls(held, found.version, found.rows, Changes.between(listing, found))
+        listed = raw.siblings[LISTING] if raw else None
+        return cls(held, found.version, found.rows, Changes.between(listed, found))
 
 
 def _paths(entries: Iterable[Entry]) -> set[str]:

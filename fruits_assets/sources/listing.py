@@ -152,6 +152,33 @@ class Listing:
         """Writes the listing into the lake, where a transform finds it."""
         return self.write(folders[LISTING])
 
+    def against(self, held: Snapshot | None) -> tuple[set[Entry], set[Entry]]:
+        """The files that a version of `_listing` says nothing, or something else, of.
+
+        Only parts that one of the two lacks are read.
+
+        Returns:
+            Entries that only this listing has, and entries that only the version has.
+
+        Raises:
+            DatasetError: a part of the version is damaged.
+        """
+        own = dict(zip(self._digests, self.parts, strict=True))
+        theirs = (
+            {origin.made_from: it for it in held.files if (origin := it.origin)} if held else {}
+        )
+        now = {entry for name in own.keys() - theirs.keys() for entry in entries(own[name])}
+        then = (
+            {
+                entry
+                for name in theirs.keys() - own.keys()
+                for entry in entries(held.table(theirs[name]))
+            }
+            if held
+            else set()
+        )
+        return now - then, then - now
+
     @property
     def figures(self) -> dict[str, Any]:
         """Numbers that its table keeps beside the files."""

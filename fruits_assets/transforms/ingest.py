@@ -195,7 +195,8 @@ def files_per_task(files: int, size: int, cores: int) -> int:
         cores: that work on them.
     """
     fair = max(MIN_PART_ROWS, math.ceil(files / (cores * PARTS_PER_CORE)))
-    return max(1, min(PART_ROWS, fair, PART_BYTES * files // max(1, size)))
+    heavy = PART_BYTES * files // size if size else fair
+    return max(1, min(PART_ROWS, fair, heavy))
 
 
 def _some(listing: Snapshot) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ PRICES = Prices.load()
 USD = PRICES.eur_per_usd
 REGION = "eu-west-3"
 MILLION = Work(1_000_000, 100_000)
-PARTS = 3125 * len(STAGES)
+PARTS = 1493 * len(STAGES)
 
 
 def planned(work: Work = MILLION, limits: Limits | None = None, region: str = REGION) -> Plan:
@@ -33,8 +33,8 @@ def test_requests_are_those_of_photos_parts_and_listings():
 
 def test_only_ingest_asks_for_every_photo():
     rest = replace(MILLION, stages=STAGES[1:])
-    assert MILLION.gets - rest.gets == 1_000_000 + 4 * 3125
-    assert MILLION.puts - rest.puts == 1_000 + 2 * 3125
+    assert MILLION.gets - rest.gets == 1_000_000 + 4 * 1493
+    assert MILLION.puts - rest.puts == 1_000 + 2 * 1493
 
 
 def test_the_upload_is_a_request_for_each_photo():
