@@ -126,7 +126,7 @@ class Look:
     @classmethod
     def at(cls, source: Source, lake: Lake, config: IngestConfig) -> Self:
         """Lists the source as a run with this config would. Raises FruitsError."""
-        found = source.photos().list(recursive=config.recursive, labels=config.labels)
+        found = source.list(recursive=config.recursive, labels=config.labels)
         raw = lake.find(RAW)
         held = raw.commit.inputs[found.name] if raw else ""
         if held == found.version:

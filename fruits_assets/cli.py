@@ -401,10 +401,11 @@ def check(source: str | None, labels: Labels, files: int) -> None:
             place=settings.source,
             follow_links=settings.follow_links,
             requester_pays=settings.requester_pays,
+            inventory=settings.inventory or "",
             **settings.bucket_access(),
         )
         photos = place.photos()
-        listing = photos.list(recursive=True, labels=labels)
+        listing = place.list(recursive=True, labels=labels)
         chosen = evenly(listing.rows, files)
         rows = listing.files.take(chosen).to_pylist()
         click.echo(f"{listing.rows:,} files in {listing.root}; {len(rows):,} are examined.")

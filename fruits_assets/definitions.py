@@ -49,6 +49,7 @@ def compose(settings: Settings) -> dg.Definitions:
                 lake=settings.lake,
                 follow_links=settings.follow_links,
                 requester_pays=settings.requester_pays,
+                inventory=settings.inventory or "",
                 **place,
             ),
             "weights": WeightsOrigin(place=settings.weights_origin, **place),

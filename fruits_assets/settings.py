@@ -118,6 +118,11 @@ class Settings(BaseSettings):
         description="Whether this account pays for requests to the bucket of the source, where its "
         "owner asks for that (Requester Pays).",
     )
+    inventory: str | None = Field(
+        default=None,
+        description="S3 Inventory to take the listing of a source in a bucket from: s3:// URI of "
+        "its manifest.json, or of the folder of its configuration, whose newest one is taken.",
+    )
     lake: str = Field(
         default="lake", description="Folder, or s3://bucket/prefix, that is published to."
     )

@@ -9,6 +9,8 @@ from fruits_assets.core.errors import SourceError
 from fruits_assets.lake.resource import Place, told
 from fruits_assets.sample.drawing import write_sample
 from fruits_assets.settings import SAMPLE
+from fruits_assets.sources.layout import Labels
+from fruits_assets.sources.listing import Listing
 from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import S3, Folder, overlap
@@ -44,6 +46,12 @@ class Source(Place):
         description="Whether this account pays for requests to the bucket, not its owner.",
     )
 
+    inventory: str = Field(
+        default="",
+        description="S3 Inventory to take the listing of a bucket from: s3:// URI of its "
+        "manifest.json, or of the folder of its configuration. Without, the bucket is listed.",
+    )
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuses a source that overlaps the lake, before any asset starts. Raises dg.Failure."""
         with told():
@@ -77,6 +85,31 @@ class Source(Place):
             write_sample(Path(SAMPLE_FOLDER))
             return photos_at(folder_at(SAMPLE_FOLDER))
         return photos_at(self.folder(self.place))
+
+    def list(self, *, recursive: bool, labels: Labels) -> Listing:
+        """The files of the source, from its inventory where there is one.
+
+        Args:
+            recursive: look into sub-folders, to any depth.
+            labels: which folder is the label, by `layout.Layout`.
+
+        Raises:
+            SourceError: the source or the inventory is missing, not readable, or holds no file;
+                or RegionError or S3Error for a bucket.
+        """
+        photos = self.photos()
+        if self.inventory:
+            if not photos.root.startswith(S3):
+                raise SourceError(
+                    f"FRUITS_INVENTORY is {self.inventory}, and the source {photos.root} is not in "
+                    "a bucket. Empty FRUITS_INVENTORY, or set FRUITS_SOURCE to s3://bucket/prefix."
+                )
+            from fruits_assets.sources.inventory import (  # noqa: PLC0415 - AWS only
+                InventoriedPhotos,
+            )
+
+            photos = InventoriedPhotos(photos.folder, self.folder(self.inventory))
+        return photos.list(recursive=recursive, labels=labels)
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place

@@ -92,7 +92,7 @@ def ingest_images(
     """Photos of the source -> raw_images and rejected_images."""
     with told():
         photos = source.photos()
-        listing = photos.list(recursive=config.recursive, labels=config.labels)
+        listing = source.list(recursive=config.recursive, labels=config.labels)
     raw = spark.run(
         context,
         ingest,

@@ -24,12 +24,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import IO, Any
 
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources.layout import Labels
-from fruits_assets.sources.leftovers import hidden_kind
+from fruits_assets.sources.leftovers import first_hidden
 from fruits_assets.sources.listing import Listing, Row, found_files, listing_of
 from fruits_assets.sources.reading import read_ahead
 from fruits_assets.sources.store import PhotoStore
@@ -122,7 +121,7 @@ class ArchivePhotos(PhotoStore):
                     path = member.path
                     if not recursive and "/" in path:
                         continue
-                    found = None if member.problem == LEADS_OUT else _hidden(path)
+                    found = None if member.problem == LEADS_OUT else first_hidden(path)
                     if found:
                         hidden[found[1]] += found[0] not in passed_over
                         passed_over.add(found[0])
@@ -225,15 +224,6 @@ class IndexedPhotos(ArchivePhotos):
         if len(content) != row["bytes"]:
             raise OSError(errno.EAGAIN, CHANGED)
         return content
-
-
-def _hidden(path: str) -> tuple[str, str] | None:
-    """The first file or folder of a path that is passed over for its name, and its kind."""
-    names = PurePosixPath(path).parts
-    for number, name in enumerate(names, start=1):
-        if kind := hidden_kind(name):
-            return "/".join(names[:number]), kind
-    return None
 
 
 class ZipPhotos(IndexedPhotos):

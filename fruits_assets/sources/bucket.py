@@ -57,16 +57,7 @@ class BucketPhotos(PhotoStore):
         self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
     ) -> Listing:
         hidden: Counter[str] = Counter()
-
-        def rows() -> Iterator[Row]:
-            for objects, folders in self._walk(recursive=recursive):
-                # An object may have the very key of the source, as a folder's marker has.
-                inside = [found for found in objects if found["Key"] != self._prefix]
-                yield from map(self._row, (it for it in inside if not is_hidden(_name(it["Key"]))))
-                names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
-                hidden.update(kind for name in names if (kind := hidden_kind(name)))
-
-        files = found_files(rows())
+        files = found_files(self._files(hidden, recursive=recursive))
         if (
             not files.num_rows
             and not allow_empty
@@ -84,6 +75,15 @@ class BucketPhotos(PhotoStore):
             allow_empty=allow_empty,
             labels=labels,
         )
+
+    def _files(self, hidden: Counter[str], *, recursive: bool) -> Iterator[Row]:
+        """Rows of all files but hidden ones, which are counted by kind."""
+        for objects, folders in self._walk(recursive=recursive):
+            # An object may have the very key of the source, as a folder's marker has.
+            inside = [found for found in objects if found["Key"] != self._prefix]
+            yield from map(self._row, (it for it in inside if not is_hidden(_name(it["Key"]))))
+            names = [*(_name(found["Key"]) for found in objects), *map(_name, folders)]
+            hidden.update(kind for name in names if (kind := hidden_kind(name)))
 
     def fetch(  # noqa: D102 - see PhotoStore
         self, rows: Sequence[Mapping[str, Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import PurePosixPath
 
 SYSTEM_NAMES = {
     name.casefold(): name
@@ -68,6 +69,15 @@ def hidden_kind(name: str) -> str | None:
         return known
     begun = next((f"{it}*" for it in SYSTEM_BEGINNINGS if name.startswith(it)), None)
     return begun or next(f"*{it}" for it in SYSTEM_ENDINGS if name.endswith(it))
+
+
+def first_hidden(path: str) -> tuple[str, str] | None:
+    """The first file or folder of a path that is passed over for its name, and its kind."""
+    names = PurePosixPath(path).parts
+    for number, name in enumerate(names, start=1):
+        if kind := hidden_kind(name):
+            return "/".join(names[:number]), kind
+    return None
 
 
 def sidecars(paths: Callable[[], Iterable[str]]) -> Mapping[str, str]:
