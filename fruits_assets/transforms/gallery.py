@@ -154,7 +154,7 @@ def _known(
         )
     for column, snapshot in (("pictures", source), ("vectors", projected)):
         numbers = {file.name: number for number, file in enumerate(snapshot.files)}
-        frame[column] = frame[column].map(numbers).astype(int)
+        frame[column] = [numbers[name] for name in frame[column]]
     return frame.sort_values(["pictures", "picture"], ignore_index=True), total
 
 
@@ -184,7 +184,9 @@ def _sheets(
     """Tasks of a sheet or a few each, so that every part of the images is read by one of them."""
     number, group, rows = 0, [], 0
     parts, starts = np.unique(photos["pictures"].to_numpy(), return_index=True)
-    for part, positions in zip(parts, np.split(photos["picture"].to_numpy(), starts[1:]), strict=True):
+    for part, positions in zip(
+        parts, np.split(photos["picture"].to_numpy(), starts[1:]), strict=True
+    ):
         group.append((source.files[part], positions))
         rows += len(positions)
         if rows >= COLUMNS * ROWS or part == parts[-1]:
@@ -281,23 +283,26 @@ def _components(
     spark: SparkSession, projected: Snapshot, photos: pd.DataFrame, log: Log
 ) -> np.ndarray:
     """(n, k) float32: the components of the photos, in their order."""
-    parts = photos.groupby("vectors").indices
+    numbers, positions = photos["vectors"].to_numpy(), photos["vector"].to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    parts, starts = np.unique(numbers[order], return_index=True)
+    groups = np.split(order, starts[1:])
     tasks = [
-        (projected.files[part], photos["vector"].to_numpy()[rows]) for part, rows in parts.items()
+        (projected.files[part], positions[rows]) for part, rows in zip(parts, groups, strict=True)
     ]
     handle = projected.only(())
 
     def work(task: tuple[File, np.ndarray]) -> Done:
-        file, positions = task
+        file, chosen = task
         matrices = [
             vectors_matrix(batch, "components") for batch in handle.batches(file, ["components"])
         ]
-        return Done(len(positions), _packed(np.concatenate(matrices)[positions], "<f4"))
+        return Done(len(chosen), _packed(np.concatenate(matrices)[chosen], "<f4"))
 
     doing = "gallery: components"
     done = for_each(spark, tasks, work, doing=doing, total=len(photos), log=log)
     found = np.zeros((len(photos), projected.figures["components"]), np.float32)
-    for rows, packed in zip(parts.values(), done, strict=True):
+    for rows, packed in zip(groups, done, strict=True):
         found[rows] = np.frombuffer(base64.b64decode(packed), "<f4").reshape(len(rows), -1)
     return found
 

@@ -195,8 +195,8 @@ def test_a_sample_of_many_photos_is_shown(finished, session: SparkSession, tmp_p
 def test_a_sample_has_all_classes_and_splits_in_proportion(session: SparkSession):
     sizes = {("a", "Training"): 600, ("a", "Test"): 300, ("b", "Training"): 96, (None, None): 4}
     keys = [key for key, size in sizes.items() for _ in range(size)]
-    digits = np.random.default_rng(0).permutation(len(keys))
-    rows = [(*key, f"{digit:064x}", "part", i) for i, (key, digit) in enumerate(zip(keys, digits))]
+    hashes = [f"{digit:064x}" for digit in np.random.default_rng(0).permutation(len(keys))]
+    rows = [(*key, sha256, "part", 0) for key, sha256 in zip(keys, hashes, strict=True)]
     schema = "label string, split string, sha256 string, pictures string, picture int"
     photos = rows_of(session, rows, schema)
     chosen = sampled(photos, 100).collect()
