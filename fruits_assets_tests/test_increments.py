@@ -220,8 +220,10 @@ def test_the_mean_shift_is_that_of_the_fitted_split(own: Pipeline, others: list[
     fitted = own.lake.made_from(model, "features")
     then, now = (_training(dataset) for dataset in (fitted, own.lake.current("features")))
     expected = np.linalg.norm(now.mean(0) - then.mean(0)) / np.sqrt(then.var(0, ddof=1).sum())
-    shift = own.lake.current("_drift").figures["mean_shift"]
-    assert shift == pytest.approx(expected, rel=1e-4)
+    drift = own.lake.current("_drift").figures
+    assert drift["mean_shift"] == pytest.approx(expected, rel=1e-4)
+    assert (drift["images_fitted"], drift["images_now"]) == (60, 62)
+    assert drift["changed"] == pytest.approx(4 / 60), "what was only moved has not changed"
 
 
 def _training(features: Snapshot) -> np.ndarray:

@@ -8,6 +8,7 @@ scikit-learn, whose results this equals (to 1e-5), with the data never in one pl
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -156,6 +157,10 @@ class PcaModel:
         """Reads `pca.npz`; never unpickles."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return cls(**arrays)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], PcaModel], tuple[bytes]]:
+        """Pickled as bytes: PySpark cannot encrypt the arrays of a broadcast."""
+        return PcaModel.from_npz, (self.to_npz(),)
 
 
 def check_n_components(n_components: float) -> None:

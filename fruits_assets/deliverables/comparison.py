@@ -47,12 +47,12 @@ def compare(
         for part in computed.files
         for content, vector in _vectors(computed, part, column)
     }
-    places = kept.arrow_with_parts(["sha256"]).to_pylist()
-    wanted = {row["part"] for row in places if row["sha256"] in own}
     errors: dict[str, float] = {}
     read = 0
-    for part in kept.files:
-        if part.name not in wanted or (read and read + part.bytes > max_bytes):
+    for part, contents in kept.pieces(["sha256"]):
+        if own.keys().isdisjoint(contents["sha256"].to_pylist()):
+            continue
+        if read and read + part.bytes > max_bytes:
             continue
         read += part.bytes
         for content, vector in _vectors(kept, part, column):

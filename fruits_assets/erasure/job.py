@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 import dagster as dg
-import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from fruits_assets.assets.places import Source
 from fruits_assets.core.errors import PcaError
 from fruits_assets.deliverables.folder import Published
 from fruits_assets.erasure import plan as plans
+from fruits_assets.erasure.matching import is_in, texts
 from fruits_assets.erasure.plan import Asked, Plan
 from fruits_assets.erasure.proof import Search
 from fruits_assets.lake import lease, retention
@@ -275,8 +276,8 @@ def _names_ever(folder: Folder) -> set[str]:
 
 
 def _without(listing: Listing, erased: frozenset[str]) -> Listing:
-    kept = [path not in erased for path in listing.files["path"].to_pylist()]
-    return replace(listing, files=listing.files.filter(pa.array(kept, pa.bool_())))
+    gone = is_in(listing.files["path"], texts(erased))
+    return replace(listing, files=listing.files.filter(pc.invert(gone)))  # type: ignore[attr-defined]
 
 
 @contextmanager

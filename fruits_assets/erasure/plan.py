@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
 import json
 import unicodedata
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Self
 
 import pyarrow as pa
 
-from fruits_assets.core.decoder import Decoder, shared
-from fruits_assets.core.errors import DatasetError, ErasureError
-from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.errors import ErasureError
+from fruits_assets.erasure import matching
+from fruits_assets.erasure.matching import Row, Wanted, is_in, texts
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sources import layout
 from fruits_assets.sources.leftovers import named_after
@@ -29,20 +26,10 @@ RECORDS = "erasures"
 """Folder of the lake that holds what was done: counts only."""
 JOURNAL = "journal.json"
 """File in it that holds the plan of an erasure that has not ended yet."""
-COLUMNS = {
-    "raw_images": ("path", "sha256", "content_sha256"),
-    "rejected_images": ("path", "sha256"),
-}
-"""What tells a photo, or a file that is not one."""
-LABELLED = ("path", "label")
-MAX_BYTES = 2**31 - 1
-"""No cell of a table holds more, so that no run can have taken in a larger file."""
-MAX_PIXELS = 10**9
-"""Of a file that no run has seen: what a run would refuse for its size is compared all the same."""
 
 
-def normal(name: str) -> str:
-    """A name as it is compared: the same letters may be spelled in two ways (NFC, NFD)."""
+def _normal(name: str) -> str:
+    """A path as it is compared: the same letters may be spelled in two ways (NFC, NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -64,20 +51,16 @@ class Asked:
     def of(cls, paths: Iterable[str], sha256: Iterable[str], labels: Iterable[str]) -> Self:
         """From what was typed."""
         return cls(
-            tuple(map(normal, paths)),
+            tuple(map(_normal, paths)),
             tuple(one.strip().lower() for one in sha256),
             tuple(map(layout.normal, labels)),
         )
-
-    def names(self, path: str, labels: Collection[str]) -> bool:
-        """Whether a file is named by its path, or by one of the labels that it has had."""
-        return normal(path) in self.paths or not set(self.labels).isdisjoint(labels)
 
     def unmatched(
         self, paths: Iterable[str], hashes: Iterable[str], labels: Iterable[str]
     ) -> dict[str, list[int]]:
         """Which names match none of some files: kind -> their numbers, from 1."""
-        found = set(map(normal, paths))
+        found = set(map(_normal, paths))
         known = {"paths": found, "sha256": set(hashes), "labels": set(labels)}
         missing = {
             kind: [i for i, name in enumerate(names, start=1) if name not in known[kind]]
@@ -128,21 +111,6 @@ class Plan:
             ) from error
 
 
-@dataclass(frozen=True)
-class Row:
-    """A file that the lake knows.
-
-    Attributes:
-        path: as it stands in the lake.
-        sha256: of the file; None where it could not be read.
-        content_sha256: of the picture; None where it is not one.
-    """
-
-    path: str
-    sha256: str | None
-    content_sha256: str | None
-
-
 def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> Plan:
     """Finds everything that is named, and everything that shows the same picture.
 
@@ -165,39 +133,14 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
                 "`fruits erase Apple/1.jpg`, or ops: {erase: {config: {paths: [Apple/1.jpg]}}}."
             )
         return earlier
-    known = list(_rows(lake))
     listing = _listing(lake, photos, keep_source=keep_source)
-    labels = _labels(lake, listing)
-    there = [*listing.files["path"].to_pylist(), *listing.beside]
-
-    def is_named(path: str) -> bool:
-        return asked.names(path, labels.get(path, ()))
-
-    named = [row for row in known if is_named(row.path) or row.sha256 in asked.sha256]
-    hashes = {row.sha256 for row in named if row.sha256} | set(asked.sha256)
-    pictures = {row.content_sha256 for row in named if row.content_sha256}
-    strangers = list(_strangers(photos, _new(lake, listing)))
-    named_there = [path for path in there if is_named(path)]
-    for stranger in strangers:
-        if stranger.path in named_there or stranger.sha256 in hashes:
-            hashes |= {stranger.sha256} - {None}
-            pictures |= {stranger.content_sha256} - {None}
-
-    def goes(row: Row) -> bool:
-        return is_named(row.path) or row.sha256 in hashes or row.content_sha256 in pictures
-
-    gone = [row for row in known if goes(row)]
-    strange = [row for row in strangers if goes(row)]
-    # What lies where a photo of the lake lay may be another photo by now.
-    unchanged = set(there) - {row.path for row in strangers}
-    in_source = {row.path for row in gone} & unchanged
-    in_source |= {*named_there, *(row.path for row in strange)}
-    in_source |= {*named_after(in_source, listing.beside)}
-    matched = [row.path for row in known] + there + list(earlier.paths | earlier.source)
+    labelled, labels = matching.labelled(lake, listing, asked.labels)
+    wanted = Wanted(frozenset(asked.paths), labelled, frozenset(asked.sha256))
+    found = _found(lake, photos, listing, wanted)
     missing = asked.unmatched(
-        matched,
-        {row.sha256 for row in (*known, *strangers) if row.sha256} | earlier.sha256,
-        {label for found in labels.values() for label in found},
+        found.paths | found.source | earlier.paths | earlier.source,
+        found.sha256 | earlier.sha256,
+        labels,
     )
     if missing:
         raise ErasureError(
@@ -208,15 +151,8 @@ def make(lake: Lake, photos: PhotoStore, asked: Asked, *, keep_source: bool) -> 
             )
             + ". Paths are relative to the source, as raw_images has them; check their spelling."
         )
-    if in_source and not keep_source and photos.not_erasable:
+    if found.source and photos.not_erasable:
         raise ErasureError(f"nothing was erased: {photos.not_erasable}")
-    rows = (*gone, *strange)
-    found = Plan(
-        frozenset(row.path for row in gone),
-        frozenset(row.sha256 for row in rows if row.sha256),
-        frozenset(row.content_sha256 for row in rows if row.content_sha256),
-        frozenset() if keep_source else frozenset(in_source),
-    )
     return found | earlier
 
 
@@ -229,68 +165,48 @@ def _listing(lake: Lake, photos: PhotoStore, *, keep_source: bool) -> Listing:
     return photos.list(recursive=True, allow_empty=True, labels=labels)
 
 
-def _rows(lake: Lake) -> Iterator[Row]:
-    """Every file that a version of the tables knows whose parts are still there."""
-    for name, columns in COLUMNS.items():
-        for rows in _parts(lake, name, columns):
-            for row in rows.to_pylist():
-                yield Row(row["path"], row["sha256"], row.get("content_sha256"))
+def _found(lake: Lake, photos: PhotoStore, listing: Listing, wanted: Wanted) -> Plan:
+    """What goes, of the lake and of the source."""
+    new = matching.new_in(lake.find(LISTING), listing)
+    named = new.filter(wanted.names(new["path"]))
+    for table in matching.examined(photos, named):
+        wanted = wanted.and_same(wanted.rows_in(table))
+    while True:
+        gone, wanted = _closed(lake, wanted)
+        strange = list(matching.in_source(photos, new, wanted))
+        # Hardly ever do new files show what neither the lake nor a name has led to.
+        if (more := wanted.and_same(strange)) == wanted:
+            break
+        wanted = more
+    paths = frozenset(row.path for row in gone)
+    lying = set(_there(listing, partial(is_in, some=texts(paths))))
+    # What lies where a photo of the lake lay may be another photo by now.
+    replaced = matching.examined(photos, new.filter(is_in(new["path"], texts(lying))))
+    in_source = lying.difference(*(table["path"].to_pylist() for table in replaced))
+    in_source |= {*_there(listing, wanted.names), *(row.path for row in strange)}
+    in_source |= {*named_after(in_source, listing.beside)}
+    rows = (*gone, *strange)
+    return Plan(
+        paths,
+        frozenset(row.sha256 for row in rows if row.sha256),
+        frozenset(row.content_sha256 for row in rows if row.content_sha256),
+        frozenset(in_source),
+    )
 
 
-def _labels(lake: Lake, listing: Listing) -> Mapping[str, Collection[str]]:
-    """The labels that each file has, or has had: another rule may have been in force."""
-    found: dict[str, set[str]] = defaultdict(set)
-    tables = [*_parts(lake, LISTING, LABELLED), *_parts(lake, "raw_images", LABELLED)]
-    for table in (*tables, listing.files):
-        for path, label in zip(*(table[name].to_pylist() for name in LABELLED), strict=True):
-            if label is not None:
-                found[path].add(layout.normal(label))
-    return found
+def _closed(lake: Lake, wanted: Wanted) -> tuple[list[Row], Wanted]:
+    """The rows of the lake that go, with all that are the same as one of them."""
+    while True:
+        rows = list(matching.in_lake(lake, wanted))
+        if (more := wanted.and_same(rows)) == wanted:
+            return rows, wanted
+        wanted = more
 
 
-def _parts(lake: Lake, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Columns of every part of every version of a table that is still there."""
-    seen: set[str] = set()
-    for number, _ in lake.table(name).publishes():
-        snapshot = lake.table(name).open(number)
-        for file in snapshot.files:
-            if file.name not in seen:
-                seen.add(file.name)
-                with contextlib.suppress(DatasetError):  # it is gone: an older version had it
-                    yield replace(snapshot, files=(file,)).arrow(columns)
-
-
-def _new(lake: Lake, listing: Listing) -> list[Mapping[str, Any]]:
-    """What the source has that the lake's listing does not say the same of."""
-    found = lake.find(LISTING)
-    held = set(Listing.of(found, listing.root).entries()) if found else set()
-    rows = zip(listing.files.to_pylist(), listing.entries(), strict=True)
-    return [row for row, entry in rows if entry not in held]
-
-
-def _strangers(photos: PhotoStore, rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """Files of the source that no run has seen: by content, they may be the same picture."""
-    decoder = shared()
-    readable = [row for row in rows if not row["problem"] and row["bytes"] <= MAX_BYTES]
-    for row, read_it in zip(readable, photos.fetch(readable), strict=True):
-        try:
-            content = read_it()
-        except OSError as error:
-            if error.errno == errno.EACCES:
-                raise ErasureError(
-                    "nothing was erased, for a file of the source that no run has seen may not be "
-                    f"read, and may show the same picture: {error.strerror}."
-                ) from error
-            continue  # it can be named by its path only
-        digest = hashlib.sha256(content).hexdigest()
-        yield Row(row["path"], digest, _picture(content, decoder))
-
-
-def _picture(content: bytes, decoder: Decoder) -> str | None:
-    try:
-        return hashlib.sha256(decoder.examine(content, max_pixels=MAX_PIXELS).content).hexdigest()
-    except RejectedImage:
-        return None
+def _there(listing: Listing, choose: Callable[[pa.Array], pa.Array]) -> Iterator[str]:
+    """Some of the paths of the source."""
+    for paths in matching.paths_in(listing):
+        yield from paths.filter(choose(paths)).to_pylist()
 
 
 def folder(lake: Lake) -> Folder:

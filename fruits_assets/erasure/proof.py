@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fruits_assets.core.errors import ErasureError, S3Error
-from fruits_assets.erasure.plan import JOURNAL, RECORDS, Plan, normal
+from fruits_assets.erasure.matching import Wanted, is_in, paths_in, texts
+from fruits_assets.erasure.plan import JOURNAL, RECORDS, Plan
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.spark import private
 from fruits_assets.storage.base import Storage, Stored, join
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.parquet import FILES_SCHEMA, READ_ERRORS
-from fruits_assets.storage.snapshot import READS_IN_FLIGHT
 
 SCRATCH = ("fruits-notebook-", private.PREFIX)
 """Beginnings of the names of folders that the notebook and Spark make, among temporary files."""
+SEARCHED_AT_ONCE = 8
+"""Files, each in memory as a whole: a part has some 64 MB."""
 PARQUET = b"PAR1"
 NO_NAME = re.compile(rb"[^A-Za-z0-9_./\\-]")
 """What stands before and after a path in a text: no letter of another path."""
@@ -56,7 +59,7 @@ class Search:
                 f"a folder cannot be looked into ({error}), so nobody knows whether anything is "
                 "left in it. Make it readable, and repeat the erasure."
             ) from error
-        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        with ThreadPoolExecutor(SEARCHED_AT_ONCE) as pool:
             found = list(pool.map(lambda one: self._holds(*one), places))
         left = [
             stored.uri
@@ -89,13 +92,18 @@ class Search:
 
     def is_in(self, content: bytes) -> bool:
         """Whether a file holds a path, a hash or a picture that was to go."""
-        if content.startswith(PARQUET):
+        if not content.startswith(PARQUET):
+            return self._in_text(content)
+        groups = _row_groups(content)
+        while True:
             try:
-                table = pq.read_table(pa.BufferReader(content))
+                table = next(groups, None)
             except READ_ERRORS:
                 return self._in_text(content)
-            return self._in_table(table)
-        return self._in_text(content)
+            if table is None:
+                return False
+            if self._in_table(table):
+                return True
 
     def _in_table(self, table: pa.Table) -> bool:
         if table.schema.metadata and self._in_text(repr(table.schema.metadata).encode()):
@@ -103,13 +111,14 @@ class Search:
         of_files = table.column_names == FILES_SCHEMA.names
         for column in table.columns:
             if pa.types.is_string(column.type):
-                if not self._texts.isdisjoint(column.unique().to_pylist()):
+                if pc.any(is_in(column, self._cells)).as_py():  # type: ignore[attr-defined]
                     return True
             elif pa.types.is_binary(column.type):
-                for cell in column.to_pylist():
-                    if hashlib.sha256(cell or b"").hexdigest() in self.plan.content_sha256:
+                for cell in column:
+                    content = cell.as_py() or b""
+                    if hashlib.sha256(content).hexdigest() in self.plan.content_sha256:
                         return True
-                    if of_files and self._in_text(cell):
+                    if of_files and self._in_text(content):
                         return True
         return False
 
@@ -121,17 +130,21 @@ class Search:
         return self._paths is not None and _at_a_beginning(self._paths, content)
 
     @cached_property
-    def _texts(self) -> frozenset[str]:
-        """Cells of a table that were to go."""
+    def _names(self) -> frozenset[str]:
+        """Paths that were to go, in both Unicode forms."""
         paths = self.plan.paths | self.plan.source
         spelled = {unicodedata.normalize(form, path) for path in paths for form in ("NFC", "NFD")}
-        return frozenset(paths | spelled | self.plan.sha256 | self.plan.content_sha256)
+        return frozenset(paths | spelled)
+
+    @cached_property
+    def _cells(self) -> pa.Array:
+        """Cells of a table that were to go."""
+        return texts(self._names | self.plan.sha256 | self.plan.content_sha256)
 
     @cached_property
     def _paths(self) -> re.Pattern[bytes] | None:
         """A path up to its end: `1.jpg` is not in `1.jpg2`."""
-        hashes = self.plan.sha256 | self.plan.content_sha256
-        names = sorted(re.escape(one.encode()) for one in self._texts - hashes)
+        names = sorted(re.escape(one.encode()) for one in self._names)
         if not names:
             return None
         return re.compile(rb"(?:%b)(?:\Z|%b)" % (b"|".join(names), NO_NAME.pattern))
@@ -143,9 +156,17 @@ class Search:
 
     def _in_source(self, photos: PhotoStore) -> list[str]:
         listing = photos.list(recursive=True, allow_empty=True)
-        gone = set(map(normal, self.plan.source))
-        there = [*listing.files["path"].to_pylist(), *listing.beside]
-        return [path for path in there if normal(path) in gone]
+        wanted = Wanted(paths=self.plan.source)
+        found = (paths.filter(wanted.names(paths)) for paths in paths_in(listing))
+        return [path for paths in found for path in paths.to_pylist()]
+
+
+def _row_groups(content: bytes) -> Iterator[pa.Table]:
+    """A Parquet file, one row group at a time. Raises what is in `READ_ERRORS`."""
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        yield parquet.schema_arrow.empty_table()  # its metadata are searched, too
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, use_threads=False)
 
 
 def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:

@@ -154,6 +154,7 @@ class LocalSpark(SparkTarget):
             **(jars.provided(self.lake.open().storage.spark_config()) if self.s3a else {}),
             **self.spark_config,
             **doors.closed(self.master),
+            **private.SETTINGS,
         }
 
 

@@ -1,4 +1,4 @@
-"""The folder that Spark keeps blocks and broadcasts in: for this user alone, gone with the process.
+"""The folder that Spark keeps blocks and broadcasts in: encrypted, and gone with the process.
 
 Spark's own folders, in the system's folder of temporary files, may be read by every user of the
 machine, and stay there where its JVM is killed.
@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,10 @@ PREFIX = "fruits-spark-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 LOCK = "in-use-by-fruits.lock"
 """A file in such a folder, which the process that made it holds locked for as long as it lives."""
+
+SETTINGS: Mapping[str, str] = {"spark.io.encryption.enabled": "true"}
+"""Rows that are compared are shuffled over the disk, with paths and hashes of photos. Spark removes
+their files some time later, so that an erasure could not be sure that nothing is left."""
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -244,18 +245,25 @@ class Snapshot:
     def _some(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])
 
-    def _light(self, columns: Sequence[str]) -> list[pa.Table]:
-        def read_columns(file: File) -> pa.Table:
-            with self._told(file), self.folder.open(file.name) as source:
-                with parquet_file(source) as parquet:
-                    found, expected = _columns(parquet.schema_arrow), _columns(self.schema)
-                    if found != expected:
-                        raise ValueError(f"it has the columns {found}, not {expected}")
-                    table = parquet.read(columns=list(columns)).replace_schema_metadata(None)
-                return table.cast(self._some(columns))
-
+    def pieces(self, columns: Sequence[str]) -> Iterator[tuple[File, pa.Table]]:
+        """The same part by part, a few of them at once: for tables of any size."""
+        files = iter(self.files)
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-            return list(pool.map(read_columns, self.files))
+            while some := list(islice(files, READS_IN_FLIGHT)):
+                yield from zip(some, pool.map(partial(self._columns, columns), some), strict=True)
+
+    def _light(self, columns: Sequence[str]) -> list[pa.Table]:
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            return list(pool.map(partial(self._columns, columns), self.files))
+
+    def _columns(self, columns: Sequence[str], file: File) -> pa.Table:
+        with self._told(file), self.folder.open(file.name) as source:
+            with parquet_file(source) as parquet:
+                found, expected = _columns(parquet.schema_arrow), _columns(self.schema)
+                if found != expected:
+                    raise ValueError(f"it has the columns {found}, not {expected}")
+                table = parquet.read(columns=list(columns)).replace_schema_metadata(None)
+            return table.cast(self._some(columns))
 
     def pandas(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the whole table as a frame."""

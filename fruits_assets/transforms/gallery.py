@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from fruits_assets.core.decoder import SECONDS, shared
 from fruits_assets.core.errors import DatasetError
@@ -34,7 +34,7 @@ from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import BATCH_ROWS
 from fruits_assets.transforms.ingest import fitted
 from fruits_assets.transforms.pca import MODEL
-from fruits_assets.transforms.spread import Done, Log, for_each
+from fruits_assets.transforms.spread import Done, Log, for_each, light_rows, run_logged
 from fruits_assets.transforms.transform import transform
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def draw_gallery(
     """
     source, projected = images.alone(), pca_features.alone()
     fitted_model = PcaModel.from_npz(model.read(MODEL))
-    photos = _known(source, projected)
-    total = len(photos)
-    photos = sampled(photos, min(max_photos, MOST_PHOTOS))
+    photos, total = _known(spark, source, projected, min(max_photos, MOST_PHOTOS), log=log)
     sheets = list(_sheets(photos, source, gallery, max_seconds, question))
     doing, run = "gallery: thumbnails", methodcaller("run")
     done = for_each(spark, sheets, run, doing=doing, total=len(photos), log=log)
@@ -105,7 +103,7 @@ def draw_gallery(
         "sheets": [name for one in done for name in one["sheets"]],
         **_identities(photos),
         **_tiles(done),
-        **_likeness(_components(projected, photos), photos, log),
+        **_likeness(_components(spark, projected, photos, log), photos, log),
         **_spectrum(fitted_model, model),
     }
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
@@ -122,48 +120,62 @@ def draw_gallery(
     return {"gallery": Output((data_file, *files), figures)}
 
 
-def _known(source: Snapshot, projected: Snapshot) -> pd.DataFrame:
-    """What is known of the photos that have components and that lie in the images still.
+def _known(
+    spark: SparkSession, source: Snapshot, projected: Snapshot, most: int, *, log: Log
+) -> tuple[pd.DataFrame, int]:
+    """What is known of photos that have components and that lie in the images still.
 
     Returns:
-        `path`, `split`, `label`, `sha256`; `vectors` and `pictures`, the numbers of the parts that
-        hold them; and `row`, in that part of the images. In the order of the images.
+        At most `most` photos, in the order of the images: `path`, `split`, `label`, `sha256`;
+        `pictures` and `vectors`, the numbers of the parts that hold them, and `picture` and
+        `vector`, their rows in these parts. And how many photos there are in all.
+
+    Raises:
+        DatasetError: there is none.
     """
-    vectors = _in_parts(projected, ["path", "split", "label", "sha256"], "vectors")
-    pictures = _in_parts(source, ["path", "sha256"], "pictures")
-    pictures["row"] = pictures.groupby("pictures").cumcount()
-    photos = pictures.merge(vectors, on=["path", "sha256"])
-    if not len(photos):
+    columns = ["path", "split", "label", "sha256"]
+    pictures = light_rows(spark, source, ["path", "sha256"]).selectExpr(
+        "path", "sha256", "part AS pictures", "position AS picture"
+    )
+    vectors = light_rows(spark, projected, columns).selectExpr(
+        *columns, "part AS vectors", "position AS vector"
+    )
+    photos = pictures.join(vectors, ["path", "sha256"])
+
+    def found() -> tuple[pd.DataFrame, int]:
+        total = photos.count()
+        return (photos if total <= most else sampled(photos, most)).toPandas(), total
+
+    frame, total = run_logged(spark, found, log=log, progress=lambda: "gallery: choosing photos")
+    if not total:
         raise DatasetError(
             f"no photo of raw_images, version {source.version}, has components in pca_features, "
             f"version {projected.version}. Materialise features and pca_features again."
         )
-    return photos
+    for column, snapshot in (("pictures", source), ("vectors", projected)):
+        numbers = {file.name: number for number, file in enumerate(snapshot.files)}
+        frame[column] = [numbers[name] for name in frame[column]]
+    return frame.sort_values(["pictures", "picture"], ignore_index=True), total
 
 
-def _in_parts(dataset: Snapshot, columns: list[str], part: str) -> pd.DataFrame:
-    numbers = {file.name: number for number, file in enumerate(dataset.files)}
-    frame = dataset.arrow_with_parts(columns).to_pandas()
-    return frame.drop(columns="part").assign(**{part: frame["part"].map(numbers).astype(int)})
-
-
-def sampled(photos: pd.DataFrame, count: int) -> pd.DataFrame:
+def sampled(photos: DataFrame, count: int) -> DataFrame:
     """At most so many photos, of every class and split in proportion, and one of each at least.
 
     Which they are depends on their content only: most of them stay as the photos grow in number.
 
     Args:
-        photos: columns `label`, `split` and `sha256`.
+        photos: columns `label`, `split` and `sha256`; `pictures` and `picture`, which decide
+            between photos of the same content.
         count: how many, at most.
 
     Returns:
-        Some of the rows, in their order.
+        Some of the rows, in no particular order.
     """
-    drawn = photos.sort_values("sha256", kind="stable")
-    groups = drawn.groupby(["label", "split"], dropna=False)["sha256"]
-    share = groups.cumcount() / groups.transform("size")
-    chosen = share.sort_values(kind="stable").index[:count]
-    return photos.loc[chosen].sort_index().reset_index(drop=True)
+    order = "sha256, pictures, picture"
+    group = "OVER (PARTITION BY label, split"
+    share = f"(row_number() {group} ORDER BY {order}) - 1) / count(*) {group}) AS share"
+    ranked = photos.selectExpr("*", share).orderBy("share", *order.split(", "))
+    return ranked.limit(count).drop("share")
 
 
 def _sheets(
@@ -172,7 +184,9 @@ def _sheets(
     """Tasks of a sheet or a few each, so that every part of the images is read by one of them."""
     number, group, rows = 0, [], 0
     parts, starts = np.unique(photos["pictures"].to_numpy(), return_index=True)
-    for part, positions in zip(parts, np.split(photos["row"].to_numpy(), starts[1:]), strict=True):
+    for part, positions in zip(
+        parts, np.split(photos["picture"].to_numpy(), starts[1:]), strict=True
+    ):
         group.append((source.files[part], positions))
         rows += len(positions)
         if rows >= COLUMNS * ROWS or part == parts[-1]:
@@ -265,15 +279,32 @@ def _tiles(done: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _components(projected: Snapshot, photos: pd.DataFrame) -> np.ndarray:
+def _components(
+    spark: SparkSession, projected: Snapshot, photos: pd.DataFrame, log: Log
+) -> np.ndarray:
     """(n, k) float32: the components of the photos, in their order."""
-    place = {path: number for number, path in enumerate(photos["path"])}
-    rows = np.zeros((len(photos), projected.figures["components"]), np.float32)
-    for part in photos["vectors"].unique():
-        for batch in projected.batches(projected.files[part], ["path", "components"]):
-            places = np.array([place.get(path, -1) for path in batch.column("path").to_pylist()])
-            rows[places[places >= 0]] = vectors_matrix(batch, "components")[places >= 0]
-    return rows
+    numbers, positions = photos["vectors"].to_numpy(), photos["vector"].to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    parts, starts = np.unique(numbers[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    tasks = [
+        (projected.files[part], positions[rows]) for part, rows in zip(parts, groups, strict=True)
+    ]
+    handle = projected.only(())
+
+    def work(task: tuple[File, np.ndarray]) -> Done:
+        file, chosen = task
+        matrices = [
+            vectors_matrix(batch, "components") for batch in handle.batches(file, ["components"])
+        ]
+        return Done(len(chosen), _packed(np.concatenate(matrices)[chosen], "<f4"))
+
+    doing = "gallery: components"
+    done = for_each(spark, tasks, work, doing=doing, total=len(photos), log=log)
+    found = np.zeros((len(photos), projected.figures["components"]), np.float32)
+    for rows, packed in zip(groups, done, strict=True):
+        found[rows] = np.frombuffer(base64.b64decode(packed), "<f4").reshape(len(rows), -1)
+    return found
 
 
 def _likeness(rows: np.ndarray, photos: pd.DataFrame, log: Log) -> dict[str, Any]:

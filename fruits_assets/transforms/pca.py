@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from fruits_assets.core import pca
 from fruits_assets.core.errors import DatasetError, PcaError
@@ -33,7 +33,14 @@ from fruits_assets.storage.parquet import (
 from fruits_assets.storage.snapshot import Output, Snapshot
 from fruits_assets.transforms.featurize import IDENTITY
 from fruits_assets.transforms.increment import evenly
-from fruits_assets.transforms.spread import Done, Log, broadcast, for_each, run_logged
+from fruits_assets.transforms.spread import (
+    Done,
+    Log,
+    broadcast,
+    for_each,
+    light_rows,
+    run_logged,
+)
 from fruits_assets.transforms.transform import FIGURES_SCHEMA, transform, write_figures
 
 MODEL = pca.FILE
@@ -324,22 +331,41 @@ def measure_drift(
     for is_new, count, difference in done:
         rows += count if is_new else -count
         moved += np.array(difference) if is_new else -np.array(difference)
-    before, after = _keys(then, split), _keys(now, split)
+    changed = _changed(spark, now, then, split, log=log)
     scatter = fitted_model.explained_variance.sum() / fitted_model.explained_variance_ratio.sum()
     figures = {
-        "images_fitted": len(before),
-        "images_now": len(after),
-        "changed": len(before ^ after) / len(before),
+        "images_fitted": description["images"],
+        "images_now": rows,
+        "changed": changed / description["images"],
         "mean_shift": _length(moved / fitted_model.scale) / max(1, rows) / math.sqrt(scatter),
     }
     return {DRIFT: Output((write_figures(_drift, question, figures),), figures)}
 
 
-def _keys(features: Snapshot, split: str | None) -> set[tuple[str, str]]:
-    """Path and content of the images of a split, or of all."""
-    table = features.arrow(["path", "sha256", "split"])
-    rows = zip(*(table[name].to_pylist() for name in ("path", "sha256", "split")), strict=True)
-    return {(path, sha256) for path, sha256, found in rows if split is None or found == split}
+def _changed(
+    spark: SparkSession, now: Snapshot, then: Snapshot, split: str | None, *, log: Log
+) -> int:
+    """How many images of a split, or of all, only one of two versions of the features has.
+
+    An image is a path and a content. Parts that both versions share hold the same images, and are
+    not read.
+    """
+
+    def rows(one: Snapshot, other: Snapshot, sign: int) -> DataFrame:
+        own = [file for file in one.files if file.name not in other.by_name]
+        found = light_rows(spark, one, ["path", "sha256", "split"], files=own)
+        return found.selectExpr("path", "sha256", "split", f"{sign} AS sign")
+
+    both = rows(now, then, 1).unionByName(rows(then, now, -1))
+    if split is not None:
+        both = both.where(both["split"] == split)
+    sums = both.groupBy("path", "sha256").sum("sign")
+    return run_logged(
+        spark,
+        sums.where("`sum(sign)` != 0").count,
+        log=log,
+        progress=lambda: "PCA: comparing the images that it was fitted on with those of now",
+    )
 
 
 def _length(vector: np.ndarray) -> float:

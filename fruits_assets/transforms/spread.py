@@ -350,7 +350,13 @@ def _hashed(keys: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def broadcast(spark: SparkSession, value: Result) -> Iterator[Broadcast[Result]]:
-    """A value that every worker has while this is open; no disk keeps it."""
+    """A value that every worker has while this is open; no disk keeps it.
+
+    Args:
+        spark: where the workers are.
+        value: is pickled without arrays, such as bytes: PySpark 4.0 cannot encrypt buffers
+            (`TypeError: object of type 'pickle.PickleBuffer' has no len()`).
+    """
     everywhere = spark.sparkContext.broadcast(value)
     try:
         yield everywhere

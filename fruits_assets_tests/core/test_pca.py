@@ -1,6 +1,7 @@
 """The distributed PCA equals scikit-learn's, to 1e-5."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -329,3 +330,12 @@ def test_a_pickle_in_a_model_is_never_read() -> None:
     np.savez_compressed(stream, **arrays)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         PcaModel.from_npz(stream.getvalue())
+
+
+def test_a_model_is_pickled_without_buffers() -> None:
+    model = _fit(_features(MANY_ROWS))
+    buffers: list[pickle.PickleBuffer] = []
+    found = pickle.loads(pickle.dumps(model, 5, buffer_callback=buffers.append))
+    assert not buffers, "PySpark cannot encrypt a broadcast of them"
+    for name, values in vars(model).items():
+        np.testing.assert_array_equal(getattr(found, name), values)

@@ -3,10 +3,12 @@
 import io
 import json
 import re
+import statistics
 import string
 import tempfile
 import textwrap
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -30,7 +32,7 @@ from fruits_assets.deliverables.deck import measure, texts_en, texts_fr
 from fruits_assets.deliverables.deck.benchmark import Benchmark
 from fruits_assets.deliverables.deck.canvas import Box
 from fruits_assets.deliverables.deck.chain import REASONS
-from fruits_assets.deliverables.deck.facts import Facts, Pipeline, Place, Recognition
+from fruits_assets.deliverables.deck.facts import Facts, Pipeline, Place, Recognition, _median
 from fruits_assets.deliverables.deck.language import Language
 from fruits_assets.deliverables.deck.presentation import SLIDES, Deck, build
 from fruits_assets.deliverables.deck.slide import SECTIONS, Show, mosaic
@@ -725,6 +727,11 @@ class TestFacts:
         assert own.size == (640, 481, False)
         assert own.on_white == 0
         assert own.megabytes == pytest.approx(0.6)
+
+    @pytest.mark.parametrize("count", [1, 2, 7, 100])
+    def test_a_median_is_that_of_all_photos(self, count: int):
+        widths = np.random.default_rng(count).integers(100, 120, count).tolist()
+        assert _median(Counter(widths)) == statistics.median_low(widths)
 
     def test_thumbnails_show_as_many_classes_as_may_be(self, tmp_path: Path):
         facts = show_of(Made(tmp_path).pipeline(names(5), each=2)).facts

@@ -1,5 +1,7 @@
 """A plan finds everything that is named, and nothing else, before anything is changed."""
 
+import hashlib
+import io
 import os
 import shutil
 import unicodedata
@@ -7,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fruits_assets.core.errors import ErasureError, SourceError
 from fruits_assets.erasure import plan as plans
@@ -53,6 +56,7 @@ def test_a_photo_is_found_by_path_hash_and_label(own: Pipeline):
     [
         ((BANANA, "Training/Banana/l.jpg"), "paths"),
         (("../secret.jpg",), "paths"),
+        (("\udcff.jpg",), "paths"),
         (("Test/Banana",), "paths"),
         (("Bana",), "labels"),
         (("",), "labels"),
@@ -151,6 +155,15 @@ def test_the_same_picture_is_erased_too(own: Pipeline, seen: bool, same: type[by
         found = planned(own, named)
         assert found.source == {BANANA, COPY}
         assert found.paths == ({BANANA, COPY} if seen else {BANANA})
+
+
+def test_the_hash_of_a_new_file_leads_to_new_files_with_other_metadata(own: Pipeline):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(buffer, "JPEG")
+    for name, content in (("a.jpg", with_comment(buffer.getvalue())), ("b.jpg", buffer.getvalue())):
+        (own.source / name).write_bytes(content)
+    found = planned(own, sha256=(hashlib.sha256(buffer.getvalue()).hexdigest(),))
+    assert (found.paths, found.source) == (set(), {"a.jpg", "b.jpg"})
 
 
 def test_another_photo_that_took_the_name_of_a_copy_stays(own: Pipeline):

@@ -1,7 +1,12 @@
 """The search finds a path, a hash or a picture wherever it stands, and nothing that is like it."""
 
 import hashlib
+import io
+from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fruits_assets.erasure.plan import Plan
@@ -48,3 +53,65 @@ def test_a_file_is_found_by_its_content(search: Search) -> None:
 
 def test_nothing_is_found_of_no_plan() -> None:
     assert not Search(Plan()).is_in(b"a/1.jpg")
+
+
+GROUP_BYTES = 2**20
+
+
+def parquet(photos: list[bytes], paths: list[str]) -> bytes:
+    """A file with a row group per photo."""
+    sink = io.BytesIO()
+    table = pa.table({"path": paths, "content": pa.array(photos, pa.binary())})
+    pq.write_table(table, sink, row_group_size=1, compression="none", use_dictionary=False)
+    return sink.getvalue()
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[bytes]:
+    chance = np.random.default_rng(0)
+    return [chance.bytes(GROUP_BYTES) for _ in range(8)]
+
+
+@pytest.fixture(scope="module")
+def of_eight(photos: list[bytes]) -> bytes:
+    return parquet(photos, [f"x/{i}.jpg" for i in range(8)])
+
+
+@pytest.fixture
+def peak() -> Iterator[pa.MemoryPool]:
+    """What Arrow allocates meanwhile."""
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    yield pool
+    pa.set_memory_pool(before)
+
+
+def test_every_row_group_of_a_table_is_searched(
+    search: Search, photos: list[bytes], of_eight: bytes
+) -> None:
+    assert not search.is_in(of_eight)
+    assert search.is_in(parquet(photos, [*[""] * 7, PATHS[0]]))
+    of_picture = Search(Plan(content_sha256=frozenset({hashlib.sha256(photos[-1]).hexdigest()})))
+    assert of_picture.is_in(of_eight)
+    assert not of_picture.is_in(parquet(photos[:-1], [""] * 7))
+
+
+def test_a_table_is_decoded_one_row_group_at_a_time(
+    search: Search, of_eight: bytes, peak: pa.MemoryPool
+) -> None:
+    assert not search.is_in(of_eight)
+    assert 0 < peak.max_memory() < 4 * GROUP_BYTES
+
+
+def test_metadata_of_a_table_without_rows_are_searched(search: Search) -> None:
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, pa.schema([("a", "int8")], {"root": f"see {PATHS[0]}"})):
+        pass
+    assert search.is_in(sink.getvalue())
+
+
+def test_a_table_that_is_cut_is_searched_as_a_text(search: Search, photos: list[bytes]) -> None:
+    whole = parquet(photos[:1], [""])
+    assert not search.is_in(whole[: len(whole) // 2])
+    assert search.is_in(whole[: len(whole) // 2] + b"," + PATHS[0].encode())

@@ -1,5 +1,6 @@
 """Spark's blocks and broadcasts: nobody else may read them, and they do not stay."""
 
+import hashlib
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.spark import private
-from fruits_assets.transforms.spread import broadcast
+from fruits_assets.transforms.spread import broadcast, rows_of
 from fruits_assets_tests.conftest import REPOSITORY
 from fruits_assets_tests.emr import eventually
 
@@ -36,13 +37,24 @@ def test_nobody_else_may_look_at_what_spark_keeps(session: SparkSession):
 
 
 def test_a_broadcast_is_on_no_disk_afterwards(session: SparkSession):
+    kept = Path(session.sparkContext._temp_dir)
+    before = set(kept.iterdir())
     with broadcast(session, SECRET) as everywhere:
         rows = session.range(0, 1, 1, 1).mapInArrow(
             lambda batches: batches if everywhere.value else iter(()), "id long"
         )
         assert rows.count() == 1
-        assert _holding(SECRET, private.folder())
-    assert eventually(lambda: not _holding(SECRET, private.folder()))
+        assert set(kept.iterdir()) - before
+        assert not _holding(SECRET, private.folder())
+    assert eventually(lambda: not set(kept.iterdir()) - before)
+
+
+def test_rows_that_are_shuffled_cannot_be_read_on_the_disk(session: SparkSession):
+    secrets = [hashlib.sha256(bytes([i])).hexdigest() for i in range(100)]
+    frame = rows_of(session, [(secret,) for secret in secrets], "sha256 string")
+    assert frame.groupBy("sha256").count().count() == 100
+    assert list(private.folder().rglob("shuffle_*.data"))
+    assert not [one for one in secrets if _holding(one.encode(), private.folder())]
 
 
 PROGRAM = """

@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fruits_assets.core.errors import DatasetError
+from fruits_assets.storage import snapshot as storage_snapshot
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.folder import LocalStorage
 from fruits_assets.storage.parquet import (
@@ -161,6 +162,14 @@ def test_rows_say_which_part_they_lie_in(folder: Folder) -> None:
     assert table["path"].equals(snapshot.arrow(["path"])["path"])
 
 
+def test_a_table_is_read_part_by_part(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_snapshot, "READS_IN_FLIGHT", 2)
+    snapshot = _snapshot(folder, *(_table(2, first=2 * i) for i in range(5)))
+    pieces = list(snapshot.pieces(["path"]))
+    assert tuple(file for file, _ in pieces) == snapshot.files
+    assert pa.concat_tables(piece for _, piece in pieces) == snapshot.arrow(["path"])
+
+
 def test_the_files_of_a_table_of_files_are_read_by_name(place: Place) -> None:
     model = _model(place.opened.child("model"))
     assert model.names() == [*CONTENTS, "more"]
@@ -268,6 +277,7 @@ def test_a_missing_part_is_reported(place: Place) -> None:
         lambda: list(snapshot.batches(second, ["path"])),
         lambda: snapshot.arrow(["path"]),
         lambda: snapshot.arrow_with_parts(["path"]),
+        lambda: list(snapshot.pieces(["path"])),
         lambda: snapshot.pandas(["path"]),
     ):
         _fails(read, "features", snapshot.uri, f"{second.name} cannot be read")

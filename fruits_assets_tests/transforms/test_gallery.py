@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
@@ -36,6 +35,7 @@ from fruits_assets.transforms.gallery import (
     sampled,
 )
 from fruits_assets.transforms.pca import MODEL
+from fruits_assets.transforms.spread import rows_of
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline, failure
 from fruits_assets_tests.stand_ins import hand_over
 
@@ -192,21 +192,21 @@ def test_a_sample_of_many_photos_is_shown(finished, session: SparkSession, tmp_p
     assert gallery.numbers("neighbours", "<u2").max() < 45
 
 
-def test_a_sample_has_all_classes_and_splits_in_proportion():
+def test_a_sample_has_all_classes_and_splits_in_proportion(session: SparkSession):
     sizes = {("a", "Training"): 600, ("a", "Test"): 300, ("b", "Training"): 96, (None, None): 4}
     keys = [key for key, size in sizes.items() for _ in range(size)]
-    digits = np.random.default_rng(0).permutation(len(keys))
-    labels, splits = zip(*keys, strict=True)
-    hashes = [f"{digit:064x}" for digit in digits]
-    photos = pd.DataFrame({"label": labels, "split": splits, "sha256": hashes})
-    counts = Counter(sampled(photos, 100)[["label", "split"]].itertuples(index=False, name=None))
+    hashes = [f"{digit:064x}" for digit in np.random.default_rng(0).permutation(len(keys))]
+    rows = [(*key, sha256, "part", 0) for key, sha256 in zip(keys, hashes, strict=True)]
+    schema = "label string, split string, sha256 string, pictures string, picture int"
+    photos = rows_of(session, rows, schema)
+    chosen = sampled(photos, 100).collect()
+    counts = Counter((row.label, row.split) for row in chosen)
     for key, size in sizes.items():
         assert abs(counts[key] - size / 10) <= 1
         assert counts[key] >= 1
-    assert sum(counts.values()) == 100
-    assert sampled(photos, 2000).equals(photos)
-    fewer = set(sampled(photos, 50)["sha256"])
-    assert fewer < set(sampled(photos, 100)["sha256"])
+    assert counts.total() == 100
+    fewer = {row.sha256 for row in sampled(photos, 50).collect()}
+    assert fewer < {row.sha256 for row in chosen}
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.mobilenet import MODEL
@@ -127,6 +126,38 @@ class Recognition:
         return cls(found["test"], found["training"], *accuracies, snapshot.version)
 
 
+@dataclass
+class _Photos:
+    """What is known of all photos: counts, which take the same room however many there are.
+
+    Attributes:
+        bytes: of the files as found, in all.
+        widths: pixels -> photos of that width.
+        heights: pixels -> photos of that height.
+        of_fruits_360: photos that are named as those of Fruits-360 are.
+    """
+
+    bytes: int = 0
+    widths: Counter[int] = field(default_factory=Counter)
+    heights: Counter[int] = field(default_factory=Counter)
+    of_fruits_360: int = 0
+
+    def add(self, part: pa.Table) -> None:
+        """Counts the photos of a part: `path`, `width`, `height`, `bytes`."""
+        self.bytes += int(part["bytes"].to_numpy().sum())
+        self.widths.update(part["width"].to_pylist())
+        self.heights.update(part["height"].to_pylist())
+        names = (path.rpartition("/")[2] for path in part["path"].to_pylist())
+        self.of_fruits_360 += sum(bool(FRUITS_360_NAME.fullmatch(name)) for name in names)
+
+
+def _median(counts: Mapping[int, int]) -> int:
+    """The lower median of numbers that are counted."""
+    numbers = sorted(counts)
+    below = np.cumsum([counts[number] for number in numbers])
+    return numbers[int(np.searchsorted(below, (below[-1] + 1) // 2))]
+
+
 @dataclass(frozen=True)
 class Facts:
     """The facts that slides are made of.
@@ -190,36 +221,36 @@ class Facts:
         return Rejected(found["rejected"], reasons, [(one["path"], one["reason"]) for one in rows])
 
     @cached_property
-    def _photos(self) -> Any:
-        columns = ["path", "label", "split", "sha256", "width", "height", "bytes"]
-        return self.pipeline.raw.pandas(columns)
+    def _photos(self) -> _Photos:
+        found = _Photos()
+        for _, part in self.pipeline.raw.pieces(["path", "width", "height", "bytes"]):
+            found.add(part)
+        return found
 
     @cached_property
     def megabytes(self) -> float:
         """Size of all usable photos, as found."""
-        return int(self._photos["bytes"].sum()) / 1e6
+        return self._photos.bytes / 1e6
 
     @cached_property
     def size(self) -> tuple[int, int, bool]:
         """Median width and height in pixels, and whether all photos have that very size."""
-        width, height = self._photos["width"], self._photos["height"]
-        own = int(statistics.median_low(width)), int(statistics.median_low(height))
-        return *own, bool(((width == own[0]) & (height == own[1])).all())
+        widths, heights = self._photos.widths, self._photos.heights
+        return _median(widths), _median(heights), len(widths) == len(heights) == 1
 
     @cached_property
     def duplicates(self) -> int:
         """Contents that are in more than one split."""
-        with_split = self._photos.dropna(subset=["split"])
-        return int((with_split.groupby("sha256")["split"].nunique() > 1).sum())
+        photos = self.pipeline.raw.arrow(["sha256", "split"])
+        counts = photos.group_by("sha256").aggregate([("split", "count_distinct")])
+        return int(np.count_nonzero(counts["split_count_distinct"].to_numpy() > 1))
 
     @cached_property
     def origin(self) -> Origin:
         """Where the photos come from, as their labels and names tell."""
         if self.counts.keys() == set(DRAWN):
             return "drawn"
-        names = [PurePosixPath(path).name for path in self._photos["path"]]
-        known = sum(bool(FRUITS_360_NAME.fullmatch(name)) for name in names)
-        return "fruits_360" if known > 0.9 * len(names) else "own"
+        return "fruits_360" if self._photos.of_fruits_360 > 0.9 * self.images else "own"
 
     @cached_property
     def thumbnails(self) -> list[tuple[np.ndarray, str | None]]:
