@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,7 +23,7 @@ from fruits_assets.core.errors import DatasetError, ErasureError
 from fruits_assets.core.images import RejectedImage
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sources import layout
-from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing, entries
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, Listing
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.parquet import File
 from fruits_assets.storage.snapshot import READS_IN_FLIGHT, Snapshot
@@ -214,27 +212,11 @@ def new_in(held: Snapshot | None, listing: Listing) -> pa.Table:
     Raises:
         DatasetError: the lake's listing is damaged.
     """
-    files = listing.files
-    if held is None or held.schema.names != LISTING_SCHEMA.names:
-        return files  # it is of a version that did not list as much
-    paths = files["path"]
-
-    def path_at(row: int) -> str:
-        return paths[row].as_py()
-
-    known = np.zeros(files.num_rows, bool)
-    for file in held.files:
-        part = held.only((file,)).arrow(LISTING_SCHEMA.names).sort_by("path")
-        for piece in pieces_of(part):
-            first, last = piece["path"][0].as_py(), piece["path"][-1].as_py()
-            start = bisect_left(range(files.num_rows), first, key=path_at)
-            stop = bisect_right(range(files.num_rows), last, key=path_at)
-            among = files.slice(start, stop - start)  # both are in path order
-            same = np.flatnonzero(is_in(among["path"], piece["path"].combine_chunks()))
-            held_there = set(entries(piece))
-            for row, entry in zip(same, entries(among.take(same)), strict=True):
-                known[start + row] |= entry in held_there
-    return files.filter(pa.array(~known))
+    if held is not None and held.schema.names != LISTING_SCHEMA.names:
+        held = None  # it is of a version that did not list as much
+    came, _ = listing.against(held)
+    fresh = [entry in came for entry in listing.entries()]
+    return listing.files.filter(pa.array(fresh, pa.bool_()))
 
 
 def examined(photos: PhotoStore, new: pa.Table) -> Iterator[pa.Table]:
