@@ -335,7 +335,7 @@ def test_a_pickle_in_a_model_is_never_read() -> None:
 def test_a_model_is_pickled_without_buffers() -> None:
     model = _fit(_features(MANY_ROWS))
     buffers: list[pickle.PickleBuffer] = []
-    found = pickle.loads(pickle.dumps(model, 5, buffer_callback=buffers.append))
+    found = pickle.loads(pickle.dumps(model, 5, buffer_callback=buffers.append))  # noqa: S301 - our own
     assert not buffers, "PySpark cannot encrypt a broadcast of them"
     for name, values in vars(model).items():
         np.testing.assert_array_equal(getattr(found, name), values)
