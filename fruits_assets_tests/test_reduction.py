@@ -19,6 +19,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets import reduction
+from fruits_assets.core import inverted_file
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError, RegionError
 from fruits_assets.core.images import RejectedImage
@@ -146,7 +147,7 @@ def test_a_photo_of_the_lake_is_its_own_nearest_neighbour(finished, reducer: Red
 def test_neighbours_are_the_nearest_in_order(
     finished, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduction, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(inverted_file, "BLOCK_ROWS", 7)
     pipeline, _ = finished
     written = rows_of(pipeline.lake.current("pca_features"))
     training = {path: row for path, row in written.items() if path.startswith("Training/")}
@@ -189,9 +190,10 @@ def test_without_training_photos_all_are_compared_with(odd: Pipeline) -> None:
 
 def test_the_index_is_one_matrix_and_labels_are_not_strings(finished) -> None:
     index = Index.read(finished[0].lake.current("pca_features"), split="Training")
-    assert index.components.dtype == np.float32
-    assert index.components.flags.c_contiguous
-    assert len(index.components) == 60
+    rows = index.components.rows
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert len(rows) == 60
     assert pa.types.is_dictionary(index.photos.schema.field("label").type)
 
 
@@ -344,9 +346,9 @@ def test_threads_get_what_one_thread_gets(finished, monkeypatch: pytest.MonkeyPa
             made["interpreters"] += 1
             super().__init__(model)
 
-    def counted(pca_features: Snapshot, *, split: str) -> Index:
+    def counted(pca_features: Snapshot, *, split: str, known: Index | None) -> Index:
         made["indexes"] += 1
-        return read(pca_features, split=split)
+        return read(pca_features, split=split, known=known)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(reduction, "FeatureExtractor", Counted)
