@@ -21,7 +21,7 @@ from fruits_assets.core import images, inverted_file
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.core.inverted_file import CELL, CELLS, CENTROIDS, InvertedFile
+from fruits_assets.core.inverted_file import CELL, CELLS, InvertedFile
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL, FeatureExtractor, ModelDescription
 from fruits_assets.core.pca import FILE as PCA
 from fruits_assets.core.pca import FeatureSpace, PcaModel
@@ -159,7 +159,7 @@ class Index:
             return cls.read(pca_features, split=split)
         rows = np.arange(len(photos), dtype=np.int32)
         if chosen is not None:
-            rows = rows[np.array(photos["split"].to_pylist(), object) == chosen]
+            rows = rows[_is(photos["split"], chosen)]
         parts = _starts(pca_features.files)
         cells = _cells(pca_features, known) if len(rows) > inverted_file.EXACT_PHOTOS else {}
         numbers = np.zeros(len(photos), CELL)
@@ -191,6 +191,13 @@ class Index:
     def _neighbour(self, row: int, square: float) -> Neighbour:
         label, path = (self.photos.column(it)[row].as_py() for it in ("label", "path"))
         return Neighbour(label, path, math.sqrt(square))
+
+
+def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:
+    """(n,) bool: which rows of a dictionary-encoded column have a value."""
+    found = column.unify_dictionaries().combine_chunks()
+    number = found.dictionary.to_pylist().index(value)
+    return np.from_dlpack(found.indices.fill_null(-1)) == number
 
 
 def _starts(files: Sequence[File]) -> Mapping[str, int]:
@@ -244,12 +251,11 @@ def _cells(pca_features: Snapshot, known: Index | None) -> Mapping[str, tuple[st
     found = pca_features.siblings.get(CELLS)
     if found is None:
         return {}
-    old = known.cells if known else {}
+    old, centroids = known.cells if known else {}, found.figures.get("centroids")
     cells = {file.name: old[file.name] for file in found.files if file.name in old}
-    new = tuple(file for file in found.files if file.name not in old)
+    new = tuple(file for file in found.files if file.name not in {*old, centroids})
     for row in replace(found, files=new).arrow_with_parts(["name", "content"]).to_pylist():
-        if row["name"] != CENTROIDS:
-            cells[row["part"]] = row["name"], np.frombuffer(row["content"], CELL)
+        cells[row["part"]] = row["name"], np.frombuffer(row["content"], CELL)
     return cells
 
 

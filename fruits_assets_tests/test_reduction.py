@@ -23,6 +23,7 @@ from fruits_assets.core import inverted_file
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError, RegionError
 from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.inverted_file import CELLS
 from fruits_assets.core.mobilenet import FeatureExtractor
 from fruits_assets.core.weights import Weights
 from fruits_assets.lake.lake import Lake
@@ -371,6 +372,66 @@ def test_threads_get_what_one_thread_gets(finished, monkeypatch: pytest.MonkeyPa
     assert first == [alone.nearest(photo)[0].path for photo in photos[:THREADS]]
     for photo, components in zip(photos, found, strict=True):
         assert np.array_equal(components, alone.components(photo))
+
+
+# Many photos, and those that come later
+
+
+def _spoil(snapshot: Snapshot) -> None:
+    """Replaces every part by as many zeros: whatever reads one fails."""
+    for file in snapshot.files:
+        Path(snapshot.uri, file.name).write_bytes(bytes(file.bytes))
+
+
+def test_a_reload_reads_only_what_is_new(own: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted_file, "EXACT_PHOTOS", 20)
+    monkeypatch.setattr(inverted_file, "PROBED", 3)
+    for table in ("pca_features", "_map", CELLS):
+        shutil.rmtree(Path(own.lake.base, table))
+    assert own.run("pca_features").success
+    before = Reducer.load(own.lake.base)
+    photo, *more = paths_in(own, "Test")
+    content = photo.read_bytes()
+    before.nearest(content)
+    assert before.reload() is before
+    then = own.lake.current("pca_features")
+    assert then.siblings[CELLS].figures["cells"] == 9
+    for number, path in enumerate(more[:3]):
+        shutil.copyfile(path, own.source / "Training" / "Kiwi" / f"new {number}.jpg")
+    assert own.run("raw_images", "rejected_images", "features", "pca_model").success
+    assert own.run("pca_features").success
+    now = own.lake.current("pca_features")
+    assert now.by_name.keys() > then.by_name.keys()
+    assert now.siblings[CELLS].by_name.keys() > then.siblings[CELLS].by_name.keys()
+    fresh = Reducer.load(own.lake.base)
+    fresh.nearest(content)
+    for snapshot in (then, then.siblings[CELLS], own.lake.current("model_weights")):
+        _spoil(snapshot)
+    again = before.reload()
+    assert again.is_current()
+    assert again.lineage == fresh.lineage
+    for path in more:
+        components = fresh.components(path.read_bytes())
+        assert again.nearest(components, 5) == fresh.nearest(components, 5)
+    assert len(again.nearest(content, 1000)) == 63
+    assert again.nearest(more[0].read_bytes())[0].path == "Training/Kiwi/new 0.jpg"
+    with pytest.raises(DatasetError, match="is damaged"):
+        Reducer.load(own.lake.base)
+
+
+@pytest.mark.parametrize("split", ["all", "Test"])
+def test_what_an_index_takes_over_is_what_there_is(finished, split: str) -> None:
+    """Neither photos of parts that are gone, nor those of another split only."""
+    pca_features = finished[0].lake.current("pca_features")
+    gone, *rest = pca_features.files
+    fewer = replace(pca_features, files=tuple(rest))
+    found = Index.read(fewer, split=split, known=Index.read(pca_features, split="all"))
+    expected = Index.read(fewer, split=split)
+    assert found.photos.equals(expected.photos)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.components.rows, expected.components.rows)
+    paths = set(pca_features.table(gone)["path"].to_pylist())
+    assert paths.isdisjoint(found.photos["path"].to_pylist())
 
 
 USE = """
