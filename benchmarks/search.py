@@ -162,6 +162,7 @@ CONTENDERS: Mapping[Callable[[np.ndarray], Search], tuple[str, str]] = {
     usearch_graph: ("usearch HNSW", "usearch"),
 }
 """What the table calls each, and what must be there to import."""
+GRAPHS = (faiss_graph, usearch_graph)
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ def main() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     results = []
     for build, (title, module) in CONTENDERS.items():
+        if build in GRAPHS and not arguments.graphs:
+            continue
         if not importlib.util.find_spec(module):
             print(f"{title}: left out, for {module} is not installed", flush=True)
             continue
@@ -245,10 +248,12 @@ def main() -> None:
 
 
 def _report(spec: Spec, results: list[Result]) -> tuple[str, bool]:
-    like = "like those of a lake" if spec.lake else f"of {spec.classes} classes"
+    like = (
+        "drawn after a lake" if spec.lake else f"{spec.components} wide, of {spec.classes} classes"
+    )
     lines = [
-        f"one core, {spec.rows} rows of {spec.components} components {like}, {spec.queries} new "
-        "rows asked one at a time",
+        f"one core, {spec.rows} rows of components, {like}; {spec.queries} new ones asked one at a "
+        "time",
         "",
         f"{'contender':<22}{'p50 ms':>8}{'p95 ms':>8}{'CPU ms':>8}{'recall@1':>10}{'recall@10':>11}"
         f"{'build s':>9}{'MB':>7}",
@@ -271,11 +276,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     add = parser.add_argument
     add("--rows", type=int, default=1_000_000, help="photos that are searched")
-    add("--components", type=int, default=100, help="of each; of a lake, as many as it has")
+    add("--components", type=int, default=100, help="of each; with --lake, as many as it has")
     add("--queries", type=int, default=1000, help="photos that neighbours are asked of")
     add("--classes", type=int, default=200, help="1 for rows without any clusters")
     add("--between", type=float, default=1.0, help="spread of the classes, in that of each")
     add("--lake", default="", help="draw photos after the classes of this lake")
+    add("--graphs", action="store_true", help="graphs (HNSW) too, which take many minutes to build")
     add("--output", default="artifacts/search", help="folder for the table and JSON")
     return parser.parse_args()
 
