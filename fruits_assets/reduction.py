@@ -197,7 +197,7 @@ def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:
     """(n,) bool: which rows of a dictionary-encoded column have a value."""
     found = column.unify_dictionaries().combine_chunks()
     number = found.dictionary.to_pylist().index(value)
-    return np.from_dlpack(found.indices.fill_null(-1)) == number
+    return np.from_dlpack(found.indices) == number
 
 
 def _starts(files: Sequence[File]) -> Mapping[str, int]:
@@ -222,7 +222,8 @@ def _photos(pca_features: Snapshot, known: Index | None) -> pa.Table:
             tables.append(new.slice(starts[file.name], file.rows))
     table = pa.concat_tables(tables).combine_chunks()
     for name in ("label", "split"):
-        encoded = table.column(name).dictionary_encode()
+        # Null is an entry like others, so that the indices have none: NumPy reads them as they are.
+        encoded = table.column(name).dictionary_encode(null_encoding="encode")
         table = table.set_column(table.schema.get_field_index(name), name, encoded)
     return table.combine_chunks()
 
