@@ -21,7 +21,7 @@ CENTROIDS = "centroids.npy"
 CELL = np.dtype("<u2")
 """How a file of cells holds the number of one."""
 EXACT_PHOTOS = 50_000
-"""Up to so many photos are all compared: within 5 ms on one core at 280 components."""
+"""Up to so many photos are all compared: some 5 ms on one core at 280 components."""
 MAX_CELLS = 4096
 ROWS_PER_CELL = 64
 """Of the sample that centroids are fitted on."""
