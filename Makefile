@@ -135,6 +135,10 @@ bench-latency: install ## One photo at a time, as a backend asks (artifacts/late
 	@$(BIN)/python -m benchmarks.latency $(if $(LAKE),--lake $(LAKE)) \
 		$(if $(SOURCE),--source $(SOURCE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
+.PHONY: bench-search
+bench-search: install ## The nearest of a million photos on one core, exact and by cells (artifacts/search/*); LAKE=.
+	@$(BIN)/python -m benchmarks.search $(if $(LAKE),--lake $(LAKE)) $(ARGS)
+
 # checkov pins versions that conflict with the project's: it runs in an environment of its own,
 # of packages with their hashes (tools/checkov.lock).
 .PHONY: check-stack

@@ -9,26 +9,29 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from queue import LifoQueue
 
 import numpy as np
 import pyarrow as pa
 
-from fruits_assets.core import images
+from fruits_assets.core import images, inverted_file
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.inverted_file import CELL, CELLS, InvertedFile
 from fruits_assets.core.mobilenet import DESCRIPTION, MODEL, FeatureExtractor, ModelDescription
 from fruits_assets.core.pca import FILE as PCA
 from fruits_assets.core.pca import FeatureSpace, PcaModel
 from fruits_assets.lake.lake import Lake
 from fruits_assets.sources.layout import ALL, AUTO, TRAINING
+from fruits_assets.storage.parquet import File
 from fruits_assets.storage.snapshot import DRAFT, Snapshot
 
-BLOCK_ROWS = 512
-"""Photos that distances are computed to at a time: their components stay in a core's cache."""
+PHOTO = ["path", "label", "split"]
+"""What is known of a photo beside its components."""
 
 
 @dataclass(frozen=True)
@@ -118,74 +121,157 @@ def _told(features: Snapshot) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """Photos whose components are known, n of them.
+    """Photos whose components are known, n of them, and what is needed to follow the lake.
 
     Attributes:
-        components: (n, k) float32.
-        rows: (n,) integers, where they stand in `photos`.
-        photos: `path` and `label` (dictionary-encoded) of these photos, and of others.
+        split: whose photos these are; None for all.
+        components: (n, k) float32, sorted for the search.
+        rows: (n,) int32, where they stand in `photos`.
+        photos: `path`, `label` and `split` (both dictionary-encoded) of these photos, and of
+            others.
+        parts: name of a part of `pca_features` -> its first row in `photos`.
+        cells: name of a part of `_cells` -> the part of `pca_features` that it is for, and the
+            cells of its rows.
     """
 
-    components: np.ndarray
+    split: str | None
+    components: InvertedFile
     rows: np.ndarray
     photos: pa.Table
+    parts: Mapping[str, int]
+    cells: Mapping[str, tuple[str, np.ndarray]]
 
     @classmethod
-    def read(cls, pca_features: Snapshot, *, split: str) -> Index:
+    def read(cls, pca_features: Snapshot, *, split: str, known: Index | None = None) -> Index:
         """The photos of one split.
 
         Args:
             pca_features: to read.
             split: its name, `all`, or `auto`: Training where there is one, else all.
+            known: what was read of another version: only parts that it does not know are read.
 
         Raises:
             DatasetError: there is no such split, or a file is missing or damaged.
         """
-        photos = pca_features.arrow(["path", "label", "split"])
-        chosen = _chosen(photos.column("split"), split)
+        photos = _photos(pca_features, known)
+        chosen = _chosen(photos["split"].unique().to_pylist(), split)
+        if known and known.split != chosen:
+            return cls.read(pca_features, split=split)
+        rows = np.arange(len(photos), dtype=np.int32)
+        if chosen is not None:
+            rows = rows[_is(photos["split"], chosen)]
+        parts = _starts(pca_features.files)
+        cells = _cells(pca_features, known) if len(rows) > inverted_file.EXACT_PHOTOS else {}
+        numbers = np.zeros(len(photos), CELL)
+        for part, found in cells.values():
+            numbers[parts[part] : parts[part] + len(found)] = found
         width = pca_features.figures["components"]
-        components = np.empty((np.count_nonzero(chosen), width), np.float32)
-        row = filled = 0
-        for file in pca_features.files:
-            for batch in pca_features.batches(file, ["components"]):
-                # `to_numpy` would import pandas, 80 MB of memory that nothing else needs.
-                values = np.from_dlpack(batch.column("components").flatten())
-                kept = values.reshape(-1, width)[chosen[row : row + batch.num_rows]]
-                components[filled : filled + len(kept)] = kept
-                row, filled = row + batch.num_rows, filled + len(kept)
-        labels = photos.column("label").dictionary_encode()
-        named = photos.select(["path"]).append_column("label", labels).combine_chunks()
-        return cls(components, np.flatnonzero(chosen), named)
+        blocks = _components(pca_features, rows, known)
+        components = InvertedFile.filled(numbers[rows], width, blocks)
+        return cls(chosen, components, rows, photos, parts, cells)
 
     def nearest(self, components: np.ndarray, count: int) -> list[Neighbour]:
         """The photos nearest to (k,) components, nearest first."""
-        squares = np.empty(len(self.components), np.float32)
-        for start in range(0, len(squares), BLOCK_ROWS):
-            # Differences first: from squares and products, small distances would be rounding only.
-            offsets = self.components[start : start + BLOCK_ROWS] - components
-            np.einsum("nk,nk->n", offsets, offsets, out=squares[start : start + BLOCK_ROWS])
-        count = min(count, len(squares))
-        found = np.argpartition(squares, count - 1)[:count]
-        return [self._neighbour(i, float(squares[i])) for i in found[np.argsort(squares[found])]]
+        positions, squares = self.components.nearest(components, count)
+        found = zip(self.rows[positions], squares, strict=True)
+        return [self._neighbour(row, float(square)) for row, square in found]
 
-    def _neighbour(self, i: int, square: float) -> Neighbour:
-        label, path = (self.photos.column(it)[self.rows[i]].as_py() for it in ("label", "path"))
+    def components_of(self, part: str, rows: int, places: np.ndarray) -> np.ndarray:
+        """(m, k) float32 components of a known part of `rows` rows, in its order.
+
+        Args:
+            part: its name.
+            rows: how many it has, those of other splits too.
+            places: `components.places()`.
+        """
+        first = self.parts[part]
+        start, stop = np.searchsorted(self.rows, [first, first + rows])
+        return self.components.rows[places[start:stop]]
+
+    def _neighbour(self, row: int, square: float) -> Neighbour:
+        label, path = (self.photos.column(it)[row].as_py() for it in ("label", "path"))
         return Neighbour(label, path, math.sqrt(square))
 
 
-def _chosen(splits: pa.ChunkedArray, split: str) -> np.ndarray:
-    """(n,) bool, whether a photo is in a split. Raises DatasetError where none is."""
-    found = set(splits.unique().to_pylist())
-    if split == ALL or (split == AUTO and TRAINING not in found):
-        return np.ones(len(splits), bool)
+def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:
+    """(n,) bool: which rows of a dictionary-encoded column have a value."""
+    found = column.unify_dictionaries().combine_chunks()
+    number = found.dictionary.to_pylist().index(value)
+    return np.from_dlpack(found.indices) == number
+
+
+def _starts(files: Sequence[File]) -> Mapping[str, int]:
+    """Name of each part -> the first of its rows, where all follow each other."""
+    starts = [0, *accumulate(file.rows for file in files)]
+    return {file.name: start for file, start in zip(files, starts, strict=False)}
+
+
+def _photos(pca_features: Snapshot, known: Index | None) -> pa.Table:
+    """`PHOTO` of all parts, in order; labels and splits are dictionary-encoded."""
+    old = known.parts if known else {}
+    files = tuple(file for file in pca_features.files if file.name not in old)
+    new, starts = replace(pca_features, files=files).arrow(PHOTO), _starts(files)
+    tables = [new.slice(0, 0)]
+    for file in pca_features.files:
+        if known and file.name in old:
+            first = old[file.name]
+            # A copy: a slice would keep the paths of photos that are gone in memory.
+            table = known.photos.take(np.arange(first, first + file.rows))
+            tables.append(table.cast(new.schema))
+        else:
+            tables.append(new.slice(starts[file.name], file.rows))
+    table = pa.concat_tables(tables).combine_chunks()
+    for name in ("label", "split"):
+        # Null is an entry like others, so that the indices have none: NumPy reads them as they are.
+        encoded = table.column(name).dictionary_encode(null_encoding="encode")
+        table = table.set_column(table.schema.get_field_index(name), name, encoded)
+    return table.combine_chunks()
+
+
+def _components(
+    pca_features: Snapshot, rows: np.ndarray, known: Index | None
+) -> Iterator[np.ndarray]:
+    """(m, k) float32 components of all parts, in order; of the photos at some rows only."""
+    places = known.components.places() if known else np.empty(0, np.int32)
+    width, first = pca_features.figures["components"], 0
+    for file in pca_features.files:
+        if known and file.name in known.parts:
+            yield known.components_of(file.name, file.rows, places)
+            first += file.rows
+            continue
+        for batch in pca_features.batches(file, ["components"]):
+            # `to_numpy` would import pandas, 80 MB of memory that nothing else needs.
+            values = np.from_dlpack(batch.column("components").flatten()).reshape(-1, width)
+            start, stop = np.searchsorted(rows, [first, first + batch.num_rows])
+            yield values[rows[start:stop] - first]
+            first += batch.num_rows
+
+
+def _cells(pca_features: Snapshot, known: Index | None) -> Mapping[str, tuple[str, np.ndarray]]:
+    """The cells of all photos, as `Index.cells`: empty where there are none."""
+    found = pca_features.siblings.get(CELLS)
+    if found is None:
+        return {}
+    old, centroids = known.cells if known else {}, found.figures.get("centroids")
+    cells = {file.name: old[file.name] for file in found.files if file.name in old}
+    new = tuple(file for file in found.files if file.name not in {*old, centroids})
+    for row in replace(found, files=new).arrow_with_parts(["name", "content"]).to_pylist():
+        cells[row["part"]] = row["name"], np.frombuffer(row["content"], CELL)
+    return cells
+
+
+def _chosen(splits: Collection[str | None], split: str) -> str | None:
+    """The name of a split, None for all. Raises DatasetError where no photo is in it."""
+    if split == ALL or (split == AUTO and TRAINING not in splits):
+        return None
     chosen = TRAINING if split == AUTO else split
-    if chosen not in found:
-        names = ", ".join(sorted(one for one in found if one)) or "none"
+    if chosen not in splits:
+        names = ", ".join(sorted(one for one in splits if one)) or "none"
         raise DatasetError(
             f"split is {chosen!r}, but no photo of pca_features is in that split (splits found: "
             f"{names}). Choose one of those, `all` or `auto`."
         )
-    return np.array(splits.to_pylist(), object) == chosen
+    return chosen
 
 
 class _Extractors:
@@ -215,25 +301,36 @@ class _Extractors:
 class Reducer:
     """What a lake holds now, applied to new photos. Any number of threads may share one.
 
-    It never changes: once `is_current` says no, load another one.
+    It never changes: once `is_current` says no, `reload` gives another one.
 
     Attributes:
         lineage: the versions in use. Only components of the same `pca_model` may be compared.
         pca: the fitted PCA.
     """
 
-    def __init__(self, lake: Lake, *, split: str = AUTO, decoder: Decoder | None = None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        split: str = AUTO,
+        decoder: Decoder | None = None,
+        known: Reducer | None = None,
+    ) -> None:
         self._lake = lake
         self._split = split
-        self._decoder = decoder or images
+        self._decoder = decoder
         self._seen = _published(lake)  # first: what is published from here on makes it outdated
         self.lineage = Lineage.of(lake)
         self.pca = PcaModel.from_npz(self.lineage.pca_model.read(PCA))
         weights = self.lineage.model_weights
-        self._size = ModelDescription.from_json(weights.read(DESCRIPTION)).image_size
-        self._extract = _Extractors(weights.read(MODEL))
+        if known and known.lineage.model_weights.version == weights.version:
+            self._size, self._extract = known._size, known._extract  # noqa: SLF001 - its own
+        else:
+            self._size = ModelDescription.from_json(weights.read(DESCRIPTION)).image_size
+            self._extract = _Extractors(weights.read(MODEL))
         self._indexing = threading.Lock()
-        self._index: Index | None = None
+        index = known._index if known else None  # noqa: SLF001 - its own
+        self._index = self._read_index(index) if index else None
 
     @classmethod
     def load(
@@ -280,8 +377,9 @@ class Reducer:
                 f"The file has {len(photo)} bytes and at most {limits['max_bytes']} are accepted; "
                 "scale the photo down or raise the limit.",
             )
-        accepted = self._decoder.examine(photo, max_pixels=limits["max_pixels"])
-        return self._decoder.pixels(
+        decoder = self._decoder or images
+        accepted = decoder.examine(photo, max_pixels=limits["max_pixels"])
+        return decoder.pixels(
             accepted.content,
             orientation=accepted.orientation,
             size=self._size,
@@ -329,14 +427,28 @@ class Reducer:
         """
         return _published(self._lake) == self._seen
 
-    def _read_index(self) -> Index:
+    def reload(self) -> Reducer:
+        """This one while it is current, else another one of what the lake holds now.
+
+        The other one takes over what both have in common: the network, and the photos of parts that
+        both versions of `pca_features` list. Where this one has read its photos, the other one
+        has read its own when it is returned. Threads go on with this one meanwhile.
+
+        Raises:
+            DatasetError, LakeError: as `load` and `nearest` do.
+        """
+        if self.is_current():
+            return self
+        return Reducer(self._lake, split=self._split, decoder=self._decoder, known=self)
+
+    def _read_index(self, known: Index | None = None) -> Index:
         pca_features = self.lineage.pca_features
         if pca_features is None:
             raise DatasetError(
                 f"the lake {self._lake.base} had no pca_features when it was loaded, so there is "
                 "nothing to compare a photo with. Materialise pca_features, then load again."
             )
-        return Index.read(pca_features, split=self._split)
+        return Index.read(pca_features, split=self._split, known=known)
 
 
 def _published(lake: Lake) -> tuple[str, int]:

@@ -237,7 +237,14 @@ def test_measurements_take_the_options_that_they_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     measurements = [it for block in ALL if block.marker == MEASUREMENT for it in block.commands]
-    targets = ["bench", "bench-full", "bench-s3", "bench-latency", "bench-increments"]
+    targets = [
+        "bench",
+        "bench-full",
+        "bench-s3",
+        "bench-latency",
+        "bench-search",
+        "bench-increments",
+    ]
     given = "SOURCE=photos WEIGHTS=file LAKE=lake"
     lines = [line for it in measurements for line in _dry(it.removeprefix("make "))]
     lines += [line for target in targets for line in _dry(f"{target} {given}")]

@@ -19,9 +19,11 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from fruits_assets import reduction
+from fruits_assets.core import inverted_file
 from fruits_assets.core.decoder import Decoder
 from fruits_assets.core.errors import DatasetError, RegionError
 from fruits_assets.core.images import RejectedImage
+from fruits_assets.core.inverted_file import CELLS
 from fruits_assets.core.mobilenet import FeatureExtractor
 from fruits_assets.core.weights import Weights
 from fruits_assets.lake.lake import Lake
@@ -146,7 +148,7 @@ def test_a_photo_of_the_lake_is_its_own_nearest_neighbour(finished, reducer: Red
 def test_neighbours_are_the_nearest_in_order(
     finished, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduction, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(inverted_file, "BLOCK_ROWS", 7)
     pipeline, _ = finished
     written = rows_of(pipeline.lake.current("pca_features"))
     training = {path: row for path, row in written.items() if path.startswith("Training/")}
@@ -189,9 +191,10 @@ def test_without_training_photos_all_are_compared_with(odd: Pipeline) -> None:
 
 def test_the_index_is_one_matrix_and_labels_are_not_strings(finished) -> None:
     index = Index.read(finished[0].lake.current("pca_features"), split="Training")
-    assert index.components.dtype == np.float32
-    assert index.components.flags.c_contiguous
-    assert len(index.components) == 60
+    rows = index.components.rows
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert len(rows) == 60
     assert pa.types.is_dictionary(index.photos.schema.field("label").type)
 
 
@@ -344,9 +347,9 @@ def test_threads_get_what_one_thread_gets(finished, monkeypatch: pytest.MonkeyPa
             made["interpreters"] += 1
             super().__init__(model)
 
-    def counted(pca_features: Snapshot, *, split: str) -> Index:
+    def counted(pca_features: Snapshot, *, split: str, known: Index | None) -> Index:
         made["indexes"] += 1
-        return read(pca_features, split=split)
+        return read(pca_features, split=split, known=known)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(reduction, "FeatureExtractor", Counted)
@@ -369,6 +372,67 @@ def test_threads_get_what_one_thread_gets(finished, monkeypatch: pytest.MonkeyPa
     assert first == [alone.nearest(photo)[0].path for photo in photos[:THREADS]]
     for photo, components in zip(photos, found, strict=True):
         assert np.array_equal(components, alone.components(photo))
+
+
+# Many photos, and those that come later
+
+
+def _spoil(snapshot: Snapshot) -> None:
+    """Replaces every part by as many zeros: whatever reads one fails."""
+    for file in snapshot.files:
+        Path(snapshot.uri, file.name).write_bytes(bytes(file.bytes))
+
+
+def test_a_reload_reads_only_what_is_new(own: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted_file, "EXACT_PHOTOS", 20)
+    monkeypatch.setattr(inverted_file, "PROBED", 3)
+    for table in ("pca_features", "_map", CELLS):
+        shutil.rmtree(Path(own.lake.base, table))
+    assert own.run("pca_features").success
+    before = Reducer.load(own.lake.base)
+    photo, *more = paths_in(own, "Test")
+    content = photo.read_bytes()
+    before.nearest(content)
+    assert before.reload() is before
+    then = own.lake.current("pca_features")
+    assert then.siblings[CELLS].figures["cells"] == 9
+    for number, path in enumerate(more[:3]):
+        shutil.copyfile(path, own.source / "Training" / "Kiwi" / f"new {number}.jpg")
+    assert own.run("raw_images", "rejected_images", "features", "pca_model").success
+    assert own.run("pca_features").success
+    now = own.lake.current("pca_features")
+    assert now.by_name.keys() > then.by_name.keys()
+    assert now.siblings[CELLS].by_name.keys() > then.siblings[CELLS].by_name.keys()
+    fresh = Reducer.load(own.lake.base)
+    fresh.nearest(content)
+    for snapshot in (then, then.siblings[CELLS], own.lake.current("model_weights")):
+        _spoil(snapshot)
+    again = before.reload()
+    assert again.is_current()
+    assert again.lineage == fresh.lineage
+    for path in more:
+        components = fresh.components(path.read_bytes())
+        assert again.nearest(components, 5) == fresh.nearest(components, 5)
+    assert len(again.nearest(content, 1000)) == 63
+    assert again.nearest(more[0].read_bytes())[0].path == "Training/Kiwi/new 0.jpg"
+    with pytest.raises(DatasetError, match="is damaged"):
+        Reducer.load(own.lake.base)
+
+
+@pytest.mark.parametrize("same_split", [True, False])
+def test_what_an_index_takes_over_is_what_there_is(finished, *, same_split: bool) -> None:
+    """Neither photos of parts that are gone, nor those of another split only."""
+    pca_features = finished[0].lake.current("pca_features")
+    gone, *rest = pca_features.files
+    fewer = replace(pca_features, files=tuple(rest))
+    split = "all" if same_split else pca_features.table(rest[0])["split"][0].as_py()
+    found = Index.read(fewer, split=split, known=Index.read(pca_features, split="all"))
+    expected = Index.read(fewer, split=split)
+    assert found.photos.equals(expected.photos)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.components.rows, expected.components.rows)
+    paths = set(pca_features.table(gone)["path"].to_pylist())
+    assert paths.isdisjoint(found.photos["path"].to_pylist())
 
 
 USE = """

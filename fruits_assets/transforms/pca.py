@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from fruits_assets.core import pca
 from fruits_assets.core.errors import DatasetError, PcaError
+from fruits_assets.core.inverted_file import CELLS
 from fruits_assets.core.pca import Moments, PcaModel
 from fruits_assets.sources.layout import ALL, AUTO, TRAINING
 from fruits_assets.storage.base import Folder
@@ -31,6 +32,7 @@ from fruits_assets.storage.parquet import (
     write_part,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
+from fruits_assets.transforms.cells import sort_into_cells
 from fruits_assets.transforms.featurize import IDENTITY
 from fruits_assets.transforms.increment import evenly
 from fruits_assets.transforms.spread import (
@@ -372,11 +374,11 @@ def _length(vector: np.ndarray) -> float:
     return float(np.linalg.norm(vector))
 
 
-TABLES = {"pca_features": PCA_FEATURES_SCHEMA, MAP: MAP_SCHEMA}
+TABLES = {"pca_features": PCA_FEATURES_SCHEMA, MAP: MAP_SCHEMA, CELLS: FILES_SCHEMA}
 """What a projection writes: name -> schema."""
 
 
-@transform(code_version="3", outputs=TABLES, grows_with="features")
+@transform(code_version="4", outputs=TABLES, grows_with="features")
 def apply_pca(
     spark: SparkSession,
     *,
@@ -384,6 +386,7 @@ def apply_pca(
     model: Snapshot,
     pca_features: Folder,
     _map: Folder,
+    _cells: Folder,
     earlier: Snapshot | None = None,
     question: str,
     log: Log,
@@ -398,6 +401,7 @@ def apply_pca(
         model: a version of `pca_model`.
         pca_features: folder to write the components to.
         _map: folder to write the points of a picture to.
+        _cells: folder to write the cells to that many photos are searched by.
         earlier: an earlier version, made with the same model, if there is one.
         question: see `Transform`.
         log: told the progress.
@@ -434,9 +438,12 @@ def apply_pca(
     table = _shown(points, {part.name for part in parts})
     figures = {"images": source.rows, "components": len(fitted.components)}
     origin = Origin(address_of([part.name for part in parts]), 0, table.num_rows)
+    whole = Snapshot.unpublished(pca_features, "pca_features", PCA_FEATURES_SCHEMA, parts)
+    cells = sort_into_cells(spark, whole, _cells, earlier=earlier, question=question, log=log)
     return {
         "pca_features": Output(parts, figures),
         MAP: Output((write_part(_map, origin, table),)),
+        CELLS: cells,
     }
 
 

@@ -25,7 +25,7 @@ from fruits_assets_tests.stand_ins import hand_over
 
 REBUILT = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 WITH_RAW = {"_listing", "_thumbnails", "_classes"}
-TABLES = {*REBUILT, *WITH_RAW, "unreadable_photos", "_moments", "_map", "model_weights"}
+TABLES = {*REBUILT, *WITH_RAW, "unreadable_photos", "_moments", "_map", "_cells", "model_weights"}
 """What is left of a lake after an erasure."""
 ERASED = "Training/Banana/1.jpg"
 
@@ -204,7 +204,13 @@ def test_a_pca_that_is_not_possible_any_more_is_unpublished(own: Pipeline):
         if row["path"] != kept["path"]
     ]
     assert erase(own, paths=paths).success
-    assert set(own.lake.tables()) == TABLES - {"pca_model", "_moments", "pca_features", "_map"}
+    assert set(own.lake.tables()) == TABLES - {
+        "pca_model",
+        "_moments",
+        "pca_features",
+        "_map",
+        "_cells",
+    }
 
 
 def test_an_erasure_that_names_nothing_is_refused(own: Pipeline):
