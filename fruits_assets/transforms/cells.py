@@ -23,7 +23,7 @@ from fruits_assets.storage.parquet import (
     write_files,
 )
 from fruits_assets.storage.snapshot import Output, Snapshot
-from fruits_assets.transforms.transform import Done, Log, for_each, run_logged
+from fruits_assets.transforms.spread import Done, Log, for_each, run_logged
 
 Sample = tuple[list[str], np.ndarray]
 """SHA-256 of some photos, and their (m, k) components."""
@@ -62,16 +62,20 @@ def sort_into_cells(
     table = Snapshot.unpublished(folder, CELLS, FILES_SCHEMA, (centroids,))
     values = np.load(io.BytesIO(table.read(CENTROIDS)), allow_pickle=False)
 
-    def work(part: File) -> Done:
+    handle = projected.only(())
+
+    def work(task: tuple[File, str]) -> Done:
+        part, address = task
         cells = [
             inverted_file.nearest_centroids(vectors_matrix(batch, "components"), values)
-            for batch in projected.batches(part, ["components"])
+            for batch in handle.batches(part, ["components"])
         ]
         content = {part.name: np.concatenate(cells).tobytes()}
-        return Done(part.rows, vars(write_files(folder, made_from[part], content)))
+        return Done(part.rows, vars(write_files(folder, address, content)))
 
     total = sum(part.rows for part in new)
-    done = for_each(spark, new, work, doing="PCA: sorted into cells", total=total, log=log)
+    tasks = [(part, made_from[part]) for part in new]
+    done = for_each(spark, tasks, work, doing="PCA: sorted into cells", total=total, log=log)
     files = [there[address] for address in made_from.values() if address in there]
     figures = {"photos": photos, "cells": len(values), "centroids": centroids.name}
     return Output((centroids, *files, *(File(**file) for file in done)), figures)
@@ -100,6 +104,7 @@ def _fitted(
     context = spark.sparkContext
     width = min(context.defaultParallelism, len(projected.files))
     groups = [projected.files[i::width] for i in range(width)]
+    handle = projected.only(())
 
     def fit(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
         drawn = list(samples)
@@ -109,7 +114,7 @@ def _fitted(
         rows = np.concatenate([rows for _, rows in drawn])
         yield inverted_file.fit_centroids(rows[first], count)
 
-    samples = context.parallelize(groups, width).map(lambda it: _sample(projected, it, share))
+    samples = context.parallelize(groups, width).map(lambda it: _sample(handle, it, share))
     (centroids,) = run_logged(
         spark,
         samples.coalesce(1, shuffle=True).mapPartitions(fit).collect,

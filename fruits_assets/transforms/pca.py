@@ -192,10 +192,11 @@ def gather(
     if not count:
         return Moments.zero(len(pivot))
     groups = [source.files[i::count] for i in range(count)]
+    handle = source.only(())
 
     def of_group(group: Sequence[File]) -> Moments:
         moments = Moments.zero(len(pivot))
-        for matrix in _matrices(source, group, split):
+        for matrix in _matrices(handle, group, split):
             moments += Moments.of(matrix, pivot)
         return moments
 
@@ -312,11 +313,12 @@ def measure_drift(
     fitted_model = PcaModel.from_npz(model.read(MODEL))
     split = None if description["fitted_on"] == ALL else description["fitted_on"]
     shared = now.by_name.keys() & then.by_name.keys()
+    handles = {True: now.only(()), False: then.only(())}
 
     def work(task: tuple[bool, File]) -> Done:
         is_new, file = task
         rows, total = 0, np.zeros(len(fitted_model.mean))
-        for matrix in _matrices(now if is_new else then, [file], split):
+        for matrix in _matrices(handles[is_new], [file], split):
             rows += len(matrix)
             total += (matrix - fitted_model.mean).sum(axis=0)
         return Done(rows, [is_new, rows, total.tolist()])
@@ -413,20 +415,25 @@ def apply_pca(
     step = max(1, source.rows // MAX_MAP_POINTS)
     new = [file for file in source.files if origins[file] not in before.parts]
 
-    def work(file: File) -> Done:
+    handle = source.only(())
+
+    def work(task: tuple[File, Origin]) -> Done:
+        file, origin = task
+
         def projected() -> pa.Table:
-            batches = source.batches(file, [*IDENTITY, "features"])
+            batches = handle.batches(file, [*IDENTITY, "features"])
             return pa.Table.from_batches(
                 (_projected(batch, everywhere.value) for batch in batches), PCA_FEATURES_SCHEMA
             )
 
         plain = ["components"]
-        written, table = part_once(pca_features, origins[file], projected, incompressible=plain)
+        written, table = part_once(pca_features, origin, projected, incompressible=plain)
         return Done(table.num_rows, [vars(written), _map_points(table, step)])
 
     rows = sum(file.rows for file in new)
     with broadcast(spark, fitted) as everywhere:
-        done = for_each(spark, new, work, doing="PCA: projected", total=rows, log=log)
+        tasks = [(file, origins[file]) for file in new]
+        done = for_each(spark, tasks, work, doing="PCA: projected", total=rows, log=log)
     kept = [before.parts[origin] for origin in origins.values() if origin in before.parts]
     parts = (*kept, *(File(**file) for file, _ in done))
     fresh = [
