@@ -163,20 +163,14 @@ class Listing:
         Raises:
             DatasetError: a part of the version is damaged.
         """
+        held_files = held.files if held else ()
         own = dict(zip(self._digests, self.parts, strict=True))
-        theirs = (
-            {origin.made_from: it for it in held.files if (origin := it.origin)} if held else {}
-        )
-        now = {entry for name in own.keys() - theirs.keys() for entry in entries(own[name])}
-        then = (
-            {
-                entry
-                for name in theirs.keys() - own.keys()
-                for entry in entries(held.table(theirs[name]))
-            }
-            if held
-            else set()
-        )
+        shared = {it.origin.made_from for it in held_files if it.origin} & own.keys()
+        now = {entry for name in own.keys() - shared for entry in entries(own[name])}
+        then: set[Entry] = set()
+        for file in held_files:
+            if held and not (file.origin and file.origin.made_from in shared):
+                then.update(entries(held.table(file)))
         return now - then, then - now
 
     @property
