@@ -37,6 +37,7 @@ from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms.featurize import featurize
 from fruits_assets.transforms.ingest import ingest
 from fruits_assets.transforms.measures import inspect_features, recognize
+from fruits_assets.transforms.oddities import inspect_images
 from fruits_assets.transforms.pca import apply_pca, fit_pca
 from fruits_assets.transforms.transform import Transform
 
@@ -157,9 +158,10 @@ class Stages:
             )
             spent["fit_pca"], model = run(fit_pca, PCA, features=features)
             spent["apply_pca"], projected = run(apply_pca, {}, features=features, model=model)
-            inspected, _ = run(inspect_features, {}, features=features)
+            compared, _ = run(inspect_images, {}, images=images)
+            inspected, _ = run(inspect_features, {}, features=features, images=images)
             recognized, _ = run(recognize, {}, features=features, pca_features=projected)
-            return {**spent, "measures": inspected + recognized}
+            return {**spent, "measures": compared + inspected + recognized}
 
     def _run(
         self,

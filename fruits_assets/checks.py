@@ -3,7 +3,9 @@
 import functools
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -22,18 +24,28 @@ from fruits_assets.core.pca import PcaModel
 from fruits_assets.core.weights import MAX_RELATIVE_ERROR
 from fruits_assets.sources import oddities
 from fruits_assets.sources.layout import TRAINING
-from fruits_assets.sources.listing import LISTING
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca as pca_transforms
 from fruits_assets.transforms.featurize import read_unreadable
-from fruits_assets.transforms.measures import inspect_features, recognize
+from fruits_assets.transforms.ingest import CLASSES
+from fruits_assets.transforms.measures import MISSING, inspect_features, recognize
+from fruits_assets.transforms.oddities import (
+    COPIES,
+    INVENTED,
+    LOST,
+    ODDITIES,
+    PAIRS,
+    REPEATED,
+    SHOWN,
+    UNLABELLED,
+    inspect_images,
+    read_examples,
+)
 from fruits_assets.transforms.transform import Transform
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Changes whenever a check would say something else of the same data."""
-SHOWN = 20
-"""Offending items that a result lists."""
 OF = "of_versions"
 """Metadata of a result: the versions that it is of."""
 COPIES_TOLD = 3
@@ -56,16 +68,23 @@ def _promise(
 
         @functools.wraps(check)
         def promise(context: dg.AssetCheckExecutionContext, **given: Any) -> dg.AssetCheckResult:
-            versions = {name: it.version for name, it in given.items() if isinstance(it, Snapshot)}
-            of = json.dumps([CODE_VERSION, versions], sort_keys=True)
-            if before := _said_before(context.instance, key, of):
-                return before
-            found = check(context, **given)
-            return found._replace(metadata={**(found.metadata or {}), OF: of})
+            of = _versions(**given)
+            return _said_before(context.instance, key, of) or _said(check(context, **given), of)
 
         return dg.asset_check(asset=asset, **declared)(promise)
 
     return declare
+
+
+def _versions(**given: Any) -> str:
+    """The versions that a check is computed of, as its result names them."""
+    versions = {name: it.version for name, it in given.items() if isinstance(it, Snapshot)}
+    return json.dumps([CODE_VERSION, versions], sort_keys=True)
+
+
+def _said(found: dg.AssetCheckResult, of: str) -> dg.AssetCheckResult:
+    """A result that names the versions that it is of."""
+    return found._replace(metadata={**(found.metadata or {}), OF: of})
 
 
 def _said_before(
@@ -88,95 +107,114 @@ def _said_before(
     return None
 
 
-@_promise("raw_images", additional_ins={"rejected_images": dg.AssetIn()})
-def every_file_accounted_for(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-    rejected_images: Snapshot,
-) -> dg.AssetCheckResult:
+@dataclass(frozen=True)
+class _Images:
+    """What is known of the photos of a source, measured only where a check needs it.
+
+    Attributes:
+        images: a version of `raw_images`.
+        measure: gives what `inspect_images` has found of it.
+    """
+
+    images: Snapshot
+    measure: Callable[[], Snapshot]
+
+    @cached_property
+    def classes(self) -> Mapping[str, set[str]]:
+        """Split -> the labels of its photos."""
+        rows = self._counts
+        return oddities.classes_of((row["split"], row["label"]) for row in rows)
+
+    @cached_property
+    def labels(self) -> set[str]:
+        """All of them, of photos without a split, too."""
+        return {row["label"] for row in self._counts if row["label"]}
+
+    @cached_property
+    def _counts(self) -> list[dict[str, Any]]:
+        return self.images.siblings[CLASSES].arrow(["label", "split"]).to_pylist()
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Counts of what is odd."""
+        return self._measured.figures
+
+    def examples(self, kind: str) -> list[tuple[list[str], int]]:
+        """Paths and photos of the first of a kind."""
+        return read_examples(self._measured.siblings[ODDITIES], kind)
+
+    @cached_property
+    def _measured(self) -> Snapshot:
+        return self.measure()
+
+
+def every_file_accounted_for(it: _Images) -> dg.AssetCheckResult:
     """Every file found in the source is in exactly one of raw_images and rejected_images."""
-    listed = set(raw_images.siblings[LISTING].arrow(["path"])["path"].to_pylist())
-    accepted = raw_images.arrow(["path"])["path"].to_pylist()
-    rejected = rejected_images.arrow(["path"])["path"].to_pylist()
-    tables = accepted + rejected
-    lost = sorted(listed - set(tables))
-    invented = sorted(set(tables) - listed)
-    repeated = len(tables) - len(set(tables))
+    found = it.figures
+    problems = [found[kind] for kind in (LOST, INVENTED, REPEATED)]
     return dg.AssetCheckResult(
-        passed=not (lost or invented or repeated),
-        description=f"{len(listed)} files found: {len(accepted)} accepted, {len(rejected)} "
-        f"rejected, {len(lost)} lost, {len(invented)} not from the source, {repeated} twice.",
+        passed=not any(problems),
+        description="{} files found: {} accepted, {} rejected, {} lost, {} not from the source, "
+        "{} twice.".format(
+            *(found[name] for name in ("files_found", "accepted", "rejected")), *problems
+        ),
         metadata={
-            "files_found": len(listed),
-            "accepted": len(accepted),
-            "rejected": len(rejected),
-            **_shown(lost=lost, not_from_the_source=invented),
+            **{name: found[name] for name in ("files_found", "accepted", "rejected")},
+            **_shown(
+                **{kind: [paths[0] for paths, _ in it.examples(kind)] for kind in (LOST, INVENTED)}
+            ),
         },
     )
 
 
-@_promise("raw_images")
-def no_image_in_both_splits(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
+def no_image_in_both_splits(it: _Images) -> dg.AssetCheckResult:
     """No content is in more than one split: a model would be tested on what it was fitted to."""
-    splits: dict[str, dict[str, str]] = {}
-    for row in raw_images.arrow(["path", "split", "sha256"]).to_pylist():
-        if row["split"]:
-            splits.setdefault(row["sha256"], {}).setdefault(row["split"], row["path"])
-    pairs = sorted(sorted(paths.values()) for paths in splits.values() if len(paths) > 1)
+    contents, count = it.figures["contents"], it.figures["in_more_than_one"]
     return dg.AssetCheckResult(
-        passed=not pairs,
+        passed=not count,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(pairs)} image(s) are in more than one split, by content.",
-        metadata={"contents": len(splits), "in_more_than_one": len(pairs), **_shown(pairs=pairs)},
-    )
-
-
-@_promise("raw_images")
-def labels_present(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
-    """Every photo has a label: it lies in a folder that names its class."""
-    rows = raw_images.arrow(["path", "label"]).to_pylist()
-    unlabelled = sorted(row["path"] for row in rows if row["label"] is None)
-    return dg.AssetCheckResult(
-        passed=not unlabelled,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(unlabelled)} of {len(rows)} photos have no label. Put photos in a "
-        "folder named after their class, inside the source or inside a split's folder."
-        if unlabelled
-        else f"all {len(rows)} photos have a label.",
+        description=f"{count} image(s) are in more than one split, by content.",
         metadata={
-            "photos": len(rows),
-            "without_label": len(unlabelled),
-            **_shown(unlabelled=unlabelled),
+            "contents": contents,
+            "in_more_than_one": count,
+            **_shown(pairs=[paths for paths, _ in it.examples(PAIRS)]),
         },
     )
 
 
-@_promise("raw_images")
-def splits_share_classes(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
+def labels_present(it: _Images) -> dg.AssetCheckResult:
+    """Every photo has a label: it lies in a folder that names its class."""
+    photos, without = it.images.rows, it.figures["without_label"]
+    return dg.AssetCheckResult(
+        passed=not without,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{without} of {photos} photos have no label. Put photos in a "
+        "folder named after their class, inside the source or inside a split's folder."
+        if without
+        else f"all {photos} photos have a label.",
+        metadata={
+            "photos": photos,
+            "without_label": without,
+            **_shown(unlabelled=[paths[0] for paths, _ in it.examples(UNLABELLED)]),
+        },
+    )
+
+
+def splits_share_classes(it: _Images) -> dg.AssetCheckResult:
     """Test and Validation share classes with Training: else no photo could be recognised."""
-    classes = _classes(raw_images)
+    classes = it.classes
     apart = oddities.strangers(classes)
-    paths = raw_images.arrow(["path"])["path"].to_pylist() if apart else []
-    advice = {it: oddities.shared_under(paths, it) for it in apart}
+    advice = it.figures["shared"] if apart else {}
     told = [
         f"{split} shares no class with Training ({len(classes[split])} and "
         f"{len(classes[TRAINING])} classes), so that 0.0% of its photos can be recognised. "
         + (
             "With another `labels` in the config of `ingest`, they share classes: "
-            + ", ".join(f"{rule} ({count})" for rule, count in shared.items())
-            if shared
+            + ", ".join(f"{rule} ({count})" for rule, count in advice[split].items())
+            if advice[split]
             else "Name the folders of its classes as those of Training are"
         )
-        for split, shared in advice.items()
+        for split in apart
     ]
     return dg.AssetCheckResult(
         passed=not apart,
@@ -191,68 +229,82 @@ def splits_share_classes(
     )
 
 
-@_promise("raw_images")
-def classes_in_all_splits(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
+def classes_in_all_splits(it: _Images) -> dg.AssetCheckResult:
     """No class is in one split only: it could not be tested, or not be recognised."""
-    classes = _classes(raw_images)
-    alone = oddities.in_one_split(classes)
+    alone = oddities.in_one_split(it.classes)
     told = "; ".join(f"{len(labels)} only in {split}" for split, labels in alone.items())
     return dg.AssetCheckResult(
         passed=not alone,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"of {len(set().union(*classes.values()))} classes, "
+        description=f"of {len(set().union(*it.classes.values()))} classes, "
         + (f"some are in one split only: {told}." if alone else "none is in one split only."),
         metadata=_shown(**alone),
     )
 
 
-@_promise("raw_images")
-def class_names_differ(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
+def class_names_differ(it: _Images) -> dg.AssetCheckResult:
     """No two classes have names that differ in case, accents, `_`, `-` or spaces only."""
-    labels = {it for it in raw_images.arrow(["label"])["label"].unique().to_pylist() if it}
-    groups = oddities.near_equal(labels)
+    groups = oddities.near_equal(it.labels)
     return dg.AssetCheckResult(
         passed=not groups,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{len(groups)} group(s) of classes have nearly the same name. If they mean "
         "the same fruit, give their folders one name."
         if groups
-        else f"the names of {len(labels)} classes differ.",
+        else f"the names of {len(it.labels)} classes differ.",
         metadata=_shown(nearly_equal=groups),
     )
 
 
-@_promise("raw_images")
-def no_folder_twice(
-    context: dg.AssetCheckExecutionContext,  # noqa: ARG001 - of `_promise`
-    raw_images: Snapshot,
-) -> dg.AssetCheckResult:
+def no_folder_twice(it: _Images) -> dg.AssetCheckResult:
     """No folder of the source is a copy of another, as where a source is nested in itself."""
-    rows = raw_images.arrow(["path", "sha256"])
-    found = oddities.copies(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+    found = [
+        oddities.Copy(folder, other, photos) for (folder, other), photos in it.examples(COPIES)
+    ]
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{'; '.join(map(str, found[:COPIES_TOLD]))}. Remove one of them from the "
         "source, or point FRUITS_SOURCE at one."
         if found
-        else f"none of the folders of {rows.num_rows} photos is a copy of another.",
-        metadata=_shown(copies=[[it.folder, it.other, it.photos] for it in found]),
+        else f"none of the folders of {it.images.rows} photos is a copy of another.",
+        metadata=_shown(copies=[[copy.folder, copy.other, copy.photos] for copy in found]),
     )
 
 
-def _classes(raw_images: Snapshot) -> Mapping[str, set[str]]:
-    """Split -> the labels of its photos."""
-    rows = raw_images.arrow(["split", "label"])
-    return oddities.classes_of(
-        zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True)
+OF_IMAGES: Mapping[str, Callable[[_Images], dg.AssetCheckResult]] = {
+    check.__name__: check
+    for check in (
+        every_file_accounted_for,
+        no_image_in_both_splits,
+        labels_present,
+        splits_share_classes,
+        classes_in_all_splits,
+        class_names_differ,
+        no_folder_twice,
     )
+}
+"""Checks of `raw_images`: one op, so that where each op is a process, one of them measures."""
+
+
+@dg.multi_asset_check(
+    name="raw_images_checks",
+    specs=[
+        dg.AssetCheckSpec(name, asset="raw_images", description=check.__doc__)
+        for name, check in OF_IMAGES.items()
+    ],
+    can_subset=True,
+    ins={"raw_images": dg.AssetIn("raw_images")},
+)
+def raw_images_checks(
+    context: dg.AssetCheckExecutionContext, spark: SparkTarget, raw_images: Snapshot
+) -> Iterator[dg.AssetCheckResult]:
+    """Checks the photos of the source, those of the checks that were asked for."""
+    it = _Images(raw_images, lambda: _measure(context, spark, inspect_images, images=raw_images))
+    of = _versions(raw_images=raw_images)
+    for key in sorted(context.selected_asset_check_keys):
+        found = _said_before(context.instance, key, of) or _said(OF_IMAGES[key.name](it), of)
+        yield found._replace(asset_key=key.asset_key, check_name=key.name)
 
 
 @_promise("model_weights")
@@ -287,13 +339,13 @@ def features_complete(
 ) -> dg.AssetCheckResult:
     """Every photo has its features: of the right width, finite and not all equal."""
     width = ModelDescription.from_json(model_weights.read(MODEL_DESCRIPTION)).features
-    found = _measure(context, spark, inspect_features, features=features)
-    have = features.arrow(["path"])["path"].to_pylist()
-    missing = sorted(set(raw_images.arrow(["path"])["path"].to_pylist()) - set(have))
+    measured = _measure(context, spark, inspect_features, features=features, images=raw_images)
+    found = measured.figures
+    missing = [paths[0] for paths, _ in read_examples(measured.siblings[MISSING], LOST)]
     unreadable = read_unreadable(features)[:SHOWN]
     problems = {
-        f"{len(missing)} photo(s) without features": len(missing),
-        f"{len(have) - len(set(have))} photo(s) twice": len(have) - len(set(have)),
+        f"{found['missing']} photo(s) without features": found["missing"],
+        f"{found['repeated']} photo(s) twice": found["repeated"],
         f"widths {found['widths']} instead of {width}": found["widths"] != [width],
         f"{found['not_finite']} vector(s) with NaN or infinity": found["not_finite"],
         f"{found['constant']} constant vector(s)": found["constant"],
@@ -367,7 +419,8 @@ def recognition(
     config: RecognitionConfig,
 ) -> dg.AssetCheckResult:
     """The nearest Training photo has the label of the Test photo, on the components."""
-    found = _measure(context, spark, recognize, features=features, pca_features=pca_features)
+    measured = _measure(context, spark, recognize, features=features, pca_features=pca_features)
+    found = measured.figures
     if not (found["test"] and found["training"]):
         return dg.AssetCheckResult(
             passed=True,
@@ -393,13 +446,7 @@ def recognition(
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = (
-    every_file_accounted_for,
-    no_image_in_both_splits,
-    labels_present,
-    splits_share_classes,
-    classes_in_all_splits,
-    class_names_differ,
-    no_folder_twice,
+    raw_images_checks,
     model_parity,
     features_complete,
     components_orthonormal,
@@ -422,8 +469,8 @@ def _measure(
     spark: SparkTarget,
     measure: Transform,
     **inputs: Any,
-) -> dict[str, Any]:
-    """The figures of a measure, kept in the lake so that they are computed once."""
+) -> Snapshot:
+    """What a measure has found, kept in the lake so that it is computed once."""
     dataset = spark.run(context, measure, **inputs)
     spark.lake.open().publish(dataset)
-    return dict(dataset.figures)
+    return dataset

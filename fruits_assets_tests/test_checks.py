@@ -19,6 +19,9 @@ from fruits_assets.definitions import ASSETS
 from fruits_assets.lake.lake import Lake
 from fruits_assets.storage.parquet import File, Origin, vectors_array, write_files, write_part
 from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms import oddities
+from fruits_assets.transforms.ingest import CLASSES
+from fruits_assets.transforms.oddities import ODDITIES
 from fruits_assets_tests.conftest import Pipeline
 
 BROKEN = "bad0000000000000"
@@ -38,11 +41,11 @@ def evaluate(
     pipeline: Pipeline, name: str, instance: dg.DagsterInstance | None = None, **config
 ) -> dg.AssetCheckEvaluation:
     """Runs one check alone, on what the lake holds."""
-    (check,) = [check for check in CHECKS if check.check_key.name == name]
-    op = f"{check.check_key.asset_key.to_user_string()}_{name}"
+    (key,) = [key for check in CHECKS for key in check.check_keys if key.name == name]
+    op = f"{key.asset_key.to_user_string()}_{name}"
     result = dg.materialize(
         [*ASSETS, *CHECKS],
-        selection=dg.AssetSelection.checks(check.check_key),
+        selection=dg.AssetSelection.checks(key),
         resources=pipeline.resources,
         run_config={"ops": {op: {"config": config}}} if config else {},
         instance=instance,
@@ -59,7 +62,7 @@ def republish(
     columns = [column for column in snapshot.schema.names if column != "content"]
     table = change(snapshot.arrow(columns))
     file = write_part(snapshot.folder, Origin(BROKEN, 0, table.num_rows), table)
-    _publish(pipeline.lake, snapshot, file, table.schema, **figures)
+    _publish(pipeline.lake, snapshot, file, table, **figures)
 
 
 def republish_file(pipeline: Pipeline, name: str, file_name: str, content: bytes) -> None:
@@ -67,26 +70,35 @@ def republish_file(pipeline: Pipeline, name: str, file_name: str, content: bytes
     snapshot = pipeline.lake.current(name)
     contents = {file: snapshot.read(file) for file in snapshot.names()} | {file_name: content}
     file = write_files(snapshot.folder, BROKEN, contents)
-    _publish(pipeline.lake, snapshot, file, snapshot.schema)
+    _publish(pipeline.lake, snapshot, file, snapshot.schema.empty_table())
 
 
-def _publish(lake: Lake, snapshot: Snapshot, file: File, schema: pa.Schema, **figures: Any) -> None:
+def _publish(lake: Lake, snapshot: Snapshot, file: File, table: pa.Table, **figures: Any) -> None:
     commit = replace(snapshot.commit, recipe=BROKEN, figures={**snapshot.figures, **figures})
     numbers = {name: lake.table(name).latest() for name in (snapshot.name, *snapshot.siblings)}
     siblings = {
         name: replace(it, follows=numbers[name], commit=replace(it.commit, recipe=BROKEN))
         for name, it in snapshot.siblings.items()
     }
+    if CLASSES in siblings:
+        siblings[CLASSES] = replace(siblings[CLASSES], files=(_counted(siblings[CLASSES], table),))
     lake.publish(
         replace(
             snapshot,
             commit=commit,
             files=(file,),
-            schema=schema,
+            schema=table.schema,
             siblings=siblings,
             follows=numbers[snapshot.name],
         )
     )
+
+
+def _counted(classes: Snapshot, rows: pa.Table) -> File:
+    """The counts by class and split of the photos of a table."""
+    counts = rows.group_by(["label", "split"]).aggregate([([], "count_all")])
+    table = counts.rename_columns(classes.schema.names).cast(classes.schema)
+    return write_part(classes.folder, Origin(BROKEN, 0, table.num_rows), table)
 
 
 def _set(table: pa.Table, column: str, change: Callable[[list], list]) -> pa.Table:
@@ -104,27 +116,24 @@ def test_what_was_checked_before_is_not_checked_again(
     )
     with dg.DagsterInstance.ephemeral() as instance:
         first = evaluate(broken, "labels_present", instance=instance)
-        assert read == ["raw_images"]
+        assert read == [ODDITIES]
         again = evaluate(broken, "labels_present", instance=instance)
-        assert read == ["raw_images"]
+        assert read == [ODDITIES]
         assert (again.passed, again.description) == (first.passed, first.description)
         assert again.metadata == first.metadata
-        republish(
-            broken, "raw_images", lambda rows: _set(rows, "label", lambda it: [None] * len(it))
-        )
-        assert not evaluate(broken, "labels_present", instance=instance).passed
-
-
-def test_a_lost_file_is_found(broken: Pipeline):
-    lost = broken.lake.current("raw_images").arrow(["path"])["path"][7].as_py()
-    republish(broken, "raw_images", lambda rows: pa.concat_tables([rows[:7], rows[8:]]))
-    evaluation = evaluate(broken, "every_file_accounted_for")
+        republish(broken, "raw_images", _with_label(0, None))
+        evaluation = evaluate(broken, "labels_present", instance=instance)
     assert not evaluation.passed
-    assert "1 lost" in str(evaluation.description)
-    assert evaluation.metadata["lost"].value == [lost]
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert "1 of 90 photos have no label" in str(evaluation.description)
 
 
-def test_an_invented_file_and_one_that_is_twice_are_found(broken: Pipeline):
+def _with_label(row: int, label: str | None) -> Callable[[pa.Table], pa.Table]:
+    return lambda rows: _set(rows, "label", lambda it: [*it[:row], label, *it[row + 1 :]])
+
+
+def test_a_file_that_is_lost_invented_or_twice_is_found(broken: Pipeline):
+    lost = broken.lake.current("raw_images").arrow(["path"])["path"][:2].to_pylist()
     republish(
         broken,
         "raw_images",
@@ -133,33 +142,32 @@ def test_an_invented_file_and_one_that_is_twice_are_found(broken: Pipeline):
     evaluation = evaluate(broken, "every_file_accounted_for")
     assert not evaluation.passed
     assert "2 lost, 1 not from the source, 1 twice" in str(evaluation.description)
+    assert evaluation.metadata["lost"].value == sorted(lost)
+    assert evaluation.metadata["not_from_the_source"].value == ["invented"]
 
 
-def test_an_image_in_both_splits_is_a_warning_with_the_pair(broken: Pipeline):
-    def leak(rows: pa.Table) -> pa.Table:
+def test_photos_that_lie_twice_are_warnings_with_examples(
+    broken: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    def leak_and_nest(rows: pa.Table) -> pa.Table:
         splits = rows["split"].to_pylist()
         train, test = splits.index("Training"), splits.index("Test")
         leaked = _set(rows, "sha256", lambda all_: [*all_[:train], all_[test], *all_[train + 1 :]])
         expected.extend(sorted([rows["path"][train].as_py(), rows["path"][test].as_py()]))
-        return leaked
+        inner = _set(leaked, "path", lambda paths: [f"photos/{path}" for path in paths])
+        return pa.concat_tables([leaked, inner])
 
+    monkeypatch.setattr(oddities, "ROWS_PER_PARTITION", 90)  # several workers compare them
     expected: list[str] = []
-    republish(broken, "raw_images", leak)
-    evaluation = evaluate(broken, "no_image_in_both_splits")
-    assert not evaluation.passed
-    assert evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert evaluation.metadata["pairs"].value == [expected]
-
-
-def test_a_copy_within_one_split_is_no_leak(broken: Pipeline):
-    def copy(rows: pa.Table) -> pa.Table:
-        first, second, *_ = [
-            row for row, split in enumerate(rows["split"].to_pylist()) if split == "Training"
-        ]
-        return _set(rows, "sha256", lambda all_: [*all_[:second], all_[first], *all_[second + 1 :]])
-
-    republish(broken, "raw_images", copy)
-    assert evaluate(broken, "no_image_in_both_splits").passed
+    republish(broken, "raw_images", leak_and_nest)
+    found = evaluate(broken, "no_image_in_both_splits")
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.metadata["pairs"].value == [expected]
+    assert found.metadata["contents"].value == 89
+    found = evaluate(broken, "no_folder_twice")
+    assert not found.passed
+    assert "90 photos of the source lie in photos too. Remove" in str(found.description)
 
 
 def test_splits_that_share_no_class_are_a_warning_that_says_what_would_help(broken: Pipeline):
@@ -215,28 +223,6 @@ def _renamed(split: str, label: str, name: str) -> Callable[[pa.Table], pa.Table
     return change
 
 
-def test_a_source_that_is_nested_in_itself_is_a_warning(broken: Pipeline):
-    def nest(rows: pa.Table) -> pa.Table:
-        inner = _set(rows, "path", lambda paths: [f"photos/{path}" for path in paths])
-        return pa.concat_tables([rows, inner])
-
-    photos = broken.lake.current("raw_images").rows
-    republish(broken, "raw_images", nest)
-    evaluation = evaluate(broken, "no_folder_twice")
-    assert not evaluation.passed
-    assert f"{photos} photos of the source lie in photos too. Remove" in str(evaluation.description)
-
-
-def test_missing_labels_are_a_warning(broken: Pipeline):
-    republish(
-        broken, "raw_images", lambda rows: _set(rows, "label", lambda all_: [None, *all_[1:]])
-    )
-    evaluation = evaluate(broken, "labels_present")
-    assert not evaluation.passed
-    assert evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert "1 of 90 photos have no label" in str(evaluation.description)
-
-
 def test_a_model_that_is_not_keras_any_more_is_found(broken: Pipeline):
     model = broken.lake.current("model_weights")
     with np.load(io.BytesIO(model.read(PROBE))) as probe:
@@ -277,8 +263,10 @@ def _with(row: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
         (_vectors(_with(3, np.inf)), "1 vector(s) with NaN or infinity"),
         (_vectors(_with(3, 0.0)), "1 constant vector(s)"),
         (_vectors(lambda matrix: matrix[:, :1000]), "widths [1000] instead of 1280"),
-        (lambda rows: rows[1:], "1 photo(s) without features"),
-        (lambda rows: pa.concat_tables([rows, rows[:2]]), "2 photo(s) twice"),
+        (
+            lambda rows: pa.concat_tables([rows[1:], rows[2:4]]),
+            "1 photo(s) without features; 2 photo(s) twice",
+        ),
     ],
 )
 def test_incomplete_features_are_found(broken: Pipeline, change, expected: str):

@@ -34,7 +34,10 @@ PASSED_ON = re.compile(
     r"PATH|JAVA_HOME|LANG|LC_.*|(SSL|UV|PIP|XDG|PYENV)_.*|REQUESTS_CA_BUNDLE|.*_(proxy|PROXY)"
 )
 """Not what `make test` itself was told: a `make` in it would take ARGS and DAGSTER_HOME over."""
-STEPS = ("ingest", "featurize", "inspect_features", "fit_pca", "apply_pca", "recognize")
+STEPS = (
+    *("ingest", "inspect_images", "featurize", "inspect_features"),
+    *("fit_pca", "apply_pca", "recognize"),
+)
 SECONDS = 600
 TYPED = "fruits\n"
 """By the person at the terminal: the name of the stack, when it is to be deleted."""

@@ -170,30 +170,30 @@ class Lake:
         return None
 
     def _made_by(
-        self, recipe: Recipe, name: str, *, grown: str = ""
+        self, recipe: Recipe, name: str, *, grown: Sequence[str] = ()
     ) -> Iterator[tuple[int, Commit]]:
         """Versions that answer the same question, the newest first.
 
         Args:
             recipe: the question.
             name: of the table that the recipe makes.
-            grown: name of an input that may differ, if any.
+            grown: names of the inputs that may differ.
         """
-        question = replace(recipe, salt="").question(grown)
+        question = replace(recipe, salt="").question(*grown)
         for number, made in self.table(name).publishes():
             asked = Recipe(made.transform, made.code_version, made.params, made.inputs)
-            if asked.question(grown) == question:
+            if asked.question(*grown) == question:
                 yield number, made
 
-    def earlier(self, recipe: Recipe, name: str, *, grown: str) -> Snapshot | None:
-        """What is whole of the newest version for another state of one input, or None.
+    def earlier(self, recipe: Recipe, name: str, *, grown: Sequence[str]) -> Snapshot | None:
+        """What is whole of the newest version for another state of some inputs, or None.
 
         Most of what it holds can be taken over: a recipe that is forced to be made again has none.
 
         Args:
             recipe: of the version that is to be made.
             name: of the table that the recipe makes.
-            grown: name of the input that may differ.
+            grown: names of the inputs that may differ.
         """
         if recipe.salt:
             return None

@@ -69,13 +69,13 @@ class Recipe:
         )
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def question(self, grown: str = "") -> str:
-        """Hash of the recipe for any state of one of its inputs: 16 hexadecimal digits.
+    def question(self, *grown: str) -> str:
+        """Hash of the recipe for any state of some of its inputs: 16 hexadecimal digits.
 
         Args:
-            grown: name of the input that may differ.
+            *grown: names of the inputs that may differ.
         """
-        return replace(self, inputs={**self.inputs, grown: ""}).version
+        return replace(self, inputs={**self.inputs, **dict.fromkeys(grown, "")}).version
 
 
 def _number(value: Versioned) -> int | None:

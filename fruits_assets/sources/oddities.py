@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, takewhile
 
-from fruits_assets.sources.layout import LABELS, TEST, TRAINING, VALIDATION, Labels, places
+from fruits_assets.sources.layout import LABELS, TEST, TRAINING, VALIDATION, Labels, places_of
 
 Labelled = tuple[str | None, str | None]
 """Split and label of a photo."""
+Pair = tuple[str, str]
+"""Two folders, in order; empty for the source itself."""
 SAME = 0.9
 """Share of the photos of a folder that lie in another one too, from which it is a copy of it."""
 COMPARED = 8
@@ -36,11 +38,11 @@ def strangers(classes: Mapping[str, set[str]]) -> list[str]:
     return [it for it in (TEST, VALIDATION) if it in classes and not classes[it] & training]
 
 
-def shared_under(paths: Sequence[str], split: str) -> dict[Labels, int]:
+def shared_under(folders: Sequence[str], split: str) -> dict[Labels, int]:
     """Rule for labels -> how many classes a split shares with Training by it; those with any."""
     found: dict[Labels, int] = {}
     for rule in LABELS:
-        classes = classes_of(places(paths, rule))
+        classes = classes_of(places_of(folders, rule).values())
         found[rule] = len(classes.get(TRAINING, set()) & classes.get(split, set()))
     return {rule: count for rule, count in found.items() if count}
 
@@ -91,35 +93,57 @@ def copies(photos: Iterable[tuple[str, str]]) -> list[Copy]:
     by_content: dict[str, list[str]] = defaultdict(list)
     for path, digest in photos:
         by_content[digest].append(path)
-    paths = [path for group in by_content.values() for path in group]
-    pairs: Counter[tuple[str, str]] = Counter()
+    pairs: Counter[Pair] = Counter()
     for group in by_content.values():
-        pairs.update(
-            folders
-            for pair in combinations(sorted(group)[:COMPARED], 2)
-            if (folders := _apart(*pair))
-        )
-    return [
-        Copy(folder, other, count)
-        for (folder, other), count in pairs.most_common()
-        if count > 1 and count >= SAME * _smaller(paths, folder, other)
-    ]
+        pairs.update(folders_of(sorted(group)[:COMPARED]))
+    below = photos_below(
+        (path for group in by_content.values() for path in group),
+        {folder for pair in pairs for folder in pair},
+    )
+    return confirmed(pairs, below)
 
 
-def _apart(one: str, other: str) -> tuple[str, str] | None:
+def folders_of(paths: Sequence[str]) -> Iterator[Pair]:
+    """Pairs of folders that photos of the same content, and of the same names in them, lie in.
+
+    Args:
+        paths: of photos with one content, in order; `COMPARED` at most.
+    """
+    for one, other in combinations(paths, 2):
+        if folders := _apart(one, other):
+            yield folders
+
+
+def photos_below(paths: Iterable[str], folders: Collection[str]) -> Counter[str]:
+    """How many photos lie in each of some folders, at any depth; empty for the source itself."""
+    found: Counter[str] = Counter()
+    for path in paths:
+        ends = [i for i, letter in enumerate(path) if letter == "/" and i]
+        found.update(folder for i in (0, *ends) if (folder := path[:i]) in folders)
+    return found
+
+
+def confirmed(pairs: Mapping[Pair, int], below: Mapping[str, int]) -> list[Copy]:
+    """The pairs of folders of which one is a copy of the other, those with most photos first.
+
+    Args:
+        pairs: two folders, in order -> photos that lie in both.
+        below: each of them -> photos in it, at any depth.
+    """
+    found = []
+    for (folder, other), count in pairs.items():
+        inside, outside = below[other], below[folder]
+        if not folder or other.startswith(f"{folder}/"):
+            outside -= inside
+        if count > 1 and count >= SAME * min(inside, outside):
+            found.append(Copy(folder, other, count))
+    return sorted(found, key=lambda copy: (-copy.photos, copy.folder, copy.other))
+
+
+def _apart(one: str, other: str) -> Pair | None:
     """The folders below which two paths are the same; None where their files have other names."""
     first, second = one.split("/"), other.split("/")
     pairs = zip(reversed(first), reversed(second), strict=False)
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     folders = "/".join(first[:-same]), "/".join(second[:-same])
-    return (min(folders), max(folders)) if same else None
-
-
-def _smaller(paths: Sequence[str], folder: str, other: str) -> int:
-    """How many photos the smaller of two folders holds; of one in the other, without it."""
-    inside = [path for path in paths if path.startswith(f"{other}/")]
-    below = f"{folder}/" if folder else ""
-    outside = sum(path.startswith(below) for path in paths)
-    if other.startswith(below):
-        outside -= len(inside)
-    return min(len(inside), outside)
+    return (min(folders), max(folders)) if same and folders[0] != folders[1] else None

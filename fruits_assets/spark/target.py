@@ -123,8 +123,8 @@ class SparkTarget(Deployed, ABC):
 
         def make(folders: Mapping[str, Folder]) -> dict[str, Output]:
             arguments: dict[str, Any] = {name: one.stage(folders) for name, one in inputs.items()}
-            grown = inputs[transform.grows_with].name if transform.grows_with else ""
-            arguments |= {**folders, **params, "question": recipe.question(grown)}
+            grown = [inputs[name].name for name in transform.grows_with]
+            arguments |= {**folders, **params, "question": recipe.question(*grown)}
             if grown:
                 lake = self.lake.open()
                 arguments["earlier"] = lake.earlier(recipe, transform.lead, grown=grown)

@@ -30,15 +30,14 @@ class Transform:
         function: a plain function.
         code_version: changes whenever the results would.
         outputs: the tables that it writes: name -> schema. The first is published last: it leads.
-        grows_with: the input that may have grown since an earlier version, whose snapshot the
-            function is then given as `earlier`, to take over what still holds; empty where there is
-            none.
+        grows_with: the inputs that may have grown since an earlier version, whose snapshot the
+            function is then given as `earlier`, to take over what still holds.
     """
 
     function: Callable[..., dict[str, Output]]
     code_version: str
     outputs: Mapping[str, pa.Schema]
-    grows_with: str = ""
+    grows_with: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,12 +66,13 @@ def transform_at(address: str) -> Transform:
 
 
 def transform(
-    *, code_version: str, outputs: Mapping[str, pa.Schema], grows_with: str = ""
+    *, code_version: str, outputs: Mapping[str, pa.Schema], grows_with: str | tuple[str, ...] = ()
 ) -> Callable[..., Transform]:
-    """Declares a function to be a transform."""
+    """Declares a function to be a transform; one input that grows needs no tuple."""
+    growing = (grows_with,) if isinstance(grows_with, str) else grows_with
 
     def declare(function: Callable[..., dict[str, Output]]) -> Transform:
-        return Transform(function, code_version, dict(outputs), grows_with)
+        return Transform(function, code_version, dict(outputs), growing)
 
     return declare
 

@@ -207,10 +207,10 @@ def test_an_unfinished_version_is_never_current(place: Place, lake: Lake) -> Non
 def test_a_version_that_is_forced_takes_nothing_over(folder_lake: Lake) -> None:
     published = publish(folder_lake, "raw", 1)
     recipe = recipe_of("raw", 1)
-    earlier = folder_lake.earlier(recipe, "raw", grown="source")
+    earlier = folder_lake.earlier(recipe, "raw", grown=["source"])
     assert earlier
     assert earlier.files == published.files
-    assert folder_lake.earlier(replace(recipe, salt="run"), "raw", grown="source") is None
+    assert folder_lake.earlier(replace(recipe, salt="run"), "raw", grown=["source"]) is None
 
 
 def test_what_can_be_tried_again_is_answered_by_the_newest_try(folder_lake: Lake) -> None:
@@ -723,7 +723,7 @@ def test_what_is_withdrawn_is_not_taken_again(lake: Lake) -> None:
     assert seen_by_others(lake, "raw") == []
     for number in (1, 2):
         assert _published(lake, "raw", number) is None
-    assert lake.earlier(recipe_of("raw", 2), "raw", grown="source") is None
+    assert lake.earlier(recipe_of("raw", 2), "raw", grown=["source"]) is None
     with pytest.raises(DatasetError, match="no raw yet"):
         lake.current("raw")
     published = publish(lake, "raw", 2)

@@ -259,7 +259,7 @@ def test_a_table_that_was_made_with_a_damaged_one_is_made_again(lake: Lake):
     _emptied(entry(lake.table("sibling"), 1))
     assert len(repair(lake)) == 2
     assert lake.answers(together("1"), "lead") is None
-    found = lake.earlier(together("4"), "lead", grown="source")
+    found = lake.earlier(together("4"), "lead", grown=["source"])
     assert found
     assert found.number == 0, "the newest that is whole"
     made = publish_together(lake, together("1"), *names)

@@ -84,3 +84,10 @@ def test_a_question_leaves_one_input_open(other: dict[str, Any], *, is_the_same:
     changed = replace(RECIPE, **other)
     assert (RECIPE.question("raw_images") == changed.question("raw_images")) == is_the_same
     assert RECIPE.question() != changed.question()
+
+
+def test_a_question_can_leave_several_inputs_open() -> None:
+    names = list(RECIPE.inputs)
+    other = replace(RECIPE, inputs=dict.fromkeys(names, "another"))
+    assert RECIPE.question(*names) == other.question(*names)
+    assert RECIPE.question(names[0]) != RECIPE.question(*names)

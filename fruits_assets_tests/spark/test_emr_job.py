@@ -20,7 +20,10 @@ from fruits_assets_tests.spark.conftest import CONFIG, User
 
 pytestmark = [pytest.mark.slow, pytest.mark.yarn]
 
-TRANSFORMS = ("ingest", "featurize", "inspect_features", "fit_pca", "apply_pca", "recognize")
+TRANSFORMS = (
+    *("ingest", "inspect_images", "featurize", "inspect_features"),
+    *("fit_pca", "apply_pca", "recognize"),
+)
 MADE_ON_THE_CLUSTER = ("raw_images", "rejected_images", "features", "pca_model", "pca_features")
 
 

@@ -29,6 +29,7 @@ from fruits_assets.transforms.featurize import featurize
 from fruits_assets.transforms.gallery import draw_gallery
 from fruits_assets.transforms.ingest import ingest
 from fruits_assets.transforms.measures import inspect_features, recognize
+from fruits_assets.transforms.oddities import inspect_images
 from fruits_assets.transforms.pca import apply_pca, fit_pca, measure_drift, refit_pca
 from fruits_assets.transforms.transform import Transform
 
@@ -41,6 +42,7 @@ EVERY = (
     fit_pca,
     refit_pca,
     apply_pca,
+    inspect_images,
     inspect_features,
     measure_drift,
     recognize,
@@ -71,8 +73,9 @@ def run(spark: SparkSession, folder: Folder, photos: str, model: Snapshot) -> di
     features = make("first", featurize, DECODING, images=images, model=model)
     fitted = make("first", fit_pca, PCA, features=features)
     projected = make("first", apply_pca, {}, features=features, model=fitted)
-    make("first", inspect_features, {}, features=features)
-    make("first", recognize, {}, features=features, pca_features=projected)
+    make("first", inspect_images, {}, images=images)
+    inspected = make("first", inspect_features, {}, features=features, images=images)
+    measured = make("first", recognize, {}, features=features, pca_features=projected)
     shown = {"images": images, "pca_features": projected, "model": fitted}
     make("first", draw_gallery, {"max_photos": 10}, **shown)
 
@@ -81,6 +84,8 @@ def run(spark: SparkSession, folder: Folder, photos: str, model: Snapshot) -> di
     known = {**DECODING, "earlier": features}
     left = make("again", featurize, known, images=fewer, model=model)
     make("again", measure_drift, {}, features=left, model=fitted, fitted=features)
+    make("again", inspect_features, {"earlier": inspected}, features=left, images=images)
+    make("again", recognize, {"earlier": measured}, features=left, pca_features=projected)
     make("again", refit_pca, PCA, features=left, model=fitted, fitted=features)
     return made
 
@@ -95,7 +100,9 @@ def error_of_a_worker(spark: SparkSession, features: Snapshot) -> str:
             inspect_features.function(
                 spark,
                 features=replace(features, folder=folder_at(str(damaged))),
+                images=features,
                 _inspection=folder_at(folder),
+                _missing=folder_at(folder),
                 question="",
                 log=lambda _: None,
             )
