@@ -27,8 +27,8 @@ from fruits_assets.sources.layout import TRAINING
 from fruits_assets.spark.target import SparkTarget
 from fruits_assets.storage.snapshot import Snapshot
 from fruits_assets.transforms import pca as pca_transforms
+from fruits_assets.transforms.changes import CLASSES
 from fruits_assets.transforms.featurize import read_unreadable
-from fruits_assets.transforms.ingest import CLASSES
 from fruits_assets.transforms.measures import MISSING, inspect_features, recognize
 from fruits_assets.transforms.oddities import (
     COPIES,

@@ -27,7 +27,7 @@ from fruits_assets.sources.listing import LISTING
 from fruits_assets.storage.base import Folder
 from fruits_assets.storage.parquet import File, Origin, address_of, write_part
 from fruits_assets.storage.snapshot import Output, Snapshot
-from fruits_assets.transforms.ingest import CLASSES
+from fruits_assets.transforms.changes import CLASSES
 from fruits_assets.transforms.spread import (
     MAX_PARTITIONS,
     Done,
