@@ -44,8 +44,7 @@ def raw_metadata(raw: Snapshot) -> dict[str, Any]:
 def rejected_metadata(rejected: Snapshot) -> dict[str, Any]:
     """Counts by reason, and the first files with what is wrong with them."""
     found = rejected.figures
-    columns = ["path", "reason", "detail"]
-    rows = rejected.arrow(columns).slice(0, MAX_REJECTED_SHOWN).to_pylist()
+    rows = rejected.head(["path", "reason", "detail"], MAX_REJECTED_SHOWN).to_pylist()
     sheet = figures.rejected_sheet(
         [(row["path"], row["reason"], row["detail"]) for row in rows],
         found["rejected"],

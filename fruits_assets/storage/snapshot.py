@@ -252,6 +252,16 @@ class Snapshot:
             while some := list(islice(files, READS_IN_FLIGHT)):
                 yield from zip(some, pool.map(partial(self._columns, columns), some), strict=True)
 
+    def head(self, columns: Sequence[str], rows: int) -> pa.Table:
+        """Some columns of the first rows."""
+        found = [self._some(columns).empty_table()]
+        for _, table in self.pieces(columns):
+            found.append(table.slice(0, rows))
+            rows -= found[-1].num_rows
+            if not rows:
+                break
+        return pa.concat_tables(found)
+
     def _light(self, columns: Sequence[str]) -> list[pa.Table]:
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             return list(pool.map(partial(self._columns, columns), self.files))

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 - as PySpark's own document
 from fruits_assets.core.decoder import SECONDS, Decoder, shared
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.core.images import RejectedImage
-from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, ORDER, PASSED_OVER
+from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA, ORDER, PASSED_OVER, entries
 from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import Folder
@@ -327,8 +327,8 @@ class _Examiner:
             files: rows of `LISTING_SCHEMA`, in any order.
             thumbnails: how many to make.
         """
-        rows = files.select(LISTING_SCHEMA.names).sort_by(ORDER).to_pylist()
-        address = address_of(self.question, rows)
+        files = files.select(LISTING_SCHEMA.names).sort_by(ORDER)
+        rows, address = files.to_pylist(), address_of(self.question, list(entries(files)))
         lacking = shared(seconds=self.limits.max_seconds).lacking
         found, left = [], thumbnails
         for start, stop, raw, rejected in self._parts(address, rows):

@@ -216,7 +216,7 @@ class Facts:
     def rejected(self) -> Rejected:
         """Files that are no usable photos."""
         found = self.pipeline.rejected.figures
-        rows = self.pipeline.rejected.arrow(["path", "reason"]).slice(0, 3).to_pylist()
+        rows = self.pipeline.rejected.head(["path", "reason"], 3).to_pylist()
         reasons = dict(sorted(found["reasons"].items(), key=lambda one: (-one[1], one[0])))
         return Rejected(found["rejected"], reasons, [(one["path"], one["reason"]) for one in rows])
 
@@ -241,9 +241,16 @@ class Facts:
     @cached_property
     def duplicates(self) -> int:
         """Contents that are in more than one split."""
-        photos = self.pipeline.raw.arrow(["sha256", "split"])
-        counts = photos.group_by("sha256").aggregate([("split", "count_distinct")])
-        return int(np.count_nonzero(counts["split_count_distinct"].to_numpy() > 1))
+        splits: list[str] = []
+        found: list[np.ndarray] = [np.empty((0, 2), np.uint64)]
+        for _, part in self.pipeline.raw.pieces(["sha256", "split"]):
+            rows = [row for row in part.to_pylist() if row["split"]]
+            splits += sorted({row["split"] for row in rows}.difference(splits))
+            pairs = [(int(row["sha256"][:16], 16), splits.index(row["split"])) for row in rows]
+            found.append(np.array(pairs, np.uint64).reshape(-1, 2))
+        # 16 bytes of each photo: the first 64 bits of its hash tell contents apart.
+        contents = np.unique(np.concatenate(found), axis=0)[:, 0]
+        return int(np.count_nonzero(np.unique_counts(contents).counts > 1))
 
     @cached_property
     def origin(self) -> Origin:
