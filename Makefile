@@ -139,6 +139,10 @@ bench-latency: install ## One photo at a time, as a backend asks (artifacts/late
 bench-search: install ## The nearest of a million photos on one core, exact and by cells (artifacts/search/*); LAKE=.
 	@$(BIN)/python -m benchmarks.search $(if $(LAKE),--lake $(LAKE)) $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: install ## What grows with the photos: 10^4 and 10^5 tiny ones (artifacts/growth); ARGS='--photos ...'.
+	@$(BIN)/python -m benchmarks.growth $(ARGS)
+
 # checkov pins versions that conflict with the project's: it runs in an environment of its own,
 # of packages with their hashes (tools/checkov.lock).
 .PHONY: check-stack

@@ -126,9 +126,12 @@ class Look:
     @classmethod
     def at(cls, source: Source, lake: Lake, config: IngestConfig) -> Self:
         """Lists the source as a run with this config would. Raises FruitsError."""
-        found = source.list(recursive=config.recursive, labels=config.labels)
+        rules: Any = {"recursive": config.recursive, "labels": config.labels}
         raw = lake.find(RAW)
-        held = raw.commit.inputs[found.name] if raw else ""
+        held = raw.commit.inputs["source"] if raw else ""
+        if raw and source.is_as_listed(raw.siblings[LISTING], **rules):
+            return cls(held, held, raw.siblings[LISTING].rows, Changes(0, 0, 0))
+        found = source.list(**rules)
         if held == found.version:
             return cls(held, held, found.rows, Changes(0, 0, 0))
         listed = raw.siblings[LISTING] if raw else None

@@ -1,6 +1,9 @@
 """The places outside the lake that assets start from."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -15,6 +18,10 @@ from fruits_assets.sources.places import photos_at
 from fruits_assets.sources.store import PhotoStore
 from fruits_assets.storage.base import S3, Folder, overlap
 from fruits_assets.storage.places import folder_at
+from fruits_assets.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from fruits_assets.sources.inventory import InventoriedPhotos
 
 SAMPLE_FOLDER = "sample_photos"
 
@@ -97,19 +104,37 @@ class Source(Place):
             SourceError: the source or the inventory is missing, not readable, or holds no file;
                 or RegionError or S3Error for a bucket.
         """
-        photos = self.photos()
-        if self.inventory:
-            if not photos.root.startswith(S3):
-                raise SourceError(
-                    f"FRUITS_INVENTORY is {self.inventory}, and the source {photos.root} is not in "
-                    "a bucket. Empty FRUITS_INVENTORY, or set FRUITS_SOURCE to s3://bucket/prefix."
-                )
-            from fruits_assets.sources.inventory import (  # noqa: PLC0415 - AWS only
-                InventoriedPhotos,
-            )
+        return (self._inventoried() or self.photos()).list(recursive=recursive, labels=labels)
 
-            photos = InventoriedPhotos(photos.folder, self.folder(self.inventory))
-        return photos.list(recursive=recursive, labels=labels)
+    def is_as_listed(self, listing: Snapshot, *, recursive: bool, labels: Labels) -> bool:
+        """Whether the newest inventory is the one that a listing was taken from, by these rules.
+
+        Args:
+            listing: a version of `_listing`.
+            recursive: see `list`.
+            labels: see `list`.
+
+        Raises:
+            SourceError: as `list` does, for the inventory.
+        """
+        photos = self._inventoried()
+        asked = {"recursive": recursive, "labels": labels}
+        return photos is not None and asked | {"inventory": photos.inventory.uri} == {
+            name: listing.figures.get(name) for name in (*asked, "inventory")
+        }
+
+    def _inventoried(self) -> InventoriedPhotos | None:
+        if not self.inventory:
+            return None
+        from fruits_assets.sources.inventory import InventoriedPhotos  # noqa: PLC0415 - AWS only
+
+        photos = self.photos()
+        if not photos.root.startswith(S3):
+            raise SourceError(
+                f"FRUITS_INVENTORY is {self.inventory}, and the source {photos.root} is not in "
+                "a bucket. Empty FRUITS_INVENTORY, or set FRUITS_SOURCE to s3://bucket/prefix."
+            )
+        return InventoriedPhotos(photos.folder, self.folder(self.inventory))
 
     @property
     def uri(self) -> str:  # noqa: D102 - see Place

@@ -16,8 +16,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Self
 from urllib.parse import unquote_plus
 
@@ -28,8 +29,9 @@ import pyarrow.parquet
 
 from fruits_assets.core.errors import SourceError
 from fruits_assets.sources.bucket import BucketPhotos
+from fruits_assets.sources.layout import Labels
 from fruits_assets.sources.leftovers import first_hidden
-from fruits_assets.sources.listing import Row
+from fruits_assets.sources.listing import Listing, Row
 from fruits_assets.storage.base import Folder, Storage, join
 from fruits_assets.storage.endpoints import split
 
@@ -185,12 +187,23 @@ def _newest(place: Folder) -> str:
 class InventoriedPhotos(BucketPhotos):
     """The objects below a prefix of a bucket, as an inventory lists them."""
 
-    def __init__(self, folder: Folder, inventory: Folder) -> None:
+    def __init__(self, folder: Folder, place: Folder) -> None:
         super().__init__(folder)
-        self._inventory = inventory
+        self._place = place
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The one that is taken. Raises SourceError, or S3Error."""
+        return Inventory.at(self._place)
+
+    def list(  # noqa: D102 - see PhotoStore
+        self, *, recursive: bool, allow_empty: bool = False, labels: Labels = "parent"
+    ) -> Listing:
+        found = super().list(recursive=recursive, allow_empty=allow_empty, labels=labels)
+        return replace(found, inventory=self.inventory.uri)
 
     def _files(self, hidden: Counter[str], *, recursive: bool) -> Iterator[Row]:
-        inventory = Inventory.at(self._inventory)
+        inventory = self.inventory
         if inventory.bucket != self._storage.bucket.name:
             raise SourceError(
                 f"the inventory {inventory.uri} is of the bucket {inventory.bucket}, and the "

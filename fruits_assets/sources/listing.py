@@ -67,6 +67,9 @@ class Listing:
         sidecars: files passed over because they belong to a photo, or describe the data set.
         kinds: of hidden files and sidecars -> how many: `{"@eaDir": 2, ".xml": 3}`.
         labels: which folder is the label, by `layout.Layout`.
+        recursive: whether sub-folders were looked into.
+        inventory: URI of the manifest of the S3 Inventory that it was taken from; empty where the
+            source itself was listed.
         beside: paths of the sidecars, where it was just made: no table holds them.
     """
 
@@ -77,6 +80,8 @@ class Listing:
     sidecars: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
     labels: Labels = "parent"
+    recursive: bool = True
+    inventory: str = ""
     beside: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -181,6 +186,8 @@ class Listing:
             "files": self.rows,
             "bytes": self.bytes,
             "labels": self.labels,
+            "recursive": self.recursive,
+            "inventory": self.inventory,
             "kinds": dict(self.kinds),
             **passed_over,
         }
@@ -204,6 +211,8 @@ class Listing:
             *(figures.get(name, 0) for name in PASSED_OVER),
             kinds=figures.get("kinds", {}),
             labels=labels_of(snapshot),
+            recursive=figures.get("recursive", True),
+            inventory=figures.get("inventory", ""),
         )
 
 
@@ -288,6 +297,7 @@ def listing_of(
         sidecars=len(beside),
         kinds={**hidden, **Counter(beside.values())},
         labels=labels,
+        recursive=recursive,
         beside=tuple(beside),
     )
     if not files.num_rows and allow_empty:

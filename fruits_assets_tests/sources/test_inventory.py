@@ -174,6 +174,23 @@ def test_the_newest_complete_inventory_is_taken(inventories: Inventories) -> Non
 
 
 @ONE_SERVER
+def test_a_newer_inventory_is_noticed_without_reading_it(inventories: Inventories) -> None:
+    client, bucket = inventories.bucket.server.client, inventories.bucket
+    source = Source(place=bucket.base, inventory=inventories.uri, region=REGION)
+    inventories.put()
+    with used(bucket.server.endpoint):
+        listing = source.list(recursive=True, labels="parent")
+        held = listing.write(folder_at(f"s3://{bucket.name}/lake/_listing", region=REGION))
+        for key in ("inventories/data/2026-11-30T01-00Z-0", "inventories/data/2026-11-30T01-00Z-1"):
+            client.delete_object(Bucket=bucket.name, Key=key)
+        assert source.is_as_listed(held, recursive=True, labels="parent")
+        assert not source.is_as_listed(held, recursive=True, labels="first")
+        assert not source.is_as_listed(held, recursive=False, labels="parent")
+        inventories.put(date="2026-12-01T01-00Z")
+        assert not source.is_as_listed(held, recursive=True, labels="parent")
+
+
+@ONE_SERVER
 def test_an_archived_photo_of_an_inventory_is_rejected_with_what_to_do(
     inventories: Inventories,
 ) -> None:
