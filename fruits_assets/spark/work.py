@@ -21,7 +21,7 @@ STAGES = ("ingest", "featurize", "fit_pca", "apply_pca", "measures")
 """In the order in which a run goes through them."""
 STAGE_OF = {
     "measure_drift": "fit_pca",
-    "inspect_images": "measures",
+    "inspect_images": "featurize",
     "inspect_features": "measures",
     "recognize": "measures",
     "draw_gallery": "measures",

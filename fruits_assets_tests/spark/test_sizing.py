@@ -86,7 +86,7 @@ def test_stages_add_up():
         ("featurize", "featurize", 4),
         ("fit_pca", "fit_pca", 3),
         ("apply_pca", "apply_pca", 2),
-        ("inspect_images", "measures", 1),
+        ("inspect_images", "featurize", 4),
         ("inspect_features", "measures", 1),
         ("recognize", "measures", 1),
         ("draw_gallery", "measures", 1),
