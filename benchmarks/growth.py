@@ -35,7 +35,7 @@ MAX_DRIVER_BYTES = 200
 MAX_CLOSURE_BYTES = 100_000
 """Of the pickled function that each Spark task is sent."""
 MAX_READ_BYTES = 2_000_000
-"""Read by all processes for each new photo, beyond what a run without news reads."""
+"""Read by workers for each new photo, beyond what a run without news reads."""
 MAX_FILES = 50
 """Of the lake opened by the driver in a run with few new photos."""
 REPORT = "growth.json"
@@ -52,7 +52,7 @@ class Stage:
         driver: largest resident set of the process that drives the run, bytes.
         jvm: the same of Spark's JVM.
         workers: largest sum of the resident sets of all other processes.
-        read: bytes that all processes read from files.
+        read: bytes that the other processes, Spark's workers among them, read from files and pipes.
     """
 
     run: str
@@ -224,7 +224,7 @@ class _Samples(Background):
     """Samples memory and reads of a process and its descendants.
 
     Attributes:
-        seen: time, resident sets of driver, JVM and all others, bytes read by all so far.
+        seen: time, resident sets of driver, JVM and all others, bytes that the others have read.
     """
 
     def __init__(self, pid: int) -> None:
@@ -242,9 +242,11 @@ class _Samples(Background):
             return
         for process in family:
             try:
-                sizes[kind_of(process, self._root.pid)] += process.memory_info().rss
-                counters: Any = process.io_counters()
-                self._read[process.pid] = counters.read_chars
+                kind = kind_of(process, self._root.pid)
+                sizes[kind] += process.memory_info().rss
+                if kind == "worker":  # others read their own programs, and hardly any rows
+                    counters: Any = process.io_counters()
+                    self._read[process.pid] = counters.read_chars
             except psutil.Error:  # it ended meanwhile
                 continue
         total = sum(self._read.values())
