@@ -47,7 +47,7 @@ def test_features_are_those_of_this_machine(serverless: User, finished: Any) -> 
     assert result.success, told
 
     runs = serverless.emr.job_runs()
-    assert [run.name for run in runs][:2] == ["ingest", "featurize"]
+    assert [run.name for run in runs][:3] == ["ingest", "inspect_images", "featurize"]
     assert {run.state for run in runs} == {"SUCCESS"}, [run.details for run in runs]
     assert serverless.emr.step_processes() == []
 
