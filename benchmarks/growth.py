@@ -109,7 +109,7 @@ def main() -> int:
             sizes.append(_measured(Path(work), count))
         _print(sizes[-1])
         (options.output / REPORT).write_text(json.dumps([asdict(it) for it in sizes], indent=2))
-    return _verdict(sizes)
+    return verdict(sizes)
 
 
 def drawn(folder: Path, numbers: range) -> None:
@@ -293,7 +293,7 @@ def _print(size: Size) -> None:
     print(f"files of the lake that the driver opened: {size.opened}", flush=True)
 
 
-def _verdict(sizes: Sequence[Size]) -> int:
+def verdict(sizes: Sequence[Size]) -> int:
     """Prints exponents and bounds; 1 where a bound does not hold."""
     small, large = sizes[0], sizes[-1]
     new = max(1, large.photos // MORE)

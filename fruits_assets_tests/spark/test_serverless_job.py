@@ -61,7 +61,7 @@ def test_features_are_those_of_this_machine(serverless: User, finished: Any) -> 
     assert np.linalg.norm(found - expected) <= 1e-6 * np.linalg.norm(expected)
 
     paid = _metadata(serverless, "features")
-    assert paid["emr_job"] == runs[1].id
+    assert paid["emr_job"] == runs[2].id
     assert paid["emr_cores"] == 4
     # A driver of 1 vCPU and an executor of 4, for a minute at least.
     assert paid["emr_vcpu_hours"] >= 5 / 60
