@@ -72,6 +72,8 @@ SHARD_SECONDS = 30.0
 """A worker keeps what it has finished that often: so much is lost with it, at most."""
 TASKS_PER_CORE = 8
 """Enough of them to even out the cores' loads."""
+BLOCK_ROWS = 256
+"""Fewer photos of a part are not shared out: each task reads the whole part, to verify it."""
 PART = PartSize(rows=8192, bytes=48 * 2**20)
 """What small parts are merged into."""
 PLAIN = ("features",)
@@ -127,8 +129,10 @@ def featurize(
     started = time.monotonic()
     description = ModelDescription.from_json(model.read(DESCRIPTION))
     before = _Earlier.of(earlier)
+    count = spark.sparkContext.defaultParallelism * TASKS_PER_CORE
+    block = max(BLOCK_ROWS, math.ceil(images.rows / count))
     with (
-        _changed(spark, images, before) as changed,
+        _changed(spark, images, before, block) as changed,
         broadcast(spark, model.read(MODEL)) as flatbuffer,
     ):
         plan = _Plan.of(changed, images, before)
@@ -144,16 +148,14 @@ def featurize(
             question,
             reduced=reduced_decoding,
         )
-        cores = spark.sparkContext.defaultParallelism
-        tasks = plan.tasks(features, cores * TASKS_PER_CORE)
+        tasks = plan.tasks(features, count)
 
         def work(task: _Planned, rows: pa.Table) -> Done:
             if isinstance(task.what, _Inference):
                 return task.what.run(rows, eyes)
             return task.what.run(rows)
 
-        groups = [[(task.kind, part) for part in task.parts] for task in tasks]
-        rows = with_tasks(changed, ["kind", "part"], groups)
+        rows = with_tasks(changed, ["kind", "part", "block"], [task.gets for task in tasks])
         done = for_each_group(spark, tasks, rows, work, doing="features", total=plan.new, log=log)
     files = (*plan.takeover.kept, *(File(**file) for one in done for file in one["files"]))
     unreadable = [*plan.unreadable, *(row for one in done for row in one.get("unreadable", ()))]
@@ -237,7 +239,9 @@ by path is seen by the model, for itself and for the others."""
 
 
 @contextlib.contextmanager
-def _changed(spark: SparkSession, images: Snapshot, earlier: _Earlier) -> Iterator[DataFrame]:
+def _changed(
+    spark: SparkSession, images: Snapshot, earlier: _Earlier, block: int
+) -> Iterator[DataFrame]:
     """What has changed since an earlier version, found by one query, kept by Spark while open.
 
     Rows of images and of the earlier version meet by their content.
@@ -245,7 +249,8 @@ def _changed(spark: SparkSession, images: Snapshot, earlier: _Earlier) -> Iterat
     Returns:
         `kind`, one of the kinds above; `part`, name of the part that it concerns: of the earlier
         version, or of the images for new contents; `path`, `split`, `label`, `sha256`; `position`
-        in the part, and `copies` (`path`, `split`, `label`), the other images of new contents.
+        in the part, and `block`, the number of so many consecutive rows that it lies in, for new
+        contents; and `copies` (`path`, `split`, `label`), the other images with such a content.
     """
     rows = light_rows(spark, images, IDENTITY).withColumn("kind", F.lit(IMAGE))
     if earlier.dataset:
@@ -283,7 +288,9 @@ def _changed(spark: SparkSession, images: Snapshot, earlier: _Earlier) -> Iterat
         .withColumn("still", F.expr("filter(unread, row -> NOT array_contains(lost, row.path))"))
         .withColumn("seen_in", F.expr("array_max(seen.part)"))
     )
-    changed = compared.select("sha256", F.inline(F.expr(CHANGES))).persist()
+    changed = compared.select("sha256", F.inline(F.expr(CHANGES)))
+    blocks = F.expr(f"IF(kind = {NEW}, position DIV {block}, 0L)")
+    changed = changed.withColumn("block", blocks).persist()
     try:
         yield changed
     finally:
@@ -295,13 +302,11 @@ class _Planned:
     """A task, and which changes it gets.
 
     Attributes:
-        kind: of the changes.
-        parts: that they concern.
+        gets: kind, part and block of the changes.
         what: to do.
     """
 
-    kind: int
-    parts: tuple[str, ...]
+    gets: tuple[tuple[int, str, int], ...]
     what: Merging | _Duplication | _Inference
 
 
@@ -312,21 +317,21 @@ class _Plan:
     Attributes:
         images: they are, or are not, in.
         earlier: what there is already.
-        counts: kind -> name of the part -> how many.
+        counts: kind -> name of the part and block -> how many.
         unreadable: rows of the earlier version that still hold, each with its split.
     """
 
     images: Snapshot
     earlier: _Earlier
-    counts: Mapping[int, Mapping[str, int]]
+    counts: Mapping[int, Mapping[tuple[str, int], int]]
     unreadable: list[Unreadable]
 
     @classmethod
     def of(cls, changed: DataFrame, images: Snapshot, earlier: _Earlier) -> Self:
         """Counts the changes."""
-        counts: dict[int, dict[str, int]] = defaultdict(dict)
-        for kind, part, count in changed.groupBy("kind", "part").count().collect():
-            counts[kind][part] = count
+        counts: dict[int, dict[tuple[str, int], int]] = defaultdict(dict)
+        for kind, part, block, count in changed.groupBy("kind", "part", "block").count().collect():
+            counts[kind][part, block] = count
         still: dict[str, str | None] = {}
         if counts[STILL]:
             rows = changed.where(F.col("kind") == STILL).select("path", "split").collect()
@@ -343,10 +348,11 @@ class _Plan:
     def takeover(self) -> Takeover:
         """What becomes of the parts of the earlier version."""
         earlier = self.earlier.dataset
-        return takeover(earlier, self.counts[GONE], PART) if earlier else Takeover()
+        gone = {part: count for (part, _), count in self.counts[GONE].items()}
+        return takeover(earlier, gone, PART) if earlier else Takeover()
 
     def tasks(self, folder: Folder, inferences: int) -> list[_Planned]:
-        """All tasks, about so many of which are for the model, each of whole parts."""
+        """All tasks, about so many of which are for the model, each of whole blocks."""
         return [*self._rewrites(folder), *self._inferences(math.ceil(self.new / inferences))]
 
     def _rewrites(self, folder: Folder) -> Iterator[_Planned]:
@@ -355,23 +361,23 @@ class _Plan:
             return
         handle = earlier.only(())
         for group in self.takeover.merges:
-            names = tuple(file.name for file in group)
-            yield _Planned(GONE, names, Merging("files", handle, group, folder, PLAIN))
-        for part in self.counts[COPY]:
+            gets = tuple((GONE, file.name, 0) for file in group)
+            yield _Planned(gets, Merging("files", handle, group, folder, PLAIN))
+        for part, _ in self.counts[COPY]:
             known = _Duplication(handle, earlier.by_name[part], folder)
-            yield _Planned(COPY, (part,), known)
+            yield _Planned(((COPY, part, 0),), known)
 
     def _inferences(self, enough: int) -> Iterator[_Planned]:
-        group: list[File] = []
+        group: list[tuple[str, int]] = []
         photos = 0
         counts = self.counts[NEW]
-        files = [file for file in self.images.files if file.name in counts]
-        for file in files:
-            group.append(file)
-            photos += counts[file.name]
-            if photos >= enough or file is files[-1]:
-                names = tuple(file.name for file in group)
-                yield _Planned(NEW, names, _Inference(tuple(group)))
+        blocks = sorted(counts)
+        for block in blocks:
+            group.append(block)
+            photos += counts[block]
+            if photos >= enough or block is blocks[-1]:
+                files = dict.fromkeys(self.images.by_name[part] for part, _ in group)
+                yield _Planned(tuple((NEW, *one) for one in group), _Inference(tuple(files)))
                 group, photos = [], 0
 
 

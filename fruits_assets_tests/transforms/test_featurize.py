@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ from PIL import Image
 
 from benchmarks import cluster
 from fruits_assets.core.mobilenet import relative_error
+from fruits_assets.storage.base import Folder
+from fruits_assets.storage.folder import LocalStorage
+from fruits_assets.storage.parquet import File
 from fruits_assets.storage.snapshot import Snapshot
+from fruits_assets.transforms import featurize
+from fruits_assets.transforms.featurize import FEATURES_SCHEMA
 from fruits_assets_tests.conftest import REPOSITORY, Pipeline
+
+FOLDER = Folder(LocalStorage(), "/lake/features")
 
 
 def vectors(snapshot: Snapshot, column: str = "features") -> dict[str, np.ndarray]:
@@ -67,7 +75,25 @@ def test_features_equal_the_golden_values(pipeline: Pipeline, shared_data: Path,
     assert relative_error(np.stack([found[path] for path in paths]), expected) <= 1e-5
 
 
-def test_every_content_is_inferred_once(pipeline: Pipeline, tmp_path: Path):
+def test_large_parts_are_shared_out_among_tasks():
+    files = tuple(File(f"part-{i}", 1, 1000) for i in range(2))
+    images = Snapshot.unpublished(FOLDER, "raw_images", FEATURES_SCHEMA, files)
+    counts = {featurize.NEW: {(file.name, block): 250 for file in files for block in range(4)}}
+    plan = featurize._Plan(images, featurize._Earlier(None, []), defaultdict(dict, counts), [])
+    tasks = plan.tasks(FOLDER, 3)
+    assert [len(task.gets) for task in tasks] == [3, 3, 2]
+    inferences = [it.what for it in tasks if isinstance(it.what, featurize._Inference)]
+    assert [len(one.parts) for one in inferences] == [1, 2, 1]
+    gets = [one for task in tasks for one in task.gets]
+    assert sorted(gets) == [
+        (featurize.NEW, f"part-{i}", block) for i in range(2) for block in range(4)
+    ]
+
+
+def test_every_content_is_inferred_once(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(featurize, "BLOCK_ROWS", 4)  # several tasks read a part
     source = tmp_path / "photos"
     shutil.copytree(pipeline.source / "Training", source / "Training")
     for copy in ("Banana/copy 1.jpg", "Banana/copy 2.jpg", "Elsewhere/copy 3.jpg"):
