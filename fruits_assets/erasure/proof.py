@@ -26,7 +26,7 @@ from fruits_assets.storage.parquet import FILES_SCHEMA, READ_ERRORS
 
 SCRATCH = ("fruits-notebook-", private.PREFIX)
 """Beginnings of the names of folders that the notebook and Spark make, among temporary files."""
-SEARCHED_AT_ONCE = 8
+SEARCHED_AT_ONCE = 4
 """Files, each in memory as a whole: a part has some 64 MB."""
 PARQUET = b"PAR1"
 NO_NAME = re.compile(rb"[^A-Za-z0-9_./\\-]")
@@ -108,7 +108,7 @@ class Search:
     def _in_table(self, table: pa.Table) -> bool:
         if table.schema.metadata and self._in_text(repr(table.schema.metadata).encode()):
             return True
-        of_files = table.column_names == FILES_SCHEMA.names
+        of_files = table.column_names == FILES_SCHEMA.names  # all of its columns are searched
         for column in table.columns:
             if pa.types.is_string(column.type):
                 if pc.any(is_in(column, self._cells)).as_py():  # type: ignore[attr-defined]
@@ -162,11 +162,20 @@ class Search:
 
 
 def _row_groups(content: bytes) -> Iterator[pa.Table]:
-    """A Parquet file, one row group at a time. Raises what is in `READ_ERRORS`."""
+    """Texts and bytes of a Parquet file, one row group at a time.
+
+    Raises what is in `READ_ERRORS`.
+    """
     with pq.ParquetFile(pa.BufferReader(content)) as parquet:
-        yield parquet.schema_arrow.empty_table()  # its metadata are searched, too
+        schema = parquet.schema_arrow
+        yield schema.empty_table()  # its metadata are searched, too
+        searched = [
+            one.name
+            for one in schema
+            if pa.types.is_string(one.type) or pa.types.is_binary(one.type)
+        ]
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group, use_threads=False)
+            yield parquet.read_row_group(group, columns=searched, use_threads=False)
 
 
 def _at_a_beginning(paths: re.Pattern[bytes], content: bytes) -> bool:

@@ -29,12 +29,18 @@ def test_growth_within_its_bounds_passes(capsys: pytest.CaptureFixture[str]):
     assert "driver bytes per photo: 100 (at most 200)" in printed
 
 
+def test_the_sample_of_recognition_is_bounded_otherwise():
+    small, large = sizes()
+    large.stages.append(Stage("more", "pca_features_recognition", 1.0, read=300_000_000))
+    assert verdict((small, large)) == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda it: setattr(it.stages[0], "driver", 10**9 + 300 * it.photos),
         lambda it: setattr(it, "closure", 200_000),
-        lambda it: setattr(it.whole("more"), "read", 300_000_000),
+        lambda it: it.stages.append(Stage("more", "features", 1.0, read=300_000_000)),
         lambda it: it.opened.update(more=51),
     ],
     ids=["driver", "closure", "read", "opened"],
