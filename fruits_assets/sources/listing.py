@@ -23,7 +23,7 @@ from fruits_assets.core.errors import SourceError
 from fruits_assets.sources.layout import LABELS, Labels, Place, folder_of, places_of
 from fruits_assets.sources.leftovers import sidecars
 from fruits_assets.storage.base import Folder
-from fruits_assets.storage.parquet import PART_NAME, Origin, part_once
+from fruits_assets.storage.parquet import PART_NAME, File, Origin, write_part
 from fruits_assets.storage.snapshot import Snapshot
 
 LISTING = "_listing"
@@ -194,10 +194,15 @@ class Listing:
 
     def write(self, folder: Folder) -> Snapshot:
         """Writes the listing as parts of its table, which are not published yet."""
-        files = [
-            part_once(folder, Origin(digest, 0, part.num_rows), lambda part=part: part)[0]
-            for digest, part in zip(self._digests, self.parts, strict=True)
-        ]
+        there = folder.sizes()
+        names = {it.made_from: name for name in there if (it := Origin.of(name))}
+        files = []
+        for digest, part in zip(self._digests, self.parts, strict=True):
+            # What lies there has this very content, and is not read again.
+            if name := names.get(digest):
+                files.append(File(name, there[name], part.num_rows))
+            else:
+                files.append(write_part(folder, Origin(digest, 0, part.num_rows), part))
         snapshot = Snapshot.unpublished(folder, LISTING, LISTING_SCHEMA, tuple(files))
         return replace(snapshot, commit=replace(snapshot.commit, figures=self.figures))
 

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812 - as PySpark's own document
 from fruits_assets.core.errors import DatasetError
 from fruits_assets.sources.listing import LISTING, LISTING_SCHEMA
 from fruits_assets.storage.snapshot import Snapshot
-from fruits_assets.transforms.spread import light_rows
+from fruits_assets.transforms.spread import kept, light_rows
 
 UNREAD = "the file cannot be read: "
 """Begins the detail of what may be readable another time."""
@@ -171,36 +171,27 @@ def changes(
         yield Changes(rows, _all_blocks(listing, block))
         return
     before = Earlier.of(earlier)
-    with contextlib.ExitStack() as kept:
-        differing = kept.enter_context(_persisted(_differing(spark, listing, before)))
+    with contextlib.ExitStack() as open_:
+        differing = open_.enter_context(kept(_differing(spark, listing, before)))
         blocks, had, archived = _counted(differing, block)
         if archived:
             paths = light_rows(spark, before.raw.alone(), ["path"]).select("path")
             accepted = differing.where("archived").join(paths, "path", "left_semi").select("path")
             resolved = differing.join(accepted.distinct(), "path", "left_anti")
-            differing = kept.enter_context(_persisted(resolved))
+            differing = open_.enter_context(kept(resolved))
             blocks, had, _ = _counted(differing, block)
         new = _placed(differing.where("part IS NOT NULL"), block)
         tallies = before.tallies(spark)
         if before.is_whole and not had:
             yield Changes(new, blocks, kept=tallies)
             return
-        gone = kept.enter_context(_persisted(_gone(spark, listing, before, differing)))
+        gone = open_.enter_context(kept(_gone(spark, listing, before, differing)))
         columns = ["kind", "part", "label", "split", "format", "reason"]
         lost: dict[str, Counter[str]] = defaultdict(Counter)
         for row in gone.groupBy(*columns).count().collect():
             lost[row.kind][row.part] += row["count"]
             tallies.count(row.asDict(), -row["count"])
         yield Changes(new, blocks, gone.select("kind", "part", "path"), lost, tallies)
-
-
-@contextlib.contextmanager
-def _persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    kept = frame.persist()
-    try:
-        yield kept
-    finally:
-        kept.unpersist()
 
 
 def _differing(spark: SparkSession, listing: Snapshot, before: Earlier) -> DataFrame:

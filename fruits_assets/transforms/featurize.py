@@ -46,6 +46,7 @@ from fruits_assets.transforms.spread import (
     Log,
     broadcast,
     for_each_group,
+    kept,
     light_rows,
     rows_of,
     with_tasks,
@@ -290,11 +291,8 @@ def _changed(
     )
     changed = compared.select("sha256", F.inline(F.expr(CHANGES)))
     blocks = F.expr(f"IF(kind = {NEW}, position DIV {block}, 0L)")
-    changed = changed.withColumn("block", blocks).persist()
-    try:
+    with kept(changed.withColumn("block", blocks)) as changed:
         yield changed
-    finally:
-        changed.unpersist()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
-from pyspark import Broadcast
+from pyspark import Broadcast, StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.serializers import CPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
@@ -231,6 +231,20 @@ def with_tasks(
     types = dict(rows.dtypes)
     schema = ", ".join([*(f"{name} {types[name]}" for name in on), f"{TASK} int"])
     return rows.join(F.broadcast(rows_of(rows.sparkSession, pairs, schema)), list(on))
+
+
+@contextlib.contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """A DataFrame whose rows are computed once while this is open, and lie on workers' disks.
+
+    In memory, they would fill the heap of a JVM that is small on purpose.
+    """
+    frame = frame.persist(StorageLevel.DISK_ONLY)
+    try:
+        yield frame
+    finally:
+        with contextlib.suppress(Exception):  # the JVM may be gone, as may be why this ends
+            frame.unpersist()
 
 
 def rows_of(
