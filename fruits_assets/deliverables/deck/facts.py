@@ -242,13 +242,13 @@ class Facts:
     def duplicates(self) -> int:
         """Contents that are in more than one split."""
         splits: list[str] = []
-        found: list[np.ndarray] = [np.empty((0, 2), np.uint64)]
+        found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
         for _, part in self.pipeline.raw.pieces(["sha256", "split"]):
             rows = [row for row in part.to_pylist() if row["split"]]
             splits += sorted({row["split"] for row in rows}.difference(splits))
-            pairs = [(int(row["sha256"][-16:], 16), splits.index(row["split"])) for row in rows]
-            found.append(np.array(pairs, np.uint64).reshape(-1, 2))
-        # 16 bytes of each photo: the last 64 bits of its hash tell contents apart.
+            pairs = [(hash(row["sha256"]), splits.index(row["split"])) for row in rows]
+            found.append(np.array(pairs, np.int64).reshape(-1, 2))
+        # 16 bytes of each photo: 64 bits tell contents apart.
         contents = np.unique(np.concatenate(found), axis=0)[:, 0]
         return int(np.count_nonzero(np.unique_counts(contents).counts > 1))
 
