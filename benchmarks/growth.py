@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 from PIL import Image
@@ -31,19 +32,19 @@ CLASSES = 200
 MORE = 1000
 """One in so many photos is new in the second run."""
 MAX_DRIVER_BYTES = 200
-"""Of memory of the process that drives the run, for each photo more."""
+"""Memory that the process that drives the run takes for each photo more, at most."""
 MAX_CLOSURE_BYTES = 100_000
-"""Of the pickled function that each Spark task is sent."""
+"""Size of the pickled function that Spark sends with each task, at most."""
 MAX_READ_BYTES = 2_000_000
 """Read by workers for each new photo, beside the sample of recognition, which is bounded."""
 MAX_FILES = 50
-"""Of the lake opened by the driver in a run with few new photos."""
+"""Files of the lake that the driver opens in a run with few new photos, at most."""
 REPORT = "growth.json"
 
 
 @dataclass
 class Stage:
-    """What one step of one run took.
+    """Time, memory and reads of one step of one run.
 
     Attributes:
         run: what was new.
@@ -172,23 +173,12 @@ def _counted(found: Size) -> Iterator[None]:
 
         return counting
 
-    patched: Sequence[tuple[Any, str, Any]] = (
-        (DataFrame, "mapInArrow", map_in_arrow),
-        (Folder, "read", count(read)),
-        (Folder, "open", count(opened)),
-    )
-    for owner, name, function in patched:
-        setattr(owner, name, function)
-    try:
+    with (
+        mock.patch.object(DataFrame, "mapInArrow", map_in_arrow),
+        mock.patch.object(Folder, "read", count(read)),
+        mock.patch.object(Folder, "open", count(opened)),
+    ):
         yield
-    finally:
-        for owner, name, function in zip(
-            (DataFrame, Folder, Folder),
-            ("mapInArrow", "read", "open"),
-            (mapped, read, opened),
-            strict=True,
-        ):
-            setattr(owner, name, function)
 
 
 def _steps(home: Path) -> list[tuple[str, float, float]]:
@@ -253,7 +243,7 @@ class _Samples(Background):
         self.seen.append((time.time(), row))
 
     def between(self, run: str, name: str, began: float, ended: float) -> Stage:
-        """What was seen in a span of time."""
+        """Peaks and reads of a span of time."""
         rows = [row for at, row in self.seen if began <= at <= ended] or [(0, 0, 0, 0)]
         driver, jvm, workers = (max(row[i] for row in rows) for i in range(3))
         read = rows[-1][3] - rows[0][3]

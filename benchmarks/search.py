@@ -31,11 +31,11 @@ from fruits_assets.core.inverted_file import InvertedFile
 COUNT = 10
 """Neighbours that are asked for; the first of them is what a photo is recognised by."""
 TARGET_RECALL, TARGET_MS = 0.99, 15.0
-"""Of the project's cells: share of the nearest that are found, and p95 of the time."""
+"""Targets of the project's cells: share of the nearest that are found, and p95 of the time."""
 CONNECTIONS, EFFORT = 16, 64
-"""Of graphs (HNSW): links of a row, and candidates of a search."""
+"""Settings of graphs (HNSW): links of a row, and candidates of a search."""
 NOISE = 0.1
-"""Of rows like a lake's, in standard deviations: a class of few photos spans few directions."""
+"""Noise of rows like a lake's (standard deviations): few photos span few directions."""
 BLOCK = 100_000
 Search = Callable[[np.ndarray], np.ndarray]
 """(k,) row -> positions of the nearest `COUNT`, nearest first."""
@@ -43,7 +43,7 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Spec:
-    """What the rows are.
+    """Rows to search, and how they were drawn.
 
     Attributes:
         rows: how many.
@@ -161,13 +161,13 @@ CONTENDERS: Mapping[Callable[[np.ndarray], Search], tuple[str, str]] = {
     faiss_graph: ("FAISS HNSW", "faiss"),
     usearch_graph: ("usearch HNSW", "usearch"),
 }
-"""What the table calls each, and what must be there to import."""
+"""Contender -> its name in the table, and the module that it needs."""
 GRAPHS = (faiss_graph, usearch_graph)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender did.
+    """Measurements of one contender.
 
     Attributes:
         title: what the table calls it.

@@ -109,7 +109,7 @@ def _said_before(
 
 @dataclass(frozen=True)
 class _Images:
-    """What is known of the photos of a source, measured only where a check needs it.
+    """Facts about the photos of a source, measured only where a check needs them.
 
     Attributes:
         images: a version of `raw_images`.

@@ -1,4 +1,4 @@
-"""What makes a photo go, and the search for it in the lake and in the source.
+"""The photos that an erasure removes, and the search for them in the lake and in the source.
 
 An erasure names few photos of many: tables and listings are read piece by piece, and of each piece
 only the rows that match are kept.
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What makes a row go: any of these.
+    """Names, hashes and labels of which any makes a row go.
 
     Attributes:
         paths: names, in whatever Unicode form: the same letters may be spelled in two ways.

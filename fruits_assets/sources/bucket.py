@@ -25,7 +25,7 @@ READS_IN_FLIGHT = IN_FLIGHT
 """A request to S3 takes 20 to 50 ms, whatever its size: waiting for one costs nothing while others
 are under way, and a core examines 2,000 small photos a second."""
 READ_AHEAD, READ_AHEAD_BYTES = 320, 2**26
-"""Files of a task are few enough to be held at once; those of an erasure need not be."""
+"""Files that are read ahead of the one that is examined, and their bytes, at most."""
 READ_SECONDS = 180.0
 """Time limit of a read with all its repetitions, beside a second for each MiB."""
 LISTINGS_IN_FLIGHT = 32

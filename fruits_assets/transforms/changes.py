@@ -126,7 +126,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Changes:
-    """What there is to do for a listing.
+    """Files to examine for a listing, and rows of an earlier version that are gone.
 
     Attributes:
         new: columns of the listing, `kind`, `part`, `block`: the files to examine.

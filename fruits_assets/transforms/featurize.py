@@ -235,15 +235,15 @@ CHANGES = f"""
             'copies', IF(seen_in IS NULL, slice(new, 2, size(new)), slice(images, 1, 0))))
     )
 """
-"""What follows from all rows with one content. Of images that no row has the content of, the first
-by path is seen by the model, for itself and for the others."""
+"""Changes that follow from all rows with one content. Of images that no row has the content of, the
+first by path is seen by the model, for itself and for the others."""
 
 
 @contextlib.contextmanager
 def _changed(
     spark: SparkSession, images: Snapshot, earlier: _Earlier, block: int
 ) -> Iterator[DataFrame]:
-    """What has changed since an earlier version, found by one query, kept by Spark while open.
+    """Changes since an earlier version, found by one query, kept by Spark while open.
 
     Rows of images and of the earlier version meet by their content.
 

@@ -30,6 +30,7 @@ from fruits_assets.transforms.oddities import (
     LOST,
     ODDITIES_SCHEMA,
     REPEATED,
+    TALLY_SCHEMA,
     Kind,
     Tally,
     compare_paths,
@@ -43,16 +44,13 @@ from fruits_assets.transforms.transform import FIGURES_SCHEMA, transform, write_
 INSPECTION = "_inspection"
 INSPECTION_SCHEMA = pa.schema(
     [
-        pa.field("table", pa.string(), nullable=False),
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("rows", pa.int64(), nullable=False),
-        pa.field("paths", pa.int64(), nullable=False),
+        *TALLY_SCHEMA,
         pa.field("widths", pa.list_(pa.field("element", pa.int64())), nullable=False),
         pa.field("not_finite", pa.int64(), nullable=False),
         pa.field("constant", pa.int64(), nullable=False),
     ]
 )
-"""What each part holds: the sum of the hashes of its paths, and features as they should not be."""
+"""Tally of each part, and counts of features that are not as they should be."""
 MISSING = "_missing"
 """Table of examples of photos without features."""
 
@@ -389,7 +387,7 @@ def _compared(
         queries = _Photos.joined(_read(handle, files, TEST, draw))
         known = _read(handle, held[column], TRAINING, draw)
         right, compared = _recognized(queries, known) if len(queries.labels) else (0, 0)
-        return Done(len(queries.labels), [right, len(queries.labels), compared])
+        return Done(sum(file.rows for file in files), [right, len(queries.labels), compared])
 
     tasks = [
         (column, files[i::cores])

@@ -1,4 +1,4 @@
-"""What is odd about the files of a source: counts, and a few examples, for the asset checks.
+"""Oddities of the files of a source, counted, with a few examples, for the asset checks.
 
 Paths are compared by sums of hashes, which are kept for each part, so that only new parts are read.
 Only where sums differ are paths compared with paths. Contents are compared by Spark.
@@ -243,7 +243,7 @@ def merged(rows: Iterable[tuple[str, Sequence[str], int]]) -> defaultdict[str, K
 
 
 def _batch(found: Mapping[str, Kind], pairs: Mapping[oddities.Pair, int]) -> pa.RecordBatch:
-    """What a partition has found, as rows of `FOUND_SCHEMA`."""
+    """Findings of a partition, as rows of `FOUND_SCHEMA`."""
     rows: list[tuple[str, list[str], int]] = [
         (kind, [], one.total) for kind, one in found.items() if one.total
     ]
@@ -328,7 +328,7 @@ def _contents(spark: SparkSession, images: Snapshot, *, log: Log) -> defaultdict
 
 
 def same_contents(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a partition has found of photos with the same content.
+    """Finds what is odd about photos with the same content, in one partition.
 
     Args:
         batches: `sha256`, `path`, `split` and `label` of photos, in order of the first two.
